@@ -1,0 +1,22 @@
+# add_instruction_sets(<target> <source>): compiles one source of kernels once for each level of the
+# processor's instruction set, each into a namespace of its own.
+function(add_instruction_sets target source)
+  set(names baseline)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$" AND NOT CMAKE_OSX_ARCHITECTURES MATCHES "arm64")
+    set(names baseline x86_64_v3 x86_64_v4)
+    set(flags_baseline -march=x86-64-v2)
+    set(flags_x86_64_v3 -march=x86-64-v3)
+    set(flags_x86_64_v4 -march=x86-64-v4)
+    target_compile_definitions(${target} PRIVATE MPSNN_X86_64_LEVELS)
+  endif()
+  foreach(name IN LISTS names)
+    add_library(mpsnn_kernels_${name} OBJECT ${source})
+    target_include_directories(mpsnn_kernels_${name} PRIVATE src)
+    target_compile_definitions(mpsnn_kernels_${name} PRIVATE MPSNN_ISA=${name})
+    # Vectors never cross a translation unit, so the note about their calling convention is moot. -O3 also
+    # in debug builds: unoptimised vector code is too slow to test with.
+    target_compile_options(mpsnn_kernels_${name} PRIVATE ${flags_${name}} -O3 -Wno-psabi)
+    target_link_libraries(mpsnn_kernels_${name} PRIVATE mpsnn_options)
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:mpsnn_kernels_${name}>)
+  endforeach()
+endfunction()

@@ -1,0 +1,76 @@
+// Reading Python arguments: enumerations by member, name or raw value, numbers, devices, keywords.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/backend.hpp"
+#include "core/error.hpp"
+#include "core/image.hpp"
+#include "core/loss_type.hpp"
+
+namespace mpsnn_loss::bindings {
+
+/// "'abc'", "7", "None", and "an array of shape (2, 3)" for arrays: how a refused value reads.
+std::string describe(pybind11::handle value);
+
+/// The enumerations of the package, made from the tables of core.
+void register_enumerations(pybind11::module_& m);
+pybind11::object member(LossType type);
+pybind11::object member(ReductionType type);
+pybind11::object member(CommandBufferStatus status);
+/// A member of one of the plain enumerations: "MPSImageEdgeMode", "MPSNNPaddingMethod", "MPSKernelOptions".
+pybind11::object member(const char* enumeration, std::uint64_t value);
+
+// Each throws TypeError or ValueError naming the argument.
+LossType to_loss_type(const char* name, pybind11::handle value);
+ReductionType to_reduction_type(const char* name, pybind11::handle value);
+Format to_format(const char* name, pybind11::handle value);
+/// The raw value of a plain enumeration, from a member, an integer or a lower-case name.
+std::uint64_t to_member_value(const char* enumeration, const char* name, pybind11::handle value);
+double to_real(const char* name, pybind11::handle value);
+std::int64_t to_integer(const char* name, pybind11::handle value);
+std::uint64_t to_unsigned(const char* name, pybind11::handle value);
+bool to_bool(const char* name, pybind11::handle value);
+/// A label: a string, or None for none.
+std::optional<std::string> to_label(pybind11::handle value);
+const std::shared_ptr<Device>& to_device(const char* name, pybind11::handle value);
+
+/// The C++ object inside `value`; `expectation` completes "must be ...".
+template <class T>
+T& to_object(const char* name, const char* expectation, pybind11::handle value) {
+  if (!pybind11::isinstance<T>(value)) throw TypeError(refusal(name, std::string("be ") + expectation, describe(value)));
+  return pybind11::cast<T&>(value);
+}
+
+/// The arguments of a function with the fast calling convention, and which of them a call gave.
+template <std::size_t N>
+struct Signature {
+  const char* function;
+  std::array<const char*, N> names;
+  std::size_t required;    // the first so many must be given
+  std::size_t positional;  // the first so many may be positional
+  std::array<PyObject*, N> interned{};  // the names as Python strings, made at the first call
+};
+
+/// Sorts the arguments of a call: borrowed references, null where absent. Throws TypeErrors worded as
+/// Python's own.
+void sort_arguments(const char* function, const char* const* names, PyObject** interned, std::size_t count,
+                    std::size_t required, std::size_t positional, PyObject* const* arguments, std::size_t given,
+                    PyObject* keywords, PyObject** sorted);
+
+template <std::size_t N>
+std::array<PyObject*, N> sort_arguments(Signature<N>& signature, PyObject* const* arguments, std::size_t given,
+                                        PyObject* keywords) {
+  std::array<PyObject*, N> sorted{};
+  sort_arguments(signature.function, signature.names.data(), signature.interned.data(), N, signature.required,
+                 signature.positional, arguments, given, keywords, sorted.data());
+  return sorted;
+}
+
+}  // namespace mpsnn_loss::bindings

@@ -1,0 +1,238 @@
+#include "bindings/arrays.hpp"
+
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "bindings/arguments.hpp"
+#include "bindings/errors.hpp"
+#include "core/error.hpp"
+#include "core/gathered_images.hpp"
+
+namespace py = pybind11;
+
+namespace mpsnn_loss::bindings {
+namespace {
+
+static_assert(sizeof(Py_ssize_t) == sizeof(std::int64_t), "axes are passed on as they are");
+
+/// The type code of a buffer in native order, or 0.
+char native_code(const char* format) {
+  if (format == nullptr) return 0;
+  if (*format == '@' || *format == '=' || *format == '<') ++format;  // all supported hosts are little-endian
+  return format[0] != '\0' && format[1] == '\0' ? format[0] : '\0';
+}
+
+std::optional<Format> format_of(char code) {
+  for (const FormatInfo& row : kFormats) {
+    if (row.code == code) return row.format;
+  }
+  return std::nullopt;
+}
+
+py::object numpy(const char* name) { return py::module_::import("numpy").attr(name); }
+
+char kind_of(const py::array& array) { return array.dtype().kind(); }
+
+py::array as_array(const char* name, py::handle value) {
+  if (value.is_none()) throw TypeError(refusal(name, "be an array", "None"));
+  py::array array = py::reinterpret_steal<py::array>(numpy("asarray")(value).release());
+  const char kind = kind_of(array);
+  if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b') {
+    throw TypeError(refusal(name, "have a real dtype (float16, float32, float64, integer or bool)",
+                            py::cast<std::string>(py::str(array.dtype()))));
+  }
+  return array;
+}
+
+/// A C-contiguous, aligned, native copy or view, of the given dtype.
+HostArray required(const char* name, const py::array& array, const py::dtype& dtype, std::span<const std::int64_t> axes) {
+  py::object source = array;
+  if (!axes.empty()) source = numpy("broadcast_to")(source, py::tuple(py::cast(std::vector<std::int64_t>(axes.begin(), axes.end()))));
+  const py::object fitting = numpy("require")(source, dtype, "CA");
+  HostArray result;
+  if (!result.take(fitting.ptr())) throw TypeError(refusal(name, "be convertible to a plain array", describe(fitting)));
+  return result;
+}
+
+}  // namespace
+
+HostArray::HostArray(HostArray&& other) noexcept : buffer_(std::exchange(other.buffer_, {})), format_(other.format_) {}
+
+HostArray& HostArray::operator=(HostArray&& other) noexcept {
+  if (this != &other) {
+    release();
+    buffer_ = std::exchange(other.buffer_, {});
+    format_ = other.format_;
+  }
+  return *this;
+}
+
+HostArray::~HostArray() { release(); }
+
+void HostArray::release() {
+  if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
+  buffer_ = {};
+}
+
+std::span<const std::int64_t> HostArray::axes() const {
+  return {reinterpret_cast<const std::int64_t*>(buffer_.shape), static_cast<std::size_t>(buffer_.ndim)};
+}
+
+std::int64_t HostArray::count() const { return buffer_.itemsize == 0 ? 0 : buffer_.len / buffer_.itemsize; }
+
+bool HostArray::take_buffer(PyObject* value, char& code) {
+  release();
+  if (PyObject_CheckBuffer(value) == 0) return false;
+  if (PyObject_GetBuffer(value, &buffer_, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) != 0) {
+    PyErr_Clear();
+    buffer_ = {};
+    return false;
+  }
+  code = native_code(buffer_.format);
+  const auto address = reinterpret_cast<std::uintptr_t>(buffer_.buf);
+  return code != 0 && buffer_.itemsize > 0 && address % static_cast<std::uintptr_t>(buffer_.itemsize) == 0;
+}
+
+bool HostArray::take(PyObject* value) {
+  char code = 0;
+  if (take_buffer(value, code)) {
+    if (const auto format = format_of(code)) {
+      format_ = *format;
+      return true;
+    }
+  }
+  release();
+  return false;
+}
+
+bool HostArray::take_indices(PyObject* value) {
+  char code = 0;
+  if (take_buffer(value, code) && buffer_.itemsize == 8 && (code == 'l' || code == 'q')) return true;
+  release();
+  return false;
+}
+
+HostArray to_predictions(const char* name, py::handle value) {
+  HostArray result;
+  if (result.take(value.ptr())) return result;
+  const py::array array = as_array(name, value);
+  if (kind_of(array) != 'f') return required(name, array, py::dtype("float64"), {});
+  if (array.itemsize() > 8) {
+    throw TypeError(refusal(name, "have dtype float16, float32 or float64", py::cast<std::string>(py::str(array.dtype()))));
+  }
+  return required(name, array, py::dtype(array.itemsize() == 2 ? "float16" : array.itemsize() == 4 ? "float32" : "float64"), {});
+}
+
+HostArray to_operand(const char* name, py::handle value, Format predictions, std::span<const std::int64_t> expand_to) {
+  const bool wide = predictions == Format::float64;
+  if (expand_to.empty()) {
+    HostArray result;
+    if (result.take(value.ptr()) && (result.format() == Format::float64) == wide) return result;
+  }
+  return required(name, as_array(name, value), py::dtype(wide ? "float64" : "float32"), expand_to);
+}
+
+HostArray to_destination(const char* name, py::handle value, Format format) {
+  HostArray result;
+  if (result.take(value.ptr())) {
+    if (result.format() != format) {
+      throw TypeError(refusal(name, std::string("have dtype ") + info(format).name, info(result.format()).name));
+    }
+    if (!result.writable()) throw ValueError(refusal(name, "be writable", "read-only memory"));
+    return result;
+  }
+  if (PyObject_CheckBuffer(value.ptr()) == 0) throw TypeError(refusal(name, "be a writable array", describe(value)));
+  const py::array array = as_array(name, value);
+  if (!array.dtype().equal(to_dtype(format))) {
+    throw TypeError(refusal(name, std::string("have dtype ") + info(format).name, py::cast<std::string>(py::str(array.dtype()))));
+  }
+  throw ValueError(refusal(name, "be C-contiguous and aligned", "strides " + py::cast<std::string>(py::str(array.attr("strides")))));
+}
+
+HostArray to_indices(const char* name, py::handle value, std::size_t rank) {
+  HostArray result;
+  if (result.take_indices(value.ptr())) {
+    if (result.axes().size() == rank) return result;
+    return {};
+  }
+  if (result.take(value.ptr())) return {};
+  if (value.is_none()) return {};
+  const py::array array = py::reinterpret_steal<py::array>(numpy("asarray")(value).release());
+  const char kind = kind_of(array);
+  if (static_cast<std::size_t>(array.ndim()) != rank || (kind != 'i' && kind != 'u' && kind != 'b')) return {};
+  if (kind == 'b') throw TypeError(refusal(name, "hold integers where they are class indices", "bool"));
+  py::object integers = array;
+  if (kind == 'u') integers = numpy("minimum")(integers, py::int_(0x7FFFFFFFFFFFFFFF));  // too large stays too large
+  const py::object fitting = numpy("require")(integers, py::dtype("int64"), "CA");
+  if (!result.take_indices(fitting.ptr())) throw TypeError(refusal(name, "hold integers", describe(value)));
+  return result;
+}
+
+py::dtype to_dtype(Format format) {
+  static const auto& dtypes = *new std::array<py::dtype, 3>{py::dtype("float16"), py::dtype("float32"), py::dtype("float64")};
+  return dtypes[static_cast<std::size_t>(format)];
+}
+
+py::array make_array(std::span<const std::int64_t> axes, Format format) {
+  return py::array(to_dtype(format), std::vector<py::ssize_t>(axes.begin(), axes.end()));
+}
+
+py::object make_scalar(double value, Format format) {
+  static const auto& types = *new std::array<py::object, 3>{numpy("float16"), numpy("float32"), numpy("float64")};
+  return types[static_cast<std::size_t>(format)](value);
+}
+
+namespace {
+
+std::shared_ptr<ImageBatch> wrap_array(const char* name, py::handle value, const std::shared_ptr<Device>& device) {
+  auto held = std::make_unique<HostArray>();
+  if (!held->take(value.ptr())) {
+    const py::array array = as_array(name, value);
+    if (kind_of(array) != 'f' || array.itemsize() > 8) {
+      throw TypeError(refusal(name, "have dtype float16, float32 or float64", py::cast<std::string>(py::str(array.dtype()))));
+    }
+    throw ValueError(refusal(name, "be C-contiguous, aligned and in native byte order",
+                             "strides " + py::cast<std::string>(py::str(array.attr("strides")))));
+  }
+  const auto axes = held->axes();
+  if (axes.size() != 4 && axes.size() != 2) {
+    throw ValueError(refusal(name, "have shape [N, H, W, C] or [N, C]", to_string(axes.data(), axes.size())));
+  }
+  const bool flat = axes.size() == 2;
+  const BatchDescriptor descriptor{{axes[0], flat ? 1 : axes[1], flat ? 1 : axes[2], axes[flat ? 1 : 3]}, held->format()};
+  check_extents(name, descriptor);
+  if (const std::string reason = device->supports(held->format()); !reason.empty()) throw TypeError(refusal(name, "have a dtype of the device", reason));
+  auto* const data = static_cast<std::byte*>(held->data());
+  const bool writable = held->writable();
+  std::shared_ptr<void> owner(held.release(), [](void* array) {
+    if (Py_IsInitialized() == 0) return;
+    const py::gil_scoped_acquire gil;
+    delete static_cast<HostArray*>(array);
+  });
+  return device->wrap_images(descriptor, data, writable, std::move(owner));
+}
+
+}  // namespace
+
+std::shared_ptr<ImageBatch> to_images(const char* name, py::handle value, const std::shared_ptr<Device>& device) {
+  if (py::isinstance<ImageBatch>(value)) return py::cast<std::shared_ptr<ImageBatch>>(value);
+  if (PyObject_CheckBuffer(value.ptr()) != 0) return wrap_array(name, value, device);
+  if (PySequence_Check(value.ptr()) != 0 && !py::isinstance<py::str>(value)) {
+    std::vector<Image> images;
+    for (const py::handle item : py::reinterpret_borrow<py::sequence>(value)) {
+      images.push_back(to_object<Image>((name + ("[" + std::to_string(images.size()) + "]")).c_str(), "an MPSImage", item));
+    }
+    return gather_images(name, std::move(images));
+  }
+  throw TypeError(refusal(name, "be an MPSImageBatch, a sequence of MPSImage or an array", describe(value)));
+}
+
+py::array view_of(const std::shared_ptr<ImageBatch>& batch) {
+  const auto axes = batch->shape().axes();
+  py::array view(to_dtype(batch->descriptor().format), std::vector<py::ssize_t>(axes.begin(), axes.end()), batch->data(), py::cast(batch));
+  if (!batch->writable()) view.attr("setflags")(py::arg("write") = false);
+  return view;
+}
+
+}  // namespace mpsnn_loss::bindings

@@ -1,0 +1,84 @@
+#include "bindings/errors.hpp"
+
+#include <memory>
+#include <new>
+
+#include "core/error.hpp"
+
+namespace py = pybind11;
+
+namespace mpsnn_loss::bindings {
+namespace {
+
+PyObject* device_error = nullptr;
+
+/// Sets the Python error where `error` is one of ours.
+bool set_own_error(const std::exception_ptr& error) {
+  const auto set = [](PyObject* type, const std::exception& e) {
+    PyErr_SetString(type, e.what());
+    return true;
+  };
+  try {
+    std::rethrow_exception(error);
+  } catch (const ValueError& e) {
+    return set(PyExc_ValueError, e);
+  } catch (const TypeError& e) {
+    return set(PyExc_TypeError, e);
+  } catch (const DeviceError& e) {
+    return set(device_error, e);
+  } catch (const StateError& e) {
+    return set(PyExc_RuntimeError, e);
+  } catch (const TimeoutError& e) {
+    return set(PyExc_TimeoutError, e);
+  } catch (...) {
+    return false;
+  }
+}
+
+}  // namespace
+
+void register_errors(py::module_& m) {
+  device_error = PyErr_NewExceptionWithDoc(
+      "mpsnn_loss.DeviceError",
+      "Work that was committed failed on its device.\n\nRaised by CommandBuffer.wait_until_completed and by reading "
+      "results of that buffer; CommandBuffer.error keeps it.",
+      PyExc_RuntimeError, nullptr);
+  m.attr("DeviceError") = py::handle(device_error);
+  py::register_exception_translator([](std::exception_ptr error) {
+    if (!set_own_error(error)) std::rethrow_exception(error);
+  });
+}
+
+void set_python_error() {
+  if (set_own_error(std::current_exception())) return;
+  try {
+    throw;
+  } catch (py::error_already_set& e) {
+    e.restore();
+  } catch (const py::builtin_exception& e) {
+    e.set_error();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& e) {
+    PyErr_SetString(PyExc_RuntimeError, e.what());
+  }
+}
+
+py::object python_exception(const std::exception_ptr& error) {
+  if (!error) return py::none();
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& e) {
+    return py::reinterpret_borrow<py::object>(device_error)(e.what());
+  }
+}
+
+std::shared_ptr<void> hold(py::object object) {
+  return {object.release().ptr(), [](void* pointer) {
+            if (Py_IsInitialized() == 0) return;  // at exit the interpreter has already dropped it
+            const py::gil_scoped_acquire gil;
+            Py_DECREF(static_cast<PyObject*>(pointer));
+          }};
+}
+
+}  // namespace mpsnn_loss::bindings

@@ -1,0 +1,216 @@
+// Encoding a kernel into a command buffer, and calling it directly.
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "bindings/arguments.hpp"
+#include "bindings/arrays.hpp"
+#include "bindings/errors.hpp"
+#include "bindings/kernel_handles.hpp"
+#include "bindings/module.hpp"
+#include "core/error.hpp"
+#include "core/loss_call.hpp"
+
+namespace py = pybind11;
+
+namespace mpsnn_loss::bindings {
+namespace {
+
+bool given(py::handle argument) { return argument.ptr() != nullptr && !argument.is_none(); }
+
+std::vector<std::shared_ptr<LossState>> to_states(const char* name, py::handle value) {
+  std::vector<std::shared_ptr<LossState>> states;
+  if (!given(value)) return states;
+  if (py::isinstance<LossState>(value)) return {py::cast<std::shared_ptr<LossState>>(value)};
+  if (PySequence_Check(value.ptr()) == 0 || py::isinstance<py::str>(value)) {
+    throw TypeError(refusal(name, "be a sequence of MPSState or None", describe(value)));
+  }
+  for (const py::handle item : py::reinterpret_borrow<py::sequence>(value)) {
+    if (!py::isinstance<LossState>(item)) {
+      throw TypeError(refusal(std::string(name) + "[" + std::to_string(states.size()) + "]", "be an MPSState", describe(item)));
+    }
+    states.push_back(py::cast<std::shared_ptr<LossState>>(item));
+  }
+  if (states.empty()) throw ValueError(refusal(name, "hold at least 1 state", "0"));
+  return states;
+}
+
+/// A request with the kernel's properties captured, and nothing else.
+LossRequest begin_request(const Kernel& kernel) {
+  const KernelProperties properties = kernel.properties();
+  check_encodable(kernel.kind(), properties);
+  LossRequest request;
+  request.descriptor = kernel.descriptor();
+  request.descriptor.parameters = properties.parameters;
+  request.wrt = properties.compute_label_gradients ? Wrt::labels : Wrt::predictions;
+  switch (kernel.kind()) {
+    case KernelKind::forward_loss: request.work = Work::loss; break;
+    case KernelKind::loss_gradient: request.work = Work::gradient; break;
+    case KernelKind::initial_gradient: request.work = Work::initial_gradient; break;
+  }
+  return request;
+}
+
+/// The shape and format of what a request writes.
+BatchDescriptor output_descriptor(const LossRequest& request) {
+  const BatchDescriptor& predictions = request.predictions.descriptor;
+  if (request.work == Work::loss) return {loss_shape(request.descriptor, predictions.shape), loss_format(predictions.format)};
+  return request.wrt == Wrt::labels && request.labels ? request.labels.descriptor : predictions;
+}
+
+}  // namespace
+
+std::shared_ptr<ImageBatch> encode(const KernelHandle& handle, const EncodeArguments& a) {
+  const Kernel& kernel = *handle.kernel;
+  const auto& device = kernel.device();
+  auto& buffer = to_object<CommandBuffer>("command_buffer", "a CommandBuffer", a.command_buffer);
+  if (buffer.device() != device) {
+    throw StateError(refusal("command_buffer", "be on the device of the kernel, " + device->name(), buffer.device()->name()));
+  }
+  buffer.check_encodable();
+  LossRequest request = begin_request(kernel);
+  request.predictions = make_operand("source_images", to_images("source_images", a.source_images, device));
+  if (request.work != Work::initial_gradient) request.labels = make_operand("labels", to_images("labels", a.labels, device));
+  if (request.work == Work::gradient) {
+    request.source_gradients = make_operand("source_gradients", to_images("source_gradients", a.source_gradients, device));
+  }
+  if (given(a.weights)) request.weights = make_operand("weights", to_images("weights", a.weights, device));
+  request.source_states = to_states("source_states", a.source_states);
+  request.destination_states = to_states("destination_states", a.destination_states);
+  const bool is_loss = request.work == Work::loss;
+  const char* const name = is_loss ? "destination_images" : "destination_gradients";
+  // A destination is made last, once everything else is known to fit.
+  std::shared_ptr<ImageBatch> destination;
+  if (given(a.destination)) {
+    destination = to_images(name, a.destination, device);
+  } else {
+    static_cast<void>(LossCall(request));
+    destination = device->make_images(output_descriptor(request));
+  }
+  (is_loss ? request.loss : request.gradient) = make_operand(name, destination);
+  buffer.encode(LossCall(std::move(request)));
+  return destination;
+}
+
+namespace {
+
+/// A direct call: arrays (or batches) in, array out.
+class KernelCall {
+ public:
+  KernelCall(PyObject* self, PyObject* predictions, PyObject* labels, PyObject* source_gradient, PyObject* weights, PyObject* out)
+      : kernel_(*py::cast<KernelHandle&>(py::handle(self)).kernel), predictions_(predictions), labels_(labels),
+        source_gradient_(source_gradient), weights_(weights), out_(out) {}
+
+  PyObject* run() {
+    LossRequest request = begin_request(kernel_);
+    request.predictions = operand("predictions", predictions_);
+    request.labels = operand("labels", labels_);
+    if (given(weights_)) request.weights = operand("weights", weights_);
+    if (given(source_gradient_)) {
+      if (PyFloat_Check(source_gradient_.ptr()) != 0 || PyLong_Check(source_gradient_.ptr()) != 0) {
+        request.source_gradient = to_real("source_gradient", source_gradient_);
+      } else {
+        request.source_gradients = operand("source_gradient", source_gradient_);
+      }
+    }
+    const BatchDescriptor output = output_descriptor(request);
+    py::object result = destination(request, output);
+    compute(*kernel_.device(), LossCall(std::move(request)));
+    return result.release().ptr();
+  }
+
+ private:
+  /// Host memory of an argument: that of a plain array directly, else that of its images.
+  Operand operand(const char* name, py::handle value) {
+    HostArray& array = arrays_[used_++];
+    if (array.take(value.ptr())) {
+      const auto axes = array.axes();
+      if (axes.size() == 2 || axes.size() == 4) {
+        const bool flat = axes.size() == 2;
+        const BatchDescriptor d{{axes[0], flat ? 1 : axes[1], flat ? 1 : axes[2], axes[flat ? 1 : 3]}, array.format()};
+        check_extents(name, d);
+        flat_ = flat_ || (used_ == 1 && flat);
+        return make_operand(name, d, array.data(), array.writable());
+      }
+    }
+    const auto images = to_images(name, value, kernel_.device());
+    images->check_readable();
+    return make_operand(name, images);
+  }
+
+  py::object destination(LossRequest& request, const BatchDescriptor& output) {
+    Operand& operand = request.work == Work::loss ? request.loss : request.gradient;
+    if (given(out_)) {
+      HostArray& array = arrays_[used_++];
+      array = to_destination("out", out_, output.format);
+      const auto full = output.shape.axes();
+      const std::array<std::int64_t, 2> rows{full[0], full[3]};
+      if (flat_) {
+        require_axes(array.view("out"), rows);
+      } else {
+        require_axes(array.view("out"), full);
+      }
+      operand = make_operand("out", output, array.data(), true);
+      return py::reinterpret_borrow<py::object>(out_);
+    }
+    const auto full = output.shape.axes();
+    const std::array<std::int64_t, 2> rows{full[0], full[3]};
+    py::array fresh = flat_ ? make_array(rows, output.format) : make_array(full, output.format);
+    operand = make_operand("out", output, fresh.mutable_data(), true);
+    return fresh;
+  }
+
+  const Kernel& kernel_;
+  const py::handle predictions_, labels_, source_gradient_, weights_, out_;
+  std::array<HostArray, 5> arrays_;
+  std::size_t used_ = 0;
+  bool flat_ = false;  // predictions are [N, C], and so is the result
+};
+
+/// The arguments of a call in the order of a signature.
+template <std::size_t N>
+std::array<PyObject*, N> sort_call(Signature<N>& signature, PyObject* arguments, PyObject* keywords) {
+  const auto given_count = static_cast<std::size_t>(PyTuple_GET_SIZE(arguments));
+  std::vector<PyObject*> values;
+  for (std::size_t i = 0; i < given_count; ++i) values.push_back(PyTuple_GET_ITEM(arguments, static_cast<Py_ssize_t>(i)));
+  py::object names;
+  if (keywords != nullptr && PyDict_GET_SIZE(keywords) > 0) {
+    names = py::reinterpret_steal<py::object>(PyTuple_New(PyDict_GET_SIZE(keywords)));
+    PyObject *key = nullptr, *value = nullptr;
+    Py_ssize_t position = 0, i = 0;
+    while (PyDict_Next(keywords, &position, &key, &value) != 0) {
+      Py_INCREF(key);
+      PyTuple_SET_ITEM(names.ptr(), i++, key);
+      values.push_back(value);
+    }
+  }
+  return sort_arguments(signature, values.data(), given_count, names.ptr());
+}
+
+}  // namespace
+
+PyObject* call_forward_loss(PyObject* self, PyObject* arguments, PyObject* keywords) {
+  static Signature<4> signature{"MPSNNForwardLoss", {"predictions", "labels", "weights", "out"}, 2, 4};
+  try {
+    const auto a = sort_call(signature, arguments, keywords);
+    return KernelCall(self, a[0], a[1], nullptr, a[2], a[3]).run();
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
+PyObject* call_loss_gradient(PyObject* self, PyObject* arguments, PyObject* keywords) {
+  static Signature<5> signature{"MPSNNLossGradient", {"predictions", "labels", "source_gradient", "weights", "out"}, 2, 5};
+  try {
+    const auto a = sort_call(signature, arguments, keywords);
+    return KernelCall(self, a[0], a[1], a[2], a[3], a[4]).run();
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
+}  // namespace mpsnn_loss::bindings

@@ -1,0 +1,54 @@
+// The Python classes of kernels, mirroring Apple's hierarchy, as handles on one core kernel.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <string>
+
+#include "core/backend.hpp"
+
+namespace mpsnn_loss::bindings {
+
+struct KernelHandle {  // MPSKernel
+  std::shared_ptr<Kernel> kernel;
+};
+struct CNNKernel : KernelHandle {};
+struct CNNBinaryKernel : KernelHandle {};
+struct ForwardLoss : CNNKernel {
+  static constexpr KernelKind kind = KernelKind::forward_loss;
+};
+struct LossGradient : CNNBinaryKernel {
+  static constexpr KernelKind kind = KernelKind::loss_gradient;
+};
+struct InitialGradient : CNNKernel {
+  static constexpr KernelKind kind = KernelKind::initial_gradient;
+};
+
+/// A native handle for PyObjC and ctypes: an integer, or None.
+inline pybind11::object to_pointer(void* handle) {
+  if (handle == nullptr) return pybind11::none();
+  return pybind11::int_(reinterpret_cast<std::uintptr_t>(handle));
+}
+
+/// None for an empty label.
+inline pybind11::object to_optional(const std::string& label) {
+  if (label.empty()) return pybind11::none();
+  return pybind11::str(label);
+}
+
+/// Adds a read-write (or read-only) Python property for each inherited row.
+void define_inherited_properties(pybind11::handle type, KernelKind kind);
+
+/// What a kernel is encoded with.
+struct EncodeArguments {
+  pybind11::handle command_buffer, source_gradients, source_images, labels, weights;
+  pybind11::handle source_states, destination_states, destination;
+};
+std::shared_ptr<ImageBatch> encode(const KernelHandle& handle, const EncodeArguments& arguments);
+
+/// kernel(...): tp_call of the forward loss and of the gradient.
+PyObject* call_forward_loss(PyObject* self, PyObject* arguments, PyObject* keywords);
+PyObject* call_loss_gradient(PyObject* self, PyObject* arguments, PyObject* keywords);
+
+}  // namespace mpsnn_loss::bindings

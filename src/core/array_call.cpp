@@ -1,0 +1,128 @@
+#include "core/array_call.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
+
+#include "core/error.hpp"
+
+namespace mpsnn_loss {
+namespace {
+
+using Axes = std::span<const std::int64_t>;
+
+std::string text(Axes axes) { return to_string(axes.data(), axes.size()); }
+
+std::int64_t product(Axes axes) {
+  std::int64_t result = 1;
+  for (const std::int64_t axis : axes) result *= axis;
+  return result;
+}
+
+/// The extent of `weights` at axis `i` of predictions, right-aligned as NumPy broadcasts.
+std::int64_t aligned_axis(Axes weights, Axes predictions, std::size_t i) {
+  const std::size_t missing = predictions.size() - weights.size();
+  return i < missing ? 1 : weights[i - missing];
+}
+
+void require_broadcast(const ArrayView& weights, Axes predictions, const LossInfo& loss) {
+  bool fits = weights.axes.size() <= predictions.size();
+  for (std::size_t i = 0; fits && i < predictions.size(); ++i) {
+    const std::int64_t axis = aligned_axis(weights.axes, predictions, i);
+    fits = axis == predictions[i] || axis == 1;
+  }
+  if (!fits) {
+    throw ValueError(refusal(weights.name, "broadcast to shape " + text(predictions), text(weights.axes)));
+  }
+  if (loss.one_weight_per_pixel && !weights.axes.empty() && weights.axes.back() != 1) {
+    throw ValueError(refusal(weights.name, std::string("have a channel axis of 1 for ") + loss.name, text(weights.axes)));
+  }
+}
+
+std::string position(Axes axes, std::int64_t flat) {
+  std::string result;
+  for (std::size_t i = axes.size(); i-- > 0;) {
+    result = std::to_string(flat % axes[i]) + (result.empty() ? "" : ", ") + result;
+    flat /= axes[i];
+  }
+  return "[" + result + "]";
+}
+
+}  // namespace
+
+Layout fold(const ArrayView& predictions, const ArrayView* weights, const LossInfo& loss) {
+  const Axes axes = predictions.axes;
+  const std::size_t rank = axes.size();
+  if (rank == 0) throw ValueError(refusal(predictions.name, "have at least 1 axis", "shape ()"));
+  if (weights != nullptr) require_broadcast(*weights, axes, loss);
+  const auto weight_axis = [&](std::size_t i) {
+    return weights != nullptr ? aligned_axis(weights->axes, axes, i) : 1;
+  };
+  // Neighbouring pixel axes merge while the weights broadcast along all of them, or along none.
+  std::array<std::int64_t, 2> pixels{1, 1}, weight_pixels{1, 1};
+  std::size_t groups = 0;
+  bool fits = true;
+  for (std::size_t i = 1; i + 1 < rank; ++i) {
+    const bool broadcasts = weight_axis(i) != axes[i];
+    if (axes[i] == 1) continue;
+    if (groups > 0 && broadcasts == (weight_pixels[groups - 1] != pixels[groups - 1])) {
+      pixels[groups - 1] *= axes[i];
+      weight_pixels[groups - 1] *= weight_axis(i);
+    } else if (groups < 2) {
+      pixels[groups] = axes[i];
+      weight_pixels[groups] = weight_axis(i);
+      ++groups;
+    } else {
+      fits = false;
+    }
+  }
+  Layout layout;
+  layout.weights_fit = fits;
+  const std::int64_t all_pixels = rank > 2 ? product(axes.subspan(1, rank - 2)) : 1;
+  if (!fits) pixels = {all_pixels, 1};
+  layout.predictions = {rank > 1 ? axes[0] : 1, pixels[0], pixels[1], axes[rank - 1]};
+  layout.weights = {rank > 1 ? weight_axis(0) : 1, weight_pixels[0], weight_pixels[1], weight_axis(rank - 1)};
+  if (!fits) layout.weights = layout.predictions;
+  return layout;
+}
+
+void require_axes(const ArrayView& array, Axes axes) {
+  if (std::equal(axes.begin(), axes.end(), array.axes.begin(), array.axes.end())) return;
+  throw ValueError(refusal(array.name, "have shape " + text(axes), text(array.axes)));
+}
+
+void check_class_indices(const ArrayView& labels, const std::int64_t* indices, std::int64_t classes,
+                         std::optional<std::int64_t> ignored) {
+  const std::int64_t count = product(labels.axes);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t index = indices[i];
+    if ((index >= 0 && index < classes) || index == ignored) continue;
+    throw ValueError(std::string(labels.name) + position(labels.axes, i) + " is " +
+                     std::to_string(index) + ", but class indices must be in [0, " +
+                     std::to_string(classes) + ") or equal to ignore_index");
+  }
+}
+
+Axes loss_axes(const LossDescriptor& descriptor, Axes axes) {
+  static constexpr std::array<std::int64_t, 1> kOneImage{1};
+  if (!descriptor.reduces()) return axes;
+  if (descriptor.reduce_across_batch) return {};
+  return axes.size() > 1 ? axes.first(1) : Axes(kOneImage);
+}
+
+void set_source_gradient(LossRequest& request, const ArrayView& array, Axes prediction_axes) {
+  const Axes expected = loss_axes(request.descriptor, prediction_axes);
+  const bool exact = std::equal(expected.begin(), expected.end(), array.axes.begin(), array.axes.end());
+  if (!exact) {
+    throw ValueError(refusal(array.name,
+                             expected.empty() ? std::string("be a scalar")
+                                              : "be a scalar or have shape " + text(expected),
+                             "shape " + text(array.axes)));
+  }
+  const Shape& shape = request.predictions.shape();
+  const Shape folded = request.descriptor.reduces() ? reduced(shape) : shape;
+  request.source_gradients = make_operand(array.name, {folded, array.format}, array.data, false);
+}
+
+}  // namespace mpsnn_loss

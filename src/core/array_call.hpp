@@ -1,0 +1,49 @@
+// From arrays of any rank to a LossRequest: the last axis is the channels, the first (from rank 2 on) the
+// batch, all between are pixels. Every rule about array shapes of the one-call functions stands here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/image.hpp"
+#include "core/loss_call.hpp"
+
+namespace mpsnn_loss {
+
+/// A C-contiguous array in host memory.
+struct ArrayView {
+  const char* name = "";
+  std::span<const std::int64_t> axes;
+  Format format = Format::float32;
+  void* data = nullptr;
+  bool writable = false;
+};
+
+/// Predictions and weights as batches of the same rank-4 layout.
+struct Layout {
+  Shape predictions;
+  Shape weights;
+  bool weights_fit = true;  // false: no rank-4 shape broadcasts alike, expand the weights first
+};
+
+/// Folds the axes of predictions to [N, H, W, C] and those of weights (may be null: scalar or absent)
+/// alike. Throws ValueError where predictions have rank 0 or weights do not broadcast to them.
+Layout fold(const ArrayView& predictions, const ArrayView* weights, const LossInfo& loss);
+
+/// Throws ValueError unless `array` has exactly `axes`.
+void require_axes(const ArrayView& array, std::span<const std::int64_t> axes);
+
+/// Throws ValueError naming the position of an index outside [0, classes) that is not `ignored`.
+void check_class_indices(const ArrayView& labels, const std::int64_t* indices, std::int64_t classes,
+                         std::optional<std::int64_t> ignored);
+
+/// The axes of the loss of predictions with `axes`: theirs, or [N], or none at all.
+std::span<const std::int64_t> loss_axes(const LossDescriptor& descriptor,
+                                        std::span<const std::int64_t> axes);
+
+/// Puts an array of source gradients into the request, or its value where it is a scalar.
+void set_source_gradient(LossRequest& request, const ArrayView& array,
+                         std::span<const std::int64_t> prediction_axes);
+
+}  // namespace mpsnn_loss

@@ -1,0 +1,247 @@
+// The interface between meaning and engines, in Apple's shape: a device makes images, kernels and
+// queues; a queue makes command buffers; a command buffer encodes calls, is committed and waited for.
+//
+// Ownership  Everything is held by shared_ptr. Images, kernels and queues keep their device alive, a
+//            command buffer keeps its queue and every image of every call until it has completed.
+// Threads    A command buffer serialises its own encode and commit. Different objects are independent.
+// Errors     Misuse throws before anything is written (core/error.hpp). Work that fails after commit is
+//            kept by its command buffer: wait throws it, and so does reading an image it should have
+//            written.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/image.hpp"
+#include "core/kernel_properties.hpp"
+#include "core/loss_descriptor.hpp"
+
+namespace mpsnn_loss {
+
+class Device;
+class LossCall;
+
+/// MTLCommandBufferStatus.
+enum class CommandBufferStatus { not_enqueued, enqueued, committed, scheduled, completed, error };
+
+/// How far a command buffer has come. Images share it, so they know whether they may be read.
+struct Progress {
+  std::atomic<CommandBufferStatus> status{CommandBufferStatus::not_enqueued};
+  std::atomic<bool> discarded{false};  // dropped without a commit
+  std::exception_ptr error;            // set before status becomes error
+};
+
+/// N images of one shape and format. An MPSImage is an index into one.
+class ImageBatch {
+ public:
+  ImageBatch(std::shared_ptr<Device> device, const BatchDescriptor& descriptor, bool writable)
+      : device_(std::move(device)), descriptor_(descriptor), writable_(writable) {}
+  virtual ~ImageBatch() = default;
+  ImageBatch(const ImageBatch&) = delete;
+  ImageBatch& operator=(const ImageBatch&) = delete;
+
+  const std::shared_ptr<Device>& device() const { return device_; }
+  const BatchDescriptor& descriptor() const { return descriptor_; }
+  const Shape& shape() const { return descriptor_.shape; }
+  bool writable() const { return writable_; }
+
+  /// The host memory of all images, C-contiguous; null where they are not so in memory.
+  virtual std::byte* data() const = 0;
+  /// The host memory of one image; null where the device keeps it.
+  virtual std::byte* image_data(std::int64_t image) const = 0;
+  /// The storage and the place in it that the image really occupies.
+  virtual std::pair<const ImageBatch*, std::int64_t> storage(std::int64_t image) const {
+    return {this, image};
+  }
+  /// Copies images [first, first + count) out of or into the storage, in the storage format.
+  virtual void download(std::int64_t first, std::int64_t count, std::byte* to) const = 0;
+  virtual void upload(std::int64_t first, std::int64_t count, const std::byte* from) = 0;
+  /// The engine's own object for one image (Metal: MPSImage*), or null.
+  virtual void* native_handle(std::int64_t image) const = 0;
+
+  /// Names the work that will write these images.
+  virtual void set_writer(const std::shared_ptr<const Progress>& writer);
+  /// Throws StateError while the writing work has not completed, DeviceError where it failed.
+  virtual void check_readable() const;
+  /// Throws StateError where the writing work was dropped or failed, so that no values will come.
+  virtual void check_usable() const;
+
+  virtual std::string label(std::int64_t image) const;
+  virtual void set_label(std::int64_t image, const std::string& label);
+
+ private:
+  const std::shared_ptr<Device> device_;
+  const BatchDescriptor descriptor_;
+  const bool writable_;
+  mutable std::mutex mutex_;
+  std::shared_ptr<const Progress> writer_;
+  std::map<std::int64_t, std::string> labels_;
+};
+
+/// One image of a batch.
+struct Image {
+  std::shared_ptr<ImageBatch> batch;
+  std::int64_t index = 0;
+};
+
+/// The values that one forward encode captured for one image, or for the whole batch (MPSState).
+struct LossState {
+  std::shared_ptr<Device> device;
+  std::optional<LossParameters> values;  // empty until a forward encode fills it
+  std::string label;
+};
+
+/// What a user holds as MPSNNLossGradient and the like. On Metal exactly one kernel object.
+class Kernel {
+ public:
+  Kernel(std::shared_ptr<Device> device, KernelKind kind, const LossDescriptor& descriptor)
+      : device_(std::move(device)), kind_(kind), descriptor_(descriptor) {
+    properties_.parameters = descriptor.parameters;
+  }
+  virtual ~Kernel() = default;
+  Kernel(const Kernel&) = delete;
+  Kernel& operator=(const Kernel&) = delete;
+
+  const std::shared_ptr<Device>& device() const { return device_; }
+  KernelKind kind() const { return kind_; }
+
+  /// The descriptor with the properties as they are at this moment.
+  LossDescriptor descriptor() const;
+  KernelProperties properties() const;
+  /// Changes properties under the kernel's mutex. `change` checks and throws before it writes.
+  void update(const std::function<void(KernelProperties&)>& change);
+
+  /// NSCopying: a kernel on `device` with every property of this one.
+  std::shared_ptr<Kernel> copy(const std::shared_ptr<Device>& device) const;
+  virtual void* native_handle() const { return nullptr; }
+
+ protected:
+  /// Called under the mutex after a change (Metal: writes it through to the kernel object).
+  virtual void store(const KernelProperties&) {}
+
+ private:
+  const std::shared_ptr<Device> device_;
+  const KernelKind kind_;
+  const LossDescriptor descriptor_;  // its parameters are the initial ones
+  mutable std::mutex mutex_;
+  KernelProperties properties_;
+};
+
+/// The life of a command buffer: encode any number of calls, commit once, wait.
+class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
+ public:
+  CommandBuffer(std::shared_ptr<Device> device, std::string label)
+      : device_(std::move(device)), label_(std::move(label)) {}
+  virtual ~CommandBuffer() = default;
+  CommandBuffer(const CommandBuffer&) = delete;
+  CommandBuffer& operator=(const CommandBuffer&) = delete;
+
+  const std::shared_ptr<Device>& device() const { return device_; }
+  const std::string& label() const { return label_; }
+
+  /// Throws StateError where a call may no longer be encoded.
+  void check_encodable() const { check_open("encoded into"); }
+  /// Records a call. Its outputs are unreadable until the buffer has completed.
+  void encode(LossCall call);
+  /// Reserves the buffer's place in the queue's order. Enqueuing twice changes nothing.
+  void enqueue();
+  /// Hands the buffer to the device, at its place in the queue's order.
+  void commit();
+  /// Drops an uncommitted buffer and all it would have written.
+  void discard();
+  /// Blocks until the work is done and every handler has returned; throws the work's error, or
+  /// TimeoutError after `seconds`.
+  void wait(std::optional<double> seconds);
+  /// Waits at most so long; true once nothing is left to wait for, an error included.
+  bool finished_within(double seconds);
+  /// Adds a function that runs once after the work, on the thread that finished it.
+  void on_completed(std::function<void()> handler);
+
+  CommandBufferStatus status() const { return progress_->status; }
+  std::exception_ptr error() const;
+  /// Begin and end of the work in seconds of one monotonic clock; 0 until finished.
+  virtual std::pair<double, double> times() const = 0;
+  virtual void* native_handle() const { return nullptr; }
+
+ protected:
+  virtual void do_encode(LossCall call) = 0;
+  virtual void do_enqueue() = 0;
+  virtual void do_commit() = 0;   // leads to set_result and finish, now or on another thread
+  virtual void do_discard() = 0;  // an enqueued buffer gives up its place
+  // How an engine ends the buffer's life, once each and in this order:
+  /// The work is done, or failed with `error`: status and results may be seen.
+  void set_result(std::exception_ptr error);
+  /// Runs the handlers, then wakes whoever waits.
+  void finish();
+  /// True until commit or discard.
+  bool is_open() const { return !progress_->discarded && status() < CommandBufferStatus::committed; }
+
+ private:
+  void check_open(const char* action) const;
+  void check_may_wait() const;
+
+  const std::shared_ptr<Device> device_;
+  const std::string label_;
+  const std::shared_ptr<Progress> progress_ = std::make_shared<Progress>();
+  mutable std::mutex mutex_;
+  std::condition_variable finished_changed_;
+  std::vector<std::function<void()>> handlers_;
+  std::thread::id handler_thread_;
+  bool finished_ = false;  // completed, and all handlers have returned
+};
+
+/// Buffers of one queue run in the order in which they were enqueued or committed.
+class Queue {
+ public:
+  Queue(std::shared_ptr<Device> device, std::string label)
+      : device_(std::move(device)), label_(std::move(label)) {}
+  virtual ~Queue() = default;
+  Queue(const Queue&) = delete;
+  Queue& operator=(const Queue&) = delete;
+
+  const std::shared_ptr<Device>& device() const { return device_; }
+  const std::string& label() const { return label_; }
+  virtual std::shared_ptr<CommandBuffer> make_command_buffer(const std::string& label) = 0;
+  virtual void* native_handle() const { return nullptr; }
+
+ private:
+  const std::shared_ptr<Device> device_;
+  const std::string label_;
+};
+
+class Device : public std::enable_shared_from_this<Device> {
+ public:
+  virtual ~Device() = default;
+
+  virtual std::string name() const = 0;
+  virtual std::string kind() const = 0;  // "cpu" | "metal"
+  /// Empty where the device can do it, else one sentence why not.
+  virtual std::string supports(Format format) const = 0;
+  virtual std::string supports(const LossDescriptor& descriptor) const = 0;
+
+  /// New images, zero-filled.
+  virtual std::shared_ptr<ImageBatch> make_images(const BatchDescriptor& descriptor) = 0;
+  /// Images on the caller's C-contiguous memory. An engine that shares the memory keeps `owner` as
+  /// long as the images live; one that does not uploads a copy.
+  virtual std::shared_ptr<ImageBatch> wrap_images(const BatchDescriptor& descriptor, std::byte* data,
+                                                  bool writable, std::shared_ptr<void> owner) = 0;
+  virtual std::shared_ptr<Kernel> make_kernel(KernelKind kind, const LossDescriptor& descriptor) = 0;
+  virtual std::shared_ptr<Queue> make_queue(const std::string& label) = 0;
+  /// Runs a call on host memory and returns when it is done. Needs no kernel, queue or images.
+  virtual void compute(const LossCall& call) = 0;
+  virtual void* native_handle() const { return nullptr; }
+};
+
+}  // namespace mpsnn_loss

@@ -1,0 +1,174 @@
+// The life of a command buffer and what images learn from it: the same for every engine.
+#include <utility>
+
+#include "core/backend.hpp"
+#include "core/error.hpp"
+#include "core/loss_call.hpp"
+
+namespace mpsnn_loss {
+namespace {
+
+void check_device(const Operand& operand, const Device* device) {
+  if (operand.images == nullptr || operand.images->device().get() == device) return;
+  throw StateError(refusal(operand.name, "be on the device of the command buffer, " + device->name(),
+                           operand.images->device()->name()));
+}
+
+}  // namespace
+
+void CommandBuffer::check_open(const char* action) const {
+  if (progress_->discarded) {
+    throw StateError(std::string("command_buffer must not be discarded to be ") + action);
+  }
+  if (status() >= CommandBufferStatus::committed) {
+    throw StateError(std::string("command_buffer must not be committed yet to be ") + action);
+  }
+}
+
+void CommandBuffer::encode(LossCall call) {
+  const std::lock_guard lock(mutex_);
+  check_open("encoded into");
+  const LossRequest& request = *call;
+  for (const Operand* operand : {&request.predictions, &request.labels, &request.weights,
+                                 &request.source_gradients, &request.loss, &request.gradient}) {
+    check_device(*operand, device_.get());
+  }
+  const auto outputs = {request.loss.images, request.gradient.images};
+  const auto states = request.destination_states;
+  const LossParameters captured = request.descriptor.parameters;
+  do_encode(std::move(call));
+  for (const auto& images : outputs) {
+    if (images != nullptr) images->set_writer(progress_);
+  }
+  for (const auto& state : states) state->values = captured;
+}
+
+void CommandBuffer::enqueue() {
+  const std::lock_guard lock(mutex_);
+  check_open("enqueued");
+  if (status() == CommandBufferStatus::enqueued) return;
+  do_enqueue();
+  progress_->status = CommandBufferStatus::enqueued;
+}
+
+void CommandBuffer::commit() {
+  {
+    const std::lock_guard lock(mutex_);
+    check_open("committed");
+    if (status() == CommandBufferStatus::not_enqueued) do_enqueue();
+    progress_->status = CommandBufferStatus::committed;
+  }
+  do_commit();
+}
+
+void CommandBuffer::discard() {
+  std::vector<std::function<void()>> dropped;
+  {
+    const std::lock_guard lock(mutex_);
+    if (progress_->discarded || status() >= CommandBufferStatus::committed) return;
+    progress_->discarded = true;
+    dropped.swap(handlers_);
+  }
+  do_discard();
+}
+
+void CommandBuffer::on_completed(std::function<void()> handler) {
+  const std::lock_guard lock(mutex_);
+  check_open("given a completed handler");
+  handlers_.push_back(std::move(handler));
+}
+
+void CommandBuffer::set_result(std::exception_ptr error) {
+  const std::lock_guard lock(mutex_);
+  progress_->error = error;
+  progress_->status = error ? CommandBufferStatus::error : CommandBufferStatus::completed;
+}
+
+void CommandBuffer::finish() {
+  const auto self = shared_from_this();  // the last handler may drop the caller's reference
+  std::vector<std::function<void()>> handlers;
+  {
+    const std::lock_guard lock(mutex_);
+    handlers.swap(handlers_);
+    handler_thread_ = std::this_thread::get_id();
+  }
+  for (const auto& handler : handlers) handler();
+  handlers.clear();
+  {
+    const std::lock_guard lock(mutex_);
+    handler_thread_ = {};
+    finished_ = true;
+  }
+  finished_changed_.notify_all();
+}
+
+void CommandBuffer::check_may_wait() const {
+  if (status() < CommandBufferStatus::committed) {
+    throw StateError("command_buffer must be committed before it is waited for");
+  }
+  if (handler_thread_ == std::this_thread::get_id()) {
+    throw StateError("command_buffer must not be waited for inside its own completed handler");
+  }
+}
+
+bool CommandBuffer::finished_within(double seconds) {
+  std::unique_lock lock(mutex_);
+  check_may_wait();
+  return finished_changed_.wait_for(lock, std::chrono::duration<double>(seconds),
+                                    [this] { return finished_; });
+}
+
+void CommandBuffer::wait(std::optional<double> seconds) {
+  std::unique_lock lock(mutex_);
+  check_may_wait();
+  const auto finished = [this] { return finished_; };
+  if (!seconds) {
+    finished_changed_.wait(lock, finished);
+  } else if (!finished_changed_.wait_for(lock, std::chrono::duration<double>(*seconds), finished)) {
+    throw TimeoutError("command_buffer had not completed after its timeout");
+  }
+  if (progress_->error) std::rethrow_exception(progress_->error);
+}
+
+std::exception_ptr CommandBuffer::error() const {
+  const std::lock_guard lock(mutex_);
+  return progress_->error;
+}
+
+void ImageBatch::set_writer(const std::shared_ptr<const Progress>& writer) {
+  const std::lock_guard lock(mutex_);
+  writer_ = writer;
+}
+
+void ImageBatch::check_usable() const {
+  const std::lock_guard lock(mutex_);
+  if (writer_ == nullptr) return;
+  if (writer_->discarded) {
+    throw StateError("the command buffer that should have written these images was discarded");
+  }
+  if (writer_->status == CommandBufferStatus::error) std::rethrow_exception(writer_->error);
+}
+
+void ImageBatch::check_readable() const {
+  check_usable();
+  const std::lock_guard lock(mutex_);
+  if (writer_ == nullptr || writer_->status == CommandBufferStatus::completed) return;
+  throw StateError("the command buffer that writes these images has not completed: commit it and wait");
+}
+
+std::string ImageBatch::label(std::int64_t image) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = labels_.find(image);
+  return found == labels_.end() ? std::string() : found->second;
+}
+
+void ImageBatch::set_label(std::int64_t image, const std::string& label) {
+  const std::lock_guard lock(mutex_);
+  if (label.empty()) {
+    labels_.erase(image);
+  } else {
+    labels_[image] = label;
+  }
+}
+
+}  // namespace mpsnn_loss

@@ -1,0 +1,37 @@
+#include "core/image.hpp"
+
+#include <limits>
+
+#include "core/error.hpp"
+
+namespace mpsnn_loss {
+
+std::string to_string(const std::int64_t* axes, std::size_t count) {
+  std::string text = "(";
+  for (std::size_t i = 0; i < count; ++i) {
+    text += (i == 0 ? "" : ", ") + std::to_string(axes[i]);
+  }
+  return text + (count == 1 ? ",)" : ")");
+}
+
+std::string to_string(const Shape& shape) {
+  const auto axes = shape.axes();
+  return to_string(axes.data(), axes.size());
+}
+
+void check_extents(const std::string& argument, const BatchDescriptor& descriptor) {
+  std::int64_t room = std::numeric_limits<std::int64_t>::max() / info(descriptor.format).size;
+  for (const std::int64_t axis : descriptor.shape.axes()) {
+    if (axis < 1) {
+      throw ValueError(
+          refusal(argument, "have no empty extent", "shape " + to_string(descriptor.shape)));
+    }
+    room /= axis;
+  }
+  if (room < 1) {
+    throw ValueError(
+        refusal(argument, "fit in 63-bit addresses", "shape " + to_string(descriptor.shape)));
+  }
+}
+
+}  // namespace mpsnn_loss

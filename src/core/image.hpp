@@ -1,0 +1,67 @@
+// What an image is: storage formats and the extents of a batch [images, height, width, channels].
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace mpsnn_loss {
+
+/// How one element is stored. float16 computes in float32.
+enum class Format : std::uint8_t { float16, float32, float64 };
+
+struct FormatInfo {
+  Format format;
+  const char* name;
+  std::int64_t size;  // bytes
+  char code;          // of the struct module and the buffer protocol
+};
+
+inline constexpr std::array<FormatInfo, 3> kFormats{{
+    {Format::float16, "float16", 2, 'e'},
+    {Format::float32, "float32", 4, 'f'},
+    {Format::float64, "float64", 8, 'd'},
+}};
+
+constexpr const FormatInfo& info(Format format) { return kFormats[static_cast<std::size_t>(format)]; }
+
+/// Forward results of float16 images are float32.
+constexpr Format loss_format(Format predictions) {
+  return predictions == Format::float16 ? Format::float32 : predictions;
+}
+
+/// The extents of a batch of images, channels innermost.
+struct Shape {
+  std::int64_t images = 1;
+  std::int64_t height = 1;
+  std::int64_t width = 1;
+  std::int64_t channels = 1;
+
+  constexpr std::int64_t pixels() const { return height * width; }
+  constexpr std::int64_t image_elements() const { return height * width * channels; }
+  constexpr std::int64_t elements() const { return images * image_elements(); }
+  constexpr std::array<std::int64_t, 4> axes() const { return {images, height, width, channels}; }
+  friend constexpr bool operator==(const Shape&, const Shape&) = default;
+};
+
+/// "(2, 1, 1, 10)", and "(3,)" for one axis, as NumPy prints shapes.
+std::string to_string(const std::int64_t* axes, std::size_t count);
+std::string to_string(const Shape& shape);
+
+/// One 1x1x1 image per image of a batch: what a reduction leaves.
+constexpr Shape reduced(const Shape& shape) { return {shape.images, 1, 1, 1}; }
+
+/// A batch of images: its extents and its storage format.
+struct BatchDescriptor {
+  Shape shape;
+  Format format = Format::float32;
+
+  std::int64_t image_bytes() const { return shape.image_elements() * info(format).size; }
+  std::int64_t bytes() const { return shape.images * image_bytes(); }
+};
+
+/// Throws ValueError unless every extent is at least 1 and the size in bytes fits 63 bits.
+void check_extents(const std::string& argument, const BatchDescriptor& descriptor);
+
+}  // namespace mpsnn_loss

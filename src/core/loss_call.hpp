@@ -1,0 +1,85 @@
+// One piece of work, as data. A LossRequest is what a caller asks for; a LossCall is a request that was
+// found valid, and the only thing an engine accepts. It captures every property, and knows no engine.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/backend.hpp"
+#include "core/image.hpp"
+#include "core/loss_descriptor.hpp"
+
+namespace mpsnn_loss {
+
+enum class Work : std::uint8_t { initial_gradient, loss, gradient, loss_and_gradient };
+enum class Wrt : std::uint8_t { predictions, labels };
+
+/// The images a call reads or writes: a batch, or plain host memory of a one-call function.
+struct Operand {
+  const char* name = "";  // the argument, as the caller knows it
+  BatchDescriptor descriptor;
+  std::byte* data = nullptr;           // C-contiguous host memory; null where there is none
+  std::shared_ptr<ImageBatch> images;  // null for a host array
+  bool writable = false;
+  bool present = false;
+
+  const Shape& shape() const { return descriptor.shape; }
+  explicit operator bool() const { return present; }
+  /// Host memory of one image; null where a device keeps it.
+  std::byte* image_data(std::int64_t image) const;
+};
+
+Operand make_operand(const char* name, std::shared_ptr<ImageBatch> images);
+Operand make_operand(const char* name, const BatchDescriptor& descriptor, void* data, bool writable);
+
+/// Labels as one class index per pixel, instead of a dense batch.
+struct ClassIndices {
+  const std::int64_t* data = nullptr;
+  std::optional<std::int64_t> ignored;  // pixels of this class weigh nothing
+
+  explicit operator bool() const { return data != nullptr; }
+};
+
+struct LossRequest {
+  Work work = Work::gradient;
+  Wrt wrt = Wrt::predictions;
+  LossDescriptor descriptor;
+  Operand predictions;
+  Operand labels;            // absent with class indices
+  ClassIndices class_indices;
+  Operand weights;           // optional; each axis that of predictions, or 1
+  Operand source_gradients;  // optional; N images, 1x1x1 or (no reduction) of predictions' size
+  double source_gradient = 1.0;  // where source_gradients is absent
+  Operand loss;              // written by loss and loss_and_gradient
+  bool loss_is_one_value = false;  // across the batch: `loss` holds image 0 alone
+  Operand gradient;          // written by gradient, loss_and_gradient and initial_gradient
+  std::vector<std::shared_ptr<LossState>> source_states;       // none, 1 or N
+  std::vector<std::shared_ptr<LossState>> destination_states;  // none, 1 or N
+};
+
+class LossCall {
+ public:
+  /// Validates: shapes, formats, counts, states, writability and overlap. Throws ValueError, TypeError
+  /// or StateError, whose words name the argument. Touches no memory of any operand.
+  explicit LossCall(LossRequest request);
+
+  const LossRequest* operator->() const { return &request_; }
+  const LossRequest& operator*() const { return request_; }
+
+  /// One entry per image where states carry different values, else empty: the descriptor's hold.
+  const std::vector<LossParameters>& image_parameters() const { return image_parameters_; }
+
+ private:
+  void resolve_source_states();
+
+  LossRequest request_;
+  std::vector<LossParameters> image_parameters_;
+};
+
+/// The shape of a forward result: predictions' own, or one 1x1x1 image per entry.
+Shape loss_shape(const LossDescriptor& descriptor, const Shape& predictions);
+
+}  // namespace mpsnn_loss

@@ -1,0 +1,240 @@
+// One struct per loss: its value and its derivatives by prediction y and label t, over vectors.
+// The equations stand in the table of losses in README.md; the losses and gradients of MPSCNNLoss.h,
+// where it contradicts itself, are replaced by the derivative of the forward loss.
+//
+// A product whose label factor is exactly 0 is exactly 0, whatever the other factor (label_product).
+#pragma once
+
+#include "core/loss_type.hpp"
+#include "cpu/math.hpp"
+#include "cpu/simd.hpp"
+
+namespace mpsnn_loss::cpu::MPSNN_ISA {
+
+template <class V>
+struct Parameters {
+  V label_scale;   // 1 - s
+  V label_offset;  // what smoothing adds: s / K for softmax, s / 2 for sigmoid
+  V epsilon;
+  V delta;
+};
+
+/// label · factor, 0 where the label is 0.
+template <class V>
+MPSNN_INLINE V label_product(V label, V factor) {
+  return select<V>(label == V{}, V{}, label * factor);
+}
+
+template <LossType>
+struct Formula;
+
+template <>
+struct Formula<LossType::mean_absolute_error> {
+  // |y - t|
+  template <class V>
+  MPSNN_INLINE V loss(V y, V t, const Parameters<V>&) {
+    return abs(y - t);
+  }
+  // sign(y - t), 0 at equality
+  template <class V>
+  MPSNN_INLINE V by_prediction(V y, V t, const Parameters<V>&) {
+    const V e = y - t;
+    return select<V>(e > V{}, broadcast<V>(1), select<V>(e < V{}, broadcast<V>(-1), e));
+  }
+  template <class V>
+  MPSNN_INLINE V by_label(V y, V t, const Parameters<V>& p) {
+    return by_prediction(t, y, p);
+  }
+};
+
+template <>
+struct Formula<LossType::mean_squared_error> {
+  // (y - t)^2
+  template <class V>
+  MPSNN_INLINE V loss(V y, V t, const Parameters<V>&) {
+    const V e = y - t;
+    return e * e;
+  }
+  // 2 (y - t)
+  template <class V>
+  MPSNN_INLINE V by_prediction(V y, V t, const Parameters<V>&) {
+    const V e = y - t;
+    return e + e;
+  }
+  template <class V>
+  MPSNN_INLINE V by_label(V y, V t, const Parameters<V>& p) {
+    return by_prediction(t, y, p);
+  }
+};
+
+template <>
+struct Formula<LossType::sigmoid_cross_entropy> {
+  // max(y, 0) - y t' + log(1 + exp(-|y|)); the first two terms are taken together as y (1 - t') for
+  // y > 0 and -y t' below, which cannot cancel. 1 - t' is formed from 1 - t for the same reason. The
+  // term y - y only keeps what IEEE says of inf - inf t': NaN.
+  template <class V>
+  MPSNN_INLINE V loss(V y, V t, const Parameters<V>& p) {
+    const V smooth = mul_add(t, p.label_scale, p.label_offset);
+    const V rest = mul_add(Scalar<V>(1) - t, p.label_scale, p.label_offset);
+    const V above = y * rest + select<V>(smooth == V{}, V{}, y - y);
+    const V linear = select<V>(y > V{}, above, -label_product(smooth, y));
+    return linear + log1p_of_unit(exp(-abs(y)));
+  }
+  // sigmoid(y) - t'
+  template <class V>
+  MPSNN_INLINE V by_prediction(V y, V t, const Parameters<V>& p) {
+    const V smooth = mul_add(t, p.label_scale, p.label_offset);
+    const V rest = mul_add(Scalar<V>(1) - t, p.label_scale, p.label_offset);
+    const V e = exp(-abs(y));
+    const V numerator = select<V>(y > V{}, rest - smooth * e, e * rest - smooth);
+    return numerator / (Scalar<V>(1) + e);
+  }
+  // -(1 - s) y
+  template <class V>
+  MPSNN_INLINE V by_label(V y, V, const Parameters<V>& p) {
+    return -(p.label_scale * y);
+  }
+};
+
+template <>
+struct Formula<LossType::categorical_cross_entropy> {
+  // -t log y
+  template <class V>
+  MPSNN_INLINE V loss(V y, V t, const Parameters<V>&) {
+    return -label_product(t, log(y));
+  }
+  // -t / y
+  template <class V>
+  MPSNN_INLINE V by_prediction(V y, V t, const Parameters<V>&) {
+    return select<V>(t == V{}, V{}, -t / y);
+  }
+  // -log y
+  template <class V>
+  MPSNN_INLINE V by_label(V y, V, const Parameters<V>&) {
+    return -log(y);
+  }
+};
+
+template <>
+struct Formula<LossType::hinge> {
+  // 1 - m y with m = 2t - 1 for labels 0 and 1; exact enough for its sign to be right
+  template <class V>
+  MPSNN_INLINE V margin(V y, V t) {
+    const Sum<V> m = two_sum(t + t, broadcast<V>(-1));
+    const V margin = one_minus_product(m.value, y);
+    return select<V>(m.error == V{}, margin, margin - m.error * y);
+  }
+  // max(0, 1 - m y)
+  template <class V>
+  MPSNN_INLINE V loss(V y, V t, const Parameters<V>&) {
+    const V z = margin(y, t);
+    return select<V>(z <= V{}, V{}, z);
+  }
+  // -m where 1 - m y > 0
+  template <class V>
+  MPSNN_INLINE V by_prediction(V y, V t, const Parameters<V>&) {
+    const V z = margin(y, t);
+    return where_active(z, Scalar<V>(1) - (t + t));
+  }
+  // -2y where 1 - m y > 0
+  template <class V>
+  MPSNN_INLINE V by_label(V y, V t, const Parameters<V>&) {
+    const V z = margin(y, t);
+    return where_active(z, y * Scalar<V>(-2));
+  }
+  template <class V>
+  MPSNN_INLINE V where_active(V z, V slope) {
+    return select<V>(z > V{}, slope, select<V>(z <= V{}, V{}, z));  // z is NaN in neither case
+  }
+};
+
+template <>
+struct Formula<LossType::huber> {
+  // e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), with e = y - t
+  template <class V>
+  MPSNN_INLINE V loss(V y, V t, const Parameters<V>& p) {
+    const V e = y - t, size = abs(e);
+    return select<V>(size > p.delta, p.delta * (size - p.delta * Scalar<V>(0.5)), e * e * Scalar<V>(0.5));
+  }
+  // clamp(e, -delta, delta)
+  template <class V>
+  MPSNN_INLINE V by_prediction(V y, V t, const Parameters<V>& p) {
+    const V e = y - t;
+    return select<V>(e > p.delta, p.delta, select<V>(e < -p.delta, -p.delta, e));
+  }
+  template <class V>
+  MPSNN_INLINE V by_label(V y, V t, const Parameters<V>& p) {
+    return by_prediction(t, y, p);
+  }
+};
+
+template <>
+struct Formula<LossType::cosine_distance> {
+  // 1 - sum over channels of y t; the 1 of each pixel is added once, where the sum is finished
+  template <class V>
+  MPSNN_INLINE V loss(V y, V t, const Parameters<V>&) {
+    return -label_product(t, y);
+  }
+  template <class V>
+  MPSNN_INLINE V by_prediction(V, V t, const Parameters<V>&) {
+    return -t;
+  }
+  template <class V>
+  MPSNN_INLINE V by_label(V y, V, const Parameters<V>&) {
+    return -y;
+  }
+};
+
+template <>
+struct Formula<LossType::log> {
+  // y + eps and 1 - y + eps, with what their rounding lost: their logarithms may be close to 0
+  template <class V>
+  MPSNN_INLINE Sum<V> likelihood(V y, const Parameters<V>& p) {
+    return two_sum(y, p.epsilon);
+  }
+  template <class V>
+  MPSNN_INLINE Sum<V> complement(V y, const Parameters<V>& p) {
+    const Sum<V> rest = two_sum(broadcast<V>(1), -y);
+    const Sum<V> sum = two_sum(rest.value, p.epsilon);
+    return {sum.value, sum.error + rest.error};
+  }
+  // -t log(y + eps) - (1 - t) log(1 - y + eps)
+  template <class V>
+  MPSNN_INLINE V loss(V y, V t, const Parameters<V>& p) {
+    return -label_product(t, log(likelihood(y, p))) -
+           label_product(Scalar<V>(1) - t, log(complement(y, p)));
+  }
+  // -t / (y + eps) + (1 - t) / (1 - y + eps)
+  template <class V>
+  MPSNN_INLINE V by_prediction(V y, V t, const Parameters<V>& p) {
+    const V rest = Scalar<V>(1) - t;
+    const V first = select<V>(t == V{}, V{}, t / (y + p.epsilon));
+    const V second = select<V>(rest == V{}, V{}, rest / (Scalar<V>(1) - y + p.epsilon));
+    return second - first;
+  }
+  // log(1 - y + eps) - log(y + eps)
+  template <class V>
+  MPSNN_INLINE V by_label(V y, V, const Parameters<V>& p) {
+    return log(complement(y, p)) - log(likelihood(y, p));
+  }
+};
+
+template <>
+struct Formula<LossType::kullback_leibler_divergence> {
+  // t (log t - y), y being log-probabilities
+  template <class V>
+  MPSNN_INLINE V loss(V y, V t, const Parameters<V>&) {
+    return label_product(t, log(t) - y);
+  }
+  template <class V>
+  MPSNN_INLINE V by_prediction(V, V t, const Parameters<V>&) {
+    return -t;
+  }
+  // log t + 1 - y
+  template <class V>
+  MPSNN_INLINE V by_label(V y, V t, const Parameters<V>&) {
+    return log(t) + Scalar<V>(1) - y;
+  }
+};
+
+}  // namespace mpsnn_loss::cpu::MPSNN_ISA

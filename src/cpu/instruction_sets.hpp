@@ -1,0 +1,18 @@
+// Which compiled kernels this processor runs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cpu/plan.hpp"
+
+namespace mpsnn_loss::cpu {
+
+/// The best compiled set that this processor has, or the one that MPSNN_LOSS_ISA names. Throws ValueError
+/// where that names none.
+const KernelSet& active_instruction_set();
+
+/// Names of all compiled sets, best first.
+std::vector<std::string> compiled_instruction_sets();
+
+}  // namespace mpsnn_loss::cpu

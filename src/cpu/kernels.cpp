@@ -1,0 +1,45 @@
+// Every loop for one instruction set: CMake compiles this file once for each, with MPSNN_ISA its name.
+#include <utility>
+
+#include "core/loss_type.hpp"
+#include "cpu/element_loop.hpp"
+#include "cpu/plan.hpp"
+#include "cpu/softmax_loop.hpp"
+
+#define MPSNN_STRING_OF(name) #name
+#define MPSNN_STRING(name) MPSNN_STRING_OF(name)
+
+namespace mpsnn_loss::cpu::MPSNN_ISA {
+namespace {
+
+template <LossType type, class T>
+void run_loss(const Plan& plan, std::int64_t chunk) {
+  if constexpr (info(type).family == Family::channel) {
+    run_softmax_chunk<T>(plan, chunk);
+  } else {
+    run_element_chunk<Formula<type>, T>(plan, chunk);
+  }
+}
+
+using ChunkFunction = void (*)(const Plan&, std::int64_t);
+
+/// One entry per row of the table of losses; a loss without a formula does not compile.
+template <class T, std::size_t... I>
+constexpr ChunkFunction chunk_function(LossType type, std::integer_sequence<std::size_t, I...>) {
+  constexpr ChunkFunction functions[] = {run_loss<kLosses[I].type, T>...};
+  return functions[static_cast<std::size_t>(type)];
+}
+
+void run_chunk(const Plan& plan, std::int64_t chunk) {
+  constexpr auto losses = std::make_integer_sequence<std::size_t, kLosses.size()>();
+  const ChunkFunction function = plan.double_precision ? chunk_function<double>(plan.loss_type, losses)
+                                                       : chunk_function<float>(plan.loss_type, losses);
+  function(plan, chunk);
+}
+
+}  // namespace
+
+extern const KernelSet kernel_set;
+const KernelSet kernel_set{MPSNN_STRING(MPSNN_ISA), run_chunk};
+
+}  // namespace mpsnn_loss::cpu::MPSNN_ISA

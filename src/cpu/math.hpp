@@ -1,0 +1,147 @@
+// Exponential and logarithm over vectors. The polynomials are minimax fits (Remez) on the reduced
+// range; the figure beside each is the largest relative error of the polynomial alone.
+#pragma once
+
+#include "cpu/simd.hpp"
+
+namespace mpsnn_loss::cpu::MPSNN_ISA {
+
+template <class T>
+struct MathConstants;
+
+template <>
+struct MathConstants<float> {
+  static constexpr float log2_e = 1.44269504f;
+  static constexpr float ln2_high = 0.693359375f;  // 12 bits, so that n * ln2_high is exact
+  static constexpr float ln2_low = -2.12194440e-4f;
+  static constexpr float round_magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  static constexpr float exp_underflow = -104.0f;    // below, exp is 0 even as a subnormal
+  static constexpr float exp_overflow = 89.0f;
+  static constexpr int mantissa_bits = 23;
+  static constexpr int exponent_bias = 127;
+  static constexpr std::uint32_t one = 0x3F800000u;
+  static constexpr std::uint32_t sqrt_half = 0x3F3504F3u;
+  static constexpr float smallest_normal = 1.17549435e-38f;
+  static constexpr float subnormal_scale = 8388608.0f;  // 2^23
+  // exp(r) = 1 + r + r^2 q(r) on |r| <= ln2 / 2: 2^-28.2
+  static constexpr float exp[] = {0.499999930506762661f, 0.166665147918637556f, 0.0416684568194576334f,
+                                  0.00836941880235792639f, 0.00138131422637709011f};
+  // log(1 + f) = f - f^2/2 + f^3 p(f) on sqrt(1/2) <= 1 + f <= sqrt(2): 2^-30.3
+  static constexpr float log[] = {0.333333124162078244f, -0.250000096418390976f, 0.200021335155799066f,
+                                  -0.166680065599255238f, 0.142192255541280611f, -0.124051418956114022f,
+                                  0.118903218459140901f, -0.116796154665083612f, 0.0674655609638615892f};
+};
+
+template <>
+struct MathConstants<double> {
+  static constexpr double log2_e = 1.4426950408889634074;
+  static constexpr double ln2_high = 6.93147180369123816490e-1;  // 33 bits
+  static constexpr double ln2_low = 1.90821492927058770002e-10;
+  static constexpr double round_magic = 6755399441055744.0;  // 1.5 * 2^52
+  static constexpr double exp_underflow = -746.0;
+  static constexpr double exp_overflow = 710.0;
+  static constexpr int mantissa_bits = 52;
+  static constexpr int exponent_bias = 1023;
+  static constexpr std::uint64_t one = 0x3FF0000000000000u;
+  static constexpr std::uint64_t sqrt_half = 0x3FE6A09E667F3BCDu;
+  static constexpr double smallest_normal = 2.2250738585072014e-308;
+  static constexpr double subnormal_scale = 4503599627370496.0;  // 2^52
+  // As above: 2^-62.5
+  static constexpr double exp[] = {0.5, 0.166666666666666777, 0.0416666666666666319, 0.00833333333332068299,
+                                   0.00138888888889002876, 0.000198412698887210589, 0.0000248015872957367364,
+                                   2.7557241406548743e-6, 2.75572972806117982e-7, 2.51100769807149547e-8,
+                                   2.09078512926395003e-9};
+  // log(1 + f) = f - s (f - s^2 r(s^2)) with s = f / (2 + f): 2^-66
+  static constexpr double log[] = {0.666666666666666604, 0.40000000000006781, 0.285714285689148234,
+                                   0.222222226725633373, 0.181817736039385945, 0.153871808771615868,
+                                   0.132480867416714982, 0.132697936420723894};
+};
+
+template <class V, std::size_t N>
+MPSNN_INLINE V polynomial(V x, const Scalar<V> (&coefficients)[N]) {
+  V sum = broadcast<V>(coefficients[N - 1]);
+  for (std::size_t i = N - 1; i-- > 0;) sum = mul_add(sum, x, broadcast<V>(coefficients[i]));
+  return sum;
+}
+
+/// 2^n for integers n given as n + round_magic, -bias < n <= bias.
+template <class V>
+MPSNN_INLINE V power_of_two(Mask<V> n) {
+  using C = MathConstants<Scalar<V>>;
+  return from_bits<V>(reinterpret_cast<Bits<V>>((n + C::exponent_bias) << C::mantissa_bits));
+}
+
+/// exp(x + low), where |low| is at most the last place of x. Below 1 ULP from the largest argument to
+/// the smallest normal result; subnormal results are rounded once more.
+template <class V>
+MPSNN_INLINE V exp(V x, V low) {
+  using C = MathConstants<Scalar<V>>;
+  const V floor = broadcast<V>(C::exp_underflow), ceiling = broadcast<V>(C::exp_overflow);
+  const V clamped = select<V>(x < floor, floor, select<V>(x > ceiling, ceiling, x));  // NaN stays
+  const V shifted = mul_add(clamped, broadcast<V>(C::log2_e), broadcast<V>(C::round_magic));
+  const V n = shifted - C::round_magic;
+  V r = mul_add(n, broadcast<V>(-C::ln2_high), clamped);
+  r = mul_add(n, broadcast<V>(-C::ln2_low), r) + low;
+  const V p = mul_add(r * r, polynomial(r, C::exp), r) + Scalar<V>(1);
+  // Scaled in two steps, so that neither leaves the normal range before the product does.
+  const auto integer = reinterpret_cast<Mask<V>>(shifted) - reinterpret_cast<Mask<V>>(broadcast<V>(C::round_magic));
+  const Mask<V> half = integer >> 1;
+  return p * power_of_two<V>(half) * power_of_two<V>(integer - half);
+}
+
+template <class V>
+MPSNN_INLINE V exp(V x) {
+  return exp(x, V{});
+}
+
+/// log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2), plus n · ln 2.
+MPSNN_INLINE FloatVector log_reduced(FloatVector f, FloatVector n) {
+  using C = MathConstants<float>;
+  const FloatVector square = f * f;
+  const FloatVector tail = mul_add(square * f, polynomial(f, C::log), n * C::ln2_low) - square * 0.5f;
+  return n * C::ln2_high + (f + tail);
+}
+MPSNN_INLINE DoubleVector log_reduced(DoubleVector f, DoubleVector n) {
+  using C = MathConstants<double>;
+  const DoubleVector s = f / (f + 2.0), z = s * s;
+  const DoubleVector half_square = f * f * 0.5;
+  const DoubleVector tail = s * (half_square + z * polynomial(z, C::log)) + n * C::ln2_low;
+  return n * C::ln2_high + (f - (half_square - tail));
+}
+
+/// Natural logarithm; IEEE at 0, infinity, NaN and below 0. About 1 ULP.
+template <class V>
+MPSNN_INLINE V log(V x) {
+  using C = MathConstants<Scalar<V>>;
+  const Mask<V> tiny = x < broadcast<V>(C::smallest_normal);
+  const V scaled = select<V>(tiny, x * C::subnormal_scale, x);
+  const Bits<V> offset = bits(scaled) - C::sqrt_half;
+  const Mask<V> exponent = reinterpret_cast<Mask<V>>(offset) >> C::mantissa_bits;
+  const V mantissa = from_bits<V>(bits(scaled) - (reinterpret_cast<Bits<V>>(exponent) << C::mantissa_bits));
+  // Integers to floating point through the magic number: exact for so few bits, and one add.
+  const V magic = broadcast<V>(C::round_magic);
+  V n = from_bits<V>(reinterpret_cast<Bits<V>>(exponent + reinterpret_cast<Mask<V>>(magic))) - magic;
+  n = select<V>(tiny, n - Scalar<V>(C::mantissa_bits), n);
+  const V result = log_reduced(mantissa - Scalar<V>(1), n);
+  const V infinity = broadcast<V>(__builtin_inff());
+  const V special = select<V>(x == V{}, -infinity, select<V>(x > V{}, x, broadcast<V>(__builtin_nanf(""))));
+  return select<V>((x > V{}) & (x < infinity), result, special);
+}
+
+/// log(value + error) for a sum kept in two parts.
+template <class V>
+MPSNN_INLINE V log(Sum<V> x) {
+  const V correction = x.error / x.value;
+  // Not at 0 or infinity, where the correction is NaN.
+  return log(x.value) + select<V>(abs(correction) < broadcast<V>(1), correction, V{});
+}
+
+/// log(1 + u) for u in [0, 1] and NaN.
+template <class V>
+MPSNN_INLINE V log1p_of_unit(V u) {
+  const Mask<V> large = u > broadcast<V>(Scalar<V>(0.41421356237309504880));
+  const V f = select<V>(large, u * Scalar<V>(0.5) - Scalar<V>(0.5), u);
+  return log_reduced(f, select<V>(large, broadcast<V>(1), V{}));
+}
+
+}  // namespace mpsnn_loss::cpu::MPSNN_ISA

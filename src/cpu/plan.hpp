@@ -1,0 +1,81 @@
+// A call resolved to pointers, scales and chunks: all that the loops need to know. Only plain data and
+// enumerations, because the loops are compiled once per instruction set (see simd.hpp).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/image.hpp"
+#include "core/loss_type.hpp"
+
+namespace mpsnn_loss::cpu {
+
+/// Work is cut into chunks of about this many elements. The cut depends on the shape alone, so that
+/// results do not depend on the number of threads.
+inline constexpr std::int64_t kChunkElements = 16384;
+
+/// An input, seen as [N, H, W, C] with stride 0 along the axes it broadcasts on.
+struct Source {
+  const std::byte* data = nullptr;  // null: absent
+  Format format = Format::float32;
+  std::int64_t strides[4] = {0, 0, 0, 0};  // in elements
+  bool dense = false;                      // laid out exactly as the predictions are
+};
+
+struct Plan {
+  LossType loss_type;
+  bool want_loss, want_gradient;
+  bool by_labels;         // the gradient is with respect to the labels
+  bool double_precision;  // compute in float64, else in float32
+
+  Shape shape;
+  Source predictions, labels, weights, source_gradients;
+  const std::int64_t* class_indices;  // instead of labels; null: dense labels
+  bool has_ignored_class;
+  std::int64_t ignored_class;
+
+  double label_scale, label_offset, epsilon, delta;
+  double loss_scale;              // of element losses: ω
+  const double* gradient_scales;  // g ω / D: one, or one per image
+  bool scale_per_image;
+
+  std::byte* gradient;
+  Format gradient_format;
+  std::byte* loss;  // element losses, where nothing is reduced; else null
+  Format loss_format;
+
+  double* sums;         // of weighted losses: one per chunk, or one per image
+  bool sums_per_image;  // a chunk holds whole images and every image wants its own sum
+
+  // A unit is an element, or a whole pixel for losses that couple channels.
+  std::int64_t unit_elements;
+  std::int64_t image_units;
+  std::int64_t chunks;
+  std::int64_t chunk_units;       // at most, within one image or across whole images
+  std::int64_t chunks_per_image;  // 0: chunks hold whole images
+};
+
+struct Range {
+  std::int64_t first, last;
+};
+
+/// The units of one chunk.
+inline Range chunk_range(const Plan& plan, std::int64_t chunk) {
+  if (plan.chunks_per_image == 0) {
+    const std::int64_t all = plan.shape.images * plan.image_units;
+    const std::int64_t first = chunk * plan.chunk_units, last = first + plan.chunk_units;
+    return {first, last < all ? last : all};
+  }
+  const std::int64_t image = chunk / plan.chunks_per_image, part = chunk % plan.chunks_per_image;
+  const std::int64_t first = part * plan.chunk_units, last = first + plan.chunk_units;
+  const std::int64_t base = image * plan.image_units;
+  return {base + first, base + (last < plan.image_units ? last : plan.image_units)};
+}
+
+/// What one instruction set provides.
+struct KernelSet {
+  const char* name;
+  void (*run_chunk)(const Plan& plan, std::int64_t chunk);
+};
+
+}  // namespace mpsnn_loss::cpu

@@ -1,0 +1,12 @@
+// Runs one call on the CPU engine.
+#pragma once
+
+#include "core/loss_call.hpp"
+
+namespace mpsnn_loss::cpu {
+
+/// Computes the call and writes its outputs. Everything was checked when the call was made; throws
+/// std::bad_alloc alone.
+void run(const LossCall& call);
+
+}  // namespace mpsnn_loss::cpu

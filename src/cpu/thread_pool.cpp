@@ -1,0 +1,161 @@
+#include "cpu/thread_pool.hpp"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "core/error.hpp"
+#include "cpu/thread_count.hpp"
+
+namespace mpsnn_loss::cpu {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// A worker that finished a job looks for the next one this long before it sleeps.
+constexpr auto kSpin = std::chrono::microseconds(50);
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+/// Spins until `done`, or gives up after kSpin.
+template <class Done>
+bool spin_until(Done done) {
+  const auto end = Clock::now() + kSpin;
+  do {
+    for (int i = 0; i < 64; ++i) {
+      if (done()) return true;
+      pause();
+    }
+  } while (Clock::now() < end);
+  return false;
+}
+
+/// One parallel_for: `parts` contiguous shares of [0, count).
+struct Job {
+  void (*run)(void*, std::int64_t);
+  void* context;
+  std::int64_t count;
+  int parts;
+  std::atomic<int> pending;
+
+  void run_part(int part) const {
+    const std::int64_t first = count * part / parts, last = count * (part + 1) / parts;
+    for (std::int64_t i = first; i < last; ++i) run(context, i);
+  }
+};
+
+class Worker {
+ public:
+  explicit Worker(int part) : part_(part), thread_([this] { live(); }) { thread_.detach(); }
+
+  void give(Job& job) {
+    job_.store(&job);
+    if (!asleep_.load()) return;
+    { const std::lock_guard lock(mutex_); }
+    wake_.notify_one();
+  }
+
+ private:
+  [[noreturn]] void live() {
+    const auto has_job = [this] { return job_.load() != nullptr; };
+    for (;;) {
+      if (!spin_until(has_job)) {
+        std::unique_lock lock(mutex_);
+        asleep_.store(true);
+        wake_.wait(lock, has_job);
+        asleep_.store(false);
+      }
+      Job* const job = job_.exchange(nullptr);
+      job->run_part(part_);
+      job->pending.fetch_sub(1, std::memory_order_release);  // after this the job may be gone
+    }
+  }
+
+  const int part_;
+  std::atomic<Job*> job_{nullptr};
+  std::atomic<bool> asleep_{false};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::thread thread_;
+};
+
+class Pool {
+ public:
+  /// False where another caller has the pool.
+  bool try_run(Job& job) {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock) return false;
+    try {
+      while (static_cast<int>(workers_.size()) < job.parts - 1) {
+        workers_.push_back(std::make_unique<Worker>(static_cast<int>(workers_.size()) + 1));
+      }
+    } catch (const std::exception&) {
+      job.parts = static_cast<int>(workers_.size()) + 1;  // no more threads to be had: fewer do it
+    }
+    job.pending = job.parts - 1;
+    for (int part = 1; part < job.parts; ++part) workers_[static_cast<std::size_t>(part - 1)]->give(job);
+    job.run_part(0);
+    const auto finished = [&job] { return job.pending.load(std::memory_order_acquire) == 0; };
+    while (!spin_until(finished)) std::this_thread::yield();
+    return true;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+};
+
+// Never destroyed: its threads may outlive the destructors of the process. A forked child has none of
+// those threads, so it starts with a pool of its own.
+std::atomic<Pool*> current_pool{nullptr};
+
+Pool& pool() {
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { current_pool = nullptr; });
+  static_cast<void>(registered);
+  Pool* existing = current_pool.load();
+  if (existing != nullptr) return *existing;
+  auto fresh = std::make_unique<Pool>();
+  if (current_pool.compare_exchange_strong(existing, fresh.get())) return *fresh.release();
+  return *existing;
+}
+
+std::atomic<int> chosen_threads{0};
+
+}  // namespace
+
+int num_threads() {
+  int count = chosen_threads.load(std::memory_order_relaxed);
+  if (count == 0) {
+    count = default_thread_count();
+    chosen_threads = count;
+  }
+  return count;
+}
+
+void set_num_threads(std::int64_t count) {
+  if (count < 1) throw ValueError(refusal("n", "be at least 1", std::to_string(count)));
+  chosen_threads = static_cast<int>(std::min<std::int64_t>(count, 1024));
+}
+
+void parallel_for(std::int64_t count, void (*run)(void*, std::int64_t), void* context) {
+  const int parts = count > 1 ? static_cast<int>(std::min<std::int64_t>(num_threads(), count)) : 1;
+  Job job{run, context, count, parts, {}};
+  if (parts > 1 && pool().try_run(job)) return;
+  job.parts = 1;
+  job.run_part(0);
+}
+
+}  // namespace mpsnn_loss::cpu

@@ -1,0 +1,42 @@
+#include "devices.hpp"
+
+#include <cstdlib>
+
+#include "core/error.hpp"
+#include "cpu/device.hpp"
+#include "cpu/instruction_sets.hpp"
+#include "cpu/thread_pool.hpp"
+
+namespace mpsnn_loss {
+
+const std::vector<std::shared_ptr<Device>>& devices() {
+  static const std::vector<std::shared_ptr<Device>> all{cpu::make_device()};
+  return all;
+}
+
+const std::shared_ptr<Device>& default_device() {
+  const char* const wanted = std::getenv("MPSNN_LOSS_DEVICE");
+  if (wanted == nullptr || *wanted == '\0') return devices().front();
+  std::string names;
+  for (const auto& device : devices()) {
+    if (device->kind() == wanted || device->name() == wanted) return device;
+    names += (names.empty() ? "'" : ", '") + device->name() + "'";
+  }
+  throw ValueError(refusal("MPSNN_LOSS_DEVICE", "be 'cpu', 'metal' or one of " + names, "'" + std::string(wanted) + "'"));
+}
+
+const std::shared_ptr<Device>& cpu_device() { return devices().back(); }
+
+int num_threads() { return cpu::num_threads(); }
+void set_num_threads(std::int64_t count) { cpu::set_num_threads(count); }
+
+BuildFacts build_facts() {
+#if defined(__clang__)
+  const std::string compiler = "clang " __clang_version__;
+#else
+  const std::string compiler = "gcc " __VERSION__;
+#endif
+  return {compiler, cpu::compiled_instruction_sets(), cpu::active_instruction_set().name, false};
+}
+
+}  // namespace mpsnn_loss

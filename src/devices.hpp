@@ -1,0 +1,35 @@
+// The devices of this machine. The only files that name the engines are this pair.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/backend.hpp"
+
+namespace mpsnn_loss {
+
+/// Every usable device, best first; the CPU engine is always the last one.
+const std::vector<std::shared_ptr<Device>>& devices();
+
+/// The first of them, or the one that MPSNN_LOSS_DEVICE names by kind or name. Throws ValueError where
+/// that names none.
+const std::shared_ptr<Device>& default_device();
+
+const std::shared_ptr<Device>& cpu_device();
+
+// The CPU engine's threads (cpu/thread_pool.hpp).
+int num_threads();
+void set_num_threads(std::int64_t count);
+
+/// What was compiled in, by name.
+struct BuildFacts {
+  std::string compiler;
+  std::vector<std::string> instruction_sets;
+  std::string instruction_set_in_use;
+  bool metal;
+};
+BuildFacts build_facts();
+
+}  // namespace mpsnn_loss

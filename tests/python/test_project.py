@@ -1,0 +1,199 @@
+"""Rules of the house: who may include whom, length of files, one version, documented names."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+from enum import Enum
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import mpsnn_loss as ml
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SRC = ROOT / "src"
+PACKAGE = ROOT / "python" / "mpsnn_loss"
+LAYERS = ("core", "cpu", "metal", "devices", "bindings")
+CODE = {".cpp", ".hpp", ".h", ".mm", ".py"}
+LINES = 400
+
+pytestmark = pytest.mark.skipif(
+    not (SRC.is_dir() and (ROOT / "pyproject.toml").is_file()),
+    reason="the sources are not beside the tests: an installed wheel is being tested",
+)
+
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*(?:include|import)[ \t]*([<"])([^>"\n]+)[>"]', re.MULTILINE)
+APPLE = re.compile(
+    r"^(Metal|Foundation|CoreFoundation|MetalPerformanceShaders\w*|MetalKit|AppKit)/"
+)
+PYTHON = re.compile(r"^(pybind11/|Python\.h$|numpy/)")
+INTRINSICS = re.compile(r"^(\w+intrin|arm_neon|arm_sve)\.h$")
+SIGNATURE = re.compile(r"\A\w*\(.*\)( -> .*)?$", re.MULTILINE)  # pybind11 writes one by itself
+STANDARD = re.compile(r"^[a-z_0-9]+$")
+
+
+def layer(path: PurePosixPath | None) -> str | None:
+    """The room of a file below src: its folder, or its own stem at the top."""
+    if path is None:
+        return None
+    return path.parts[0] if len(path.parts) > 1 else path.stem
+
+
+def target(file: PurePosixPath, name: str) -> PurePosixPath | None:
+    """The file below src that an include means, if it means one."""
+    meant = []
+    for base in (file.parent, PurePosixPath()):
+        path = PurePosixPath(os.path.normpath(base / name))
+        if (SRC / path).is_file():
+            return path
+        meant += [path] if layer(path) in LAYERS and path.suffix else []
+    return next((path for path in reversed(meant) if layer(path) != layer(file)), None)
+
+
+def breaches(file: PurePosixPath, text: str) -> list[str]:
+    """What the include lines of one file do that the house forbids."""
+    here = layer(file)
+    found = []
+    reached = set()
+    for quote, name in INCLUDE.findall(text):
+        there = layer(target(file, name))
+        reached.add(there)
+        rules = {
+            "core includes only itself and the standard library": here == "core"
+            and there != "core"
+            and not (quote == "<" and STANDARD.match(name)),
+            "cpu and metal never meet": {here, there} == {"cpu", "metal"},
+            "engines never call back up": here in ("cpu", "metal")
+            and there in ("bindings", "devices"),
+            "devices know no bindings": here == "devices" and there == "bindings",
+            "Python stays in bindings": here != "bindings" and bool(PYTHON.match(name)),
+            "Apple's headers stay in .mm files": file.suffix != ".mm" and bool(APPLE.match(name)),
+            "intrinsics stay in cpu": here != "cpu" and bool(INTRINSICS.match(name)),
+            "objc_ptr.hpp stays in .mm files": file.suffix != ".mm"
+            and PurePosixPath(name).name == "objc_ptr.hpp",
+        }
+        found += [f"{file} includes {name}: {rule}" for rule, broken in rules.items() if broken]
+    if {"cpu", "metal"} <= reached and here != "devices":
+        found.append(f"{file} includes both engines: only src/devices.* may")
+    return found
+
+
+def sources(*folders: Path) -> list[Path]:
+    return [path for f in folders for path in sorted(f.rglob("*")) if path.suffix in CODE]
+
+
+def declared_version() -> str:
+    project = (ROOT / "pyproject.toml").read_text().split("[project]", 1)[1].split("\n[", 1)[0]
+    found = re.search(r'^version\s*=\s*"([^"]+)"', project, re.MULTILINE)
+    assert found, "pyproject.toml declares no version"
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("core/a.hpp", '#include "cpu/device.hpp"'),
+        ("core/a.hpp", '#include "../bindings/arrays.hpp"'),
+        ("core/a.hpp", "#include <sys/mman.h>"),
+        ("cpu/a.cpp", '#include "metal/device.hpp"'),
+        ("metal/a.mm", '#import "../cpu/device.hpp"'),
+        ("cpu/a.cpp", '#include "devices.hpp"'),
+        ("cpu/a.cpp", "# include <pybind11/pybind11.h>"),
+        ("devices.cpp", "#include <Python.h>"),
+        ("metal/a.hpp", "#import <Metal/Metal.h>"),
+        ("metal/a.cpp", "  #include <Foundation/Foundation.h>"),
+        ("metal/a.hpp", '#include "metal/objc_ptr.hpp"'),
+        ("core/a.cpp", "#include <immintrin.h>"),
+        ("metal/a.mm", "#include <arm_neon.h>"),
+        ("bindings/a.cpp", '#include "cpu/device.hpp"\n#include "metal/device.hpp"'),
+    ],
+)
+def test_a_forbidden_include_is_noticed(file: str, line: str) -> None:
+    assert breaches(PurePosixPath(file), line)
+
+
+def test_every_include_goes_the_allowed_way() -> None:
+    files = sources(SRC)
+    assert {layer(PurePosixPath(path.relative_to(SRC).as_posix())) for path in files} >= {
+        "core", "cpu", "devices", "bindings"}  # fmt: skip
+    found = []
+    for path in files:
+        found += breaches(PurePosixPath(path.relative_to(SRC).as_posix()), path.read_text())
+    assert found == []
+
+
+def test_no_source_file_is_longer_than_a_sitting() -> None:
+    lengths = {p.relative_to(ROOT).as_posix(): len(p.read_text().splitlines())
+               for p in sources(SRC, ROOT / "python")}  # fmt: skip
+    assert lengths
+    assert {name: length for name, length in lengths.items() if length >= LINES} == {}
+
+
+def test_the_version_stands_in_pyproject_only() -> None:
+    version = declared_version()
+    assert ml.__version__ == version
+    literal = re.compile(rf"(?<![\d.]){re.escape(version)}(?![\d.])")
+    files = [*sources(SRC, ROOT / "python"), *ROOT.glob("CMake*"), *ROOT.glob("cmake/*.cmake")]
+    files += PACKAGE.glob("*.pyi")
+    assert [str(path) for path in files if literal.search(path.read_text())] == []
+
+
+def public_names() -> list[str]:
+    return [name for name in ml.__all__ if not name.startswith("__")]
+
+
+def own_doc(thing: Any) -> str:
+    """The docstring that belongs to a class, function or property itself, not to its base."""
+    doc = vars(thing).get("__doc__") if isinstance(thing, type) else thing.__doc__
+    return SIGNATURE.sub("", (doc or "").strip()).strip()
+
+
+def test_all_lists_what_the_package_offers() -> None:
+    assert len(set(ml.__all__)) == len(ml.__all__)
+    assert [name for name in ml.__all__ if not hasattr(ml, name)] == []
+    unlisted = {name for name, thing in vars(ml).items()
+                if not name.startswith("_") and not inspect.ismodule(thing)
+                and getattr(thing, "__module__", "").startswith("mpsnn_loss")}  # fmt: skip
+    assert unlisted <= set(ml.__all__)
+
+
+@pytest.mark.parametrize("name", public_names())
+def test_every_public_name_and_member_has_a_docstring(name: str) -> None:
+    thing = getattr(ml, name)
+    assert own_doc(thing)
+    if not isinstance(thing, type) or issubclass(thing, (Enum, BaseException)):
+        return
+    members = [
+        member
+        for member, value in vars(thing).items()
+        if not member.startswith("_") and (callable(value) or hasattr(value, "__get__"))
+    ]
+    undocumented = [member for member in members if not own_doc(getattr(thing, member))]
+    assert undocumented == []
+
+
+def declared_names(path: Path) -> set[str]:
+    """The names that a module or stub defines, or takes from a module other than the extension."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body if path.is_file() else []:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+        elif isinstance(node, ast.Assign):
+            names |= {part.id for part in node.targets if isinstance(part, ast.Name)}
+        elif isinstance(node, ast.ImportFrom) and not (node.module or "").endswith("_core"):
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names
+
+
+def test_every_public_name_stands_in_the_stub_or_the_package() -> None:
+    declared = declared_names(PACKAGE / "_core.pyi") | declared_names(PACKAGE / "__init__.py")
+    assert set(public_names()) - declared == set()
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (PACKAGE / "py.typed").is_file()
