@@ -22,7 +22,8 @@ const std::shared_ptr<Device>& default_device() {
     if (device->kind() == wanted || device->name() == wanted) return device;
     names += (names.empty() ? "'" : ", '") + device->name() + "'";
   }
-  throw ValueError(refusal("MPSNN_LOSS_DEVICE", "be 'cpu', 'metal' or one of " + names, "'" + std::string(wanted) + "'"));
+  throw ValueError(refusal("MPSNN_LOSS_DEVICE", "be 'cpu', 'metal' or one of " + names,
+                           "'" + std::string(wanted) + "'"));
 }
 
 const std::shared_ptr<Device>& cpu_device() { return devices().back(); }

@@ -13,8 +13,8 @@ namespace mpsnn_loss {
 /// Every usable device, best first; the CPU engine is always the last one.
 const std::vector<std::shared_ptr<Device>>& devices();
 
-/// The first of them, or the one that MPSNN_LOSS_DEVICE names by kind or name. Throws ValueError where
-/// that names none.
+/// The first of them, or the one that MPSNN_LOSS_DEVICE names by kind or name. Throws ValueError
+/// where that names none.
 const std::shared_ptr<Device>& default_device();
 
 const std::shared_ptr<Device>& cpu_device();

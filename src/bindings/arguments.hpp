@@ -24,7 +24,8 @@ void register_enumerations(pybind11::module_& m);
 pybind11::object member(LossType type);
 pybind11::object member(ReductionType type);
 pybind11::object member(CommandBufferStatus status);
-/// A member of one of the plain enumerations: "MPSImageEdgeMode", "MPSNNPaddingMethod", "MPSKernelOptions".
+/// A member of one of the plain enumerations: "MPSImageEdgeMode", "MPSNNPaddingMethod",
+/// "MPSKernelOptions".
 pybind11::object member(const char* enumeration, std::uint64_t value);
 
 // Each throws TypeError or ValueError naming the argument.
@@ -44,7 +45,8 @@ const std::shared_ptr<Device>& to_device(const char* name, pybind11::handle valu
 /// The C++ object inside `value`; `expectation` completes "must be ...".
 template <class T>
 T& to_object(const char* name, const char* expectation, pybind11::handle value) {
-  if (!pybind11::isinstance<T>(value)) throw TypeError(refusal(name, std::string("be ") + expectation, describe(value)));
+  if (!pybind11::isinstance<T>(value))
+    throw TypeError(refusal(name, std::string("be ") + expectation, describe(value)));
   return pybind11::cast<T&>(value);
 }
 
@@ -53,23 +55,25 @@ template <std::size_t N>
 struct Signature {
   const char* function;
   std::array<const char*, N> names;
-  std::size_t required;    // the first so many must be given
-  std::size_t positional;  // the first so many may be positional
+  std::size_t required;                 // the first so many must be given
+  std::size_t positional;               // the first so many may be positional
   std::array<PyObject*, N> interned{};  // the names as Python strings, made at the first call
 };
 
-/// Sorts the arguments of a call: borrowed references, null where absent. Throws TypeErrors worded as
-/// Python's own.
-void sort_arguments(const char* function, const char* const* names, PyObject** interned, std::size_t count,
-                    std::size_t required, std::size_t positional, PyObject* const* arguments, std::size_t given,
-                    PyObject* keywords, PyObject** sorted);
+/// Sorts the arguments of a call: borrowed references, null where absent. Throws TypeErrors worded
+/// as Python's own.
+void sort_arguments(const char* function, const char* const* names, PyObject** interned,
+                    std::size_t count, std::size_t required, std::size_t positional,
+                    PyObject* const* arguments, std::size_t given, PyObject* keywords,
+                    PyObject** sorted);
 
 template <std::size_t N>
-std::array<PyObject*, N> sort_arguments(Signature<N>& signature, PyObject* const* arguments, std::size_t given,
-                                        PyObject* keywords) {
+std::array<PyObject*, N> sort_arguments(Signature<N>& signature, PyObject* const* arguments,
+                                        std::size_t given, PyObject* keywords) {
   std::array<PyObject*, N> sorted{};
-  sort_arguments(signature.function, signature.names.data(), signature.interned.data(), N, signature.required,
-                 signature.positional, arguments, given, keywords, sorted.data());
+  sort_arguments(signature.function, signature.names.data(), signature.interned.data(), N,
+                 signature.required, signature.positional, arguments, given, keywords,
+                 sorted.data());
   return sorted;
 }
 

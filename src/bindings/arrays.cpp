@@ -1,5 +1,7 @@
 #include "bindings/arrays.hpp"
 
+#include <pybind11/stl.h>
+
 #include <array>
 #include <utility>
 #include <vector>
@@ -19,7 +21,8 @@ static_assert(sizeof(Py_ssize_t) == sizeof(std::int64_t), "axes are passed on as
 /// The type code of a buffer in native order, or 0.
 char native_code(const char* format) {
   if (format == nullptr) return 0;
-  if (*format == '@' || *format == '=' || *format == '<') ++format;  // all supported hosts are little-endian
+  if (*format == '@' || *format == '=' || *format == '<')
+    ++format;  // all supported hosts are little-endian
   return format[0] != '\0' && format[1] == '\0' ? format[0] : '\0';
 }
 
@@ -46,18 +49,35 @@ py::array as_array(const char* name, py::handle value) {
 }
 
 /// A C-contiguous, aligned, native copy or view, of the given dtype.
-HostArray required(const char* name, const py::array& array, const py::dtype& dtype, std::span<const std::int64_t> axes) {
+HostArray required(const char* name, const py::array& array, const py::dtype& dtype,
+                   std::span<const std::int64_t> axes) {
   py::object source = array;
-  if (!axes.empty()) source = numpy("broadcast_to")(source, py::tuple(py::cast(std::vector<std::int64_t>(axes.begin(), axes.end()))));
+  if (!axes.empty())
+    source = numpy("broadcast_to")(
+        source, py::tuple(py::cast(std::vector<std::int64_t>(axes.begin(), axes.end()))));
   const py::object fitting = numpy("require")(source, dtype, "CA");
   HostArray result;
-  if (!result.take(fitting.ptr())) throw TypeError(refusal(name, "be convertible to a plain array", describe(fitting)));
+  if (!result.take(fitting.ptr()))
+    throw TypeError(refusal(name, "be convertible to a plain array", describe(fitting)));
   return result;
+}
+
+/// Class indices that would wrap around in int64 are out of range, and say so as they came.
+void check_fits_int64(const char* name, const py::array& array, std::int64_t classes) {
+  const py::object beyond =
+      numpy("argwhere")(py::object(array).attr("__gt__")(py::int_(0x7FFFFFFFFFFFFFFF)));
+  if (py::len(beyond) == 0) return;
+  const auto position = py::tuple(beyond[py::int_(0)].attr("tolist")());
+  throw ValueError(name + py::cast<std::string>(py::str(py::list(position))) + " is " +
+                   py::cast<std::string>(py::str(array[position])) +
+                   ", but class indices must be in [0, " + std::to_string(classes) +
+                   ") or equal to ignore_index");
 }
 
 }  // namespace
 
-HostArray::HostArray(HostArray&& other) noexcept : buffer_(std::exchange(other.buffer_, {})), format_(other.format_) {}
+HostArray::HostArray(HostArray&& other) noexcept
+    : buffer_(std::exchange(other.buffer_, {})), format_(other.format_) {}
 
 HostArray& HostArray::operator=(HostArray&& other) noexcept {
   if (this != &other) {
@@ -76,10 +96,13 @@ void HostArray::release() {
 }
 
 std::span<const std::int64_t> HostArray::axes() const {
-  return {reinterpret_cast<const std::int64_t*>(buffer_.shape), static_cast<std::size_t>(buffer_.ndim)};
+  return {reinterpret_cast<const std::int64_t*>(buffer_.shape),
+          static_cast<std::size_t>(buffer_.ndim)};
 }
 
-std::int64_t HostArray::count() const { return buffer_.itemsize == 0 ? 0 : buffer_.len / buffer_.itemsize; }
+std::int64_t HostArray::count() const {
+  return buffer_.itemsize == 0 ? 0 : buffer_.len / buffer_.itemsize;
+}
 
 bool HostArray::take_buffer(PyObject* value, char& code) {
   release();
@@ -91,7 +114,8 @@ bool HostArray::take_buffer(PyObject* value, char& code) {
   }
   code = native_code(buffer_.format);
   const auto address = reinterpret_cast<std::uintptr_t>(buffer_.buf);
-  return code != 0 && buffer_.itemsize > 0 && address % static_cast<std::uintptr_t>(buffer_.itemsize) == 0;
+  return code != 0 && buffer_.itemsize > 0 &&
+         address % static_cast<std::uintptr_t>(buffer_.itemsize) == 0;
 }
 
 bool HostArray::take(PyObject* value) {
@@ -108,7 +132,8 @@ bool HostArray::take(PyObject* value) {
 
 bool HostArray::take_indices(PyObject* value) {
   char code = 0;
-  if (take_buffer(value, code) && buffer_.itemsize == 8 && (code == 'l' || code == 'q')) return true;
+  if (take_buffer(value, code) && buffer_.itemsize == 8 && (code == 'l' || code == 'q'))
+    return true;
   release();
   return false;
 }
@@ -119,12 +144,18 @@ HostArray to_predictions(const char* name, py::handle value) {
   const py::array array = as_array(name, value);
   if (kind_of(array) != 'f') return required(name, array, py::dtype("float64"), {});
   if (array.itemsize() > 8) {
-    throw TypeError(refusal(name, "have dtype float16, float32 or float64", py::cast<std::string>(py::str(array.dtype()))));
+    throw TypeError(refusal(name, "have dtype float16, float32 or float64",
+                            py::cast<std::string>(py::str(array.dtype()))));
   }
-  return required(name, array, py::dtype(array.itemsize() == 2 ? "float16" : array.itemsize() == 4 ? "float32" : "float64"), {});
+  return required(name, array,
+                  py::dtype(array.itemsize() == 2   ? "float16"
+                            : array.itemsize() == 4 ? "float32"
+                                                    : "float64"),
+                  {});
 }
 
-HostArray to_operand(const char* name, py::handle value, Format predictions, std::span<const std::int64_t> expand_to) {
+HostArray to_operand(const char* name, py::handle value, Format predictions,
+                     std::span<const std::int64_t> expand_to) {
   const bool wide = predictions == Format::float64;
   if (expand_to.empty()) {
     HostArray result;
@@ -137,20 +168,24 @@ HostArray to_destination(const char* name, py::handle value, Format format) {
   HostArray result;
   if (result.take(value.ptr())) {
     if (result.format() != format) {
-      throw TypeError(refusal(name, std::string("have dtype ") + info(format).name, info(result.format()).name));
+      throw TypeError(refusal(name, std::string("have dtype ") + info(format).name,
+                              info(result.format()).name));
     }
     if (!result.writable()) throw ValueError(refusal(name, "be writable", "read-only memory"));
     return result;
   }
-  if (PyObject_CheckBuffer(value.ptr()) == 0) throw TypeError(refusal(name, "be a writable array", describe(value)));
+  if (PyObject_CheckBuffer(value.ptr()) == 0)
+    throw TypeError(refusal(name, "be a writable array", describe(value)));
   const py::array array = as_array(name, value);
   if (!array.dtype().equal(to_dtype(format))) {
-    throw TypeError(refusal(name, std::string("have dtype ") + info(format).name, py::cast<std::string>(py::str(array.dtype()))));
+    throw TypeError(refusal(name, std::string("have dtype ") + info(format).name,
+                            py::cast<std::string>(py::str(array.dtype()))));
   }
-  throw ValueError(refusal(name, "be C-contiguous and aligned", "strides " + py::cast<std::string>(py::str(array.attr("strides")))));
+  throw ValueError(refusal(name, "be C-contiguous and aligned",
+                           "strides " + py::cast<std::string>(py::str(array.attr("strides")))));
 }
 
-HostArray to_indices(const char* name, py::handle value, std::size_t rank) {
+HostArray to_indices(const char* name, py::handle value, std::size_t rank, std::int64_t classes) {
   HostArray result;
   if (result.take_indices(value.ptr())) {
     if (result.axes().size() == rank) return result;
@@ -160,17 +195,20 @@ HostArray to_indices(const char* name, py::handle value, std::size_t rank) {
   if (value.is_none()) return {};
   const py::array array = py::reinterpret_steal<py::array>(numpy("asarray")(value).release());
   const char kind = kind_of(array);
-  if (static_cast<std::size_t>(array.ndim()) != rank || (kind != 'i' && kind != 'u' && kind != 'b')) return {};
-  if (kind == 'b') throw TypeError(refusal(name, "hold integers where they are class indices", "bool"));
-  py::object integers = array;
-  if (kind == 'u') integers = numpy("minimum")(integers, py::int_(0x7FFFFFFFFFFFFFFF));  // too large stays too large
-  const py::object fitting = numpy("require")(integers, py::dtype("int64"), "CA");
-  if (!result.take_indices(fitting.ptr())) throw TypeError(refusal(name, "hold integers", describe(value)));
+  if (static_cast<std::size_t>(array.ndim()) != rank || (kind != 'i' && kind != 'u' && kind != 'b'))
+    return {};
+  if (kind == 'b')
+    throw TypeError(refusal(name, "hold integers where they are class indices", "bool"));
+  if (kind == 'u' && array.itemsize() == 8) check_fits_int64(name, array, classes);
+  const py::object fitting = numpy("require")(array, py::dtype("int64"), "CA");
+  if (!result.take_indices(fitting.ptr()))
+    throw TypeError(refusal(name, "hold integers", describe(value)));
   return result;
 }
 
 py::dtype to_dtype(Format format) {
-  static const auto& dtypes = *new std::array<py::dtype, 3>{py::dtype("float16"), py::dtype("float32"), py::dtype("float64")};
+  static const auto& dtypes = *new std::array<py::dtype, 3>{
+      py::dtype("float16"), py::dtype("float32"), py::dtype("float64")};
   return dtypes[static_cast<std::size_t>(format)];
 }
 
@@ -179,30 +217,36 @@ py::array make_array(std::span<const std::int64_t> axes, Format format) {
 }
 
 py::object make_scalar(double value, Format format) {
-  static const auto& types = *new std::array<py::object, 3>{numpy("float16"), numpy("float32"), numpy("float64")};
+  static const auto& types =
+      *new std::array<py::object, 3>{numpy("float16"), numpy("float32"), numpy("float64")};
   return types[static_cast<std::size_t>(format)](value);
 }
 
 namespace {
 
-std::shared_ptr<ImageBatch> wrap_array(const char* name, py::handle value, const std::shared_ptr<Device>& device) {
+std::shared_ptr<ImageBatch> wrap_array(const char* name, py::handle value,
+                                       const std::shared_ptr<Device>& device) {
   auto held = std::make_unique<HostArray>();
   if (!held->take(value.ptr())) {
     const py::array array = as_array(name, value);
     if (kind_of(array) != 'f' || array.itemsize() > 8) {
-      throw TypeError(refusal(name, "have dtype float16, float32 or float64", py::cast<std::string>(py::str(array.dtype()))));
+      throw TypeError(refusal(name, "have dtype float16, float32 or float64",
+                              py::cast<std::string>(py::str(array.dtype()))));
     }
     throw ValueError(refusal(name, "be C-contiguous, aligned and in native byte order",
                              "strides " + py::cast<std::string>(py::str(array.attr("strides")))));
   }
   const auto axes = held->axes();
   if (axes.size() != 4 && axes.size() != 2) {
-    throw ValueError(refusal(name, "have shape [N, H, W, C] or [N, C]", to_string(axes.data(), axes.size())));
+    throw ValueError(
+        refusal(name, "have shape [N, H, W, C] or [N, C]", to_string(axes.data(), axes.size())));
   }
   const bool flat = axes.size() == 2;
-  const BatchDescriptor descriptor{{axes[0], flat ? 1 : axes[1], flat ? 1 : axes[2], axes[flat ? 1 : 3]}, held->format()};
+  const BatchDescriptor descriptor{
+      {axes[0], flat ? 1 : axes[1], flat ? 1 : axes[2], axes[flat ? 1 : 3]}, held->format()};
   check_extents(name, descriptor);
-  if (const std::string reason = device->supports(held->format()); !reason.empty()) throw TypeError(refusal(name, "have a dtype of the device", reason));
+  if (const std::string reason = device->supports(held->format()); !reason.empty())
+    throw TypeError(refusal(name, "have a dtype of the device", reason));
   auto* const data = static_cast<std::byte*>(held->data());
   const bool writable = held->writable();
   std::shared_ptr<void> owner(held.release(), [](void* array) {
@@ -215,22 +259,27 @@ std::shared_ptr<ImageBatch> wrap_array(const char* name, py::handle value, const
 
 }  // namespace
 
-std::shared_ptr<ImageBatch> to_images(const char* name, py::handle value, const std::shared_ptr<Device>& device) {
+std::shared_ptr<ImageBatch> to_images(const char* name, py::handle value,
+                                      const std::shared_ptr<Device>& device) {
   if (py::isinstance<ImageBatch>(value)) return py::cast<std::shared_ptr<ImageBatch>>(value);
   if (PyObject_CheckBuffer(value.ptr()) != 0) return wrap_array(name, value, device);
   if (PySequence_Check(value.ptr()) != 0 && !py::isinstance<py::str>(value)) {
     std::vector<Image> images;
     for (const py::handle item : py::reinterpret_borrow<py::sequence>(value)) {
-      images.push_back(to_object<Image>((name + ("[" + std::to_string(images.size()) + "]")).c_str(), "an MPSImage", item));
+      images.push_back(to_object<Image>(
+          (name + ("[" + std::to_string(images.size()) + "]")).c_str(), "an MPSImage", item));
     }
     return gather_images(name, std::move(images));
   }
-  throw TypeError(refusal(name, "be an MPSImageBatch, a sequence of MPSImage or an array", describe(value)));
+  throw TypeError(
+      refusal(name, "be an MPSImageBatch, a sequence of MPSImage or an array", describe(value)));
 }
 
 py::array view_of(const std::shared_ptr<ImageBatch>& batch) {
   const auto axes = batch->shape().axes();
-  py::array view(to_dtype(batch->descriptor().format), std::vector<py::ssize_t>(axes.begin(), axes.end()), batch->data(), py::cast(batch));
+  py::array view(to_dtype(batch->descriptor().format),
+                 std::vector<py::ssize_t>(axes.begin(), axes.end()), batch->data(),
+                 py::cast(batch));
   if (!batch->writable()) view.attr("setflags")(py::arg("write") = false);
   return view;
 }

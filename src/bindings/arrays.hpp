@@ -1,4 +1,5 @@
-// Arrays of Python as host memory: the buffer protocol where it fits, NumPy's conversions where it does not.
+// Arrays of Python as host memory: the buffer protocol where it fits, NumPy's conversions where it
+// does not.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -31,8 +32,8 @@ class HostArray {
   ArrayView view(const char* name) const { return {name, axes(), format_, data(), writable()}; }
   std::int64_t count() const;
 
-  /// Tries the buffer protocol: true where `value` is a C-contiguous, aligned, native array of a storage
-  /// format. Sets no Python error.
+  /// Tries the buffer protocol: true where `value` is a C-contiguous, aligned, native array of a
+  /// storage format. Sets no Python error.
   bool take(PyObject* value);
   /// The same for arrays of native int64.
   bool take_indices(PyObject* value);
@@ -45,15 +46,19 @@ class HostArray {
   Format format_ = Format::float32;
 };
 
-/// Predictions: float16, float32 and float64 as they are, integers and bools as float64; odd layouts copied.
+/// Predictions: float16, float32 and float64 as they are, integers and bools as float64; odd
+/// layouts copied.
 HostArray to_predictions(const char* name, pybind11::handle value);
-/// Another operand, converted to what computes together with `predictions`. `expand_to`: broadcast copy.
+/// Another operand, converted to what computes together with `predictions`. `expand_to`: broadcast
+/// copy.
 HostArray to_operand(const char* name, pybind11::handle value, Format predictions,
                      std::span<const std::int64_t> expand_to = {});
 /// A destination: writable, aligned and C-contiguous; TypeError unless its dtype is `format`.
 HostArray to_destination(const char* name, pybind11::handle value, Format format);
-/// Integers of any width as int64; empty where `value` is not an array of integers. bools: TypeError.
-HostArray to_indices(const char* name, pybind11::handle value, std::size_t rank);
+/// Integers of any width as int64; empty where `value` is no array of integers of that rank. bools:
+/// TypeError; what would not fit int64: ValueError, as it is no index in [0, classes).
+HostArray to_indices(const char* name, pybind11::handle value, std::size_t rank,
+                     std::int64_t classes);
 
 /// A fresh NumPy array.
 pybind11::array make_array(std::span<const std::int64_t> axes, Format format);
@@ -61,9 +66,10 @@ pybind11::array make_array(std::span<const std::int64_t> axes, Format format);
 pybind11::object make_scalar(double value, Format format);
 pybind11::dtype to_dtype(Format format);
 
-/// An image argument: an MPSImageBatch, a sequence of MPSImage, or a C-contiguous array of rank 4 or 2,
-/// which is wrapped without a copy where the device allows.
-std::shared_ptr<ImageBatch> to_images(const char* name, pybind11::handle value, const std::shared_ptr<Device>& device);
+/// An image argument: an MPSImageBatch, a sequence of MPSImage, or a C-contiguous array of rank 4
+/// or 2, which is wrapped without a copy where the device allows.
+std::shared_ptr<ImageBatch> to_images(const char* name, pybind11::handle value,
+                                      const std::shared_ptr<Device>& device);
 
 /// NumPy's view of a batch in host memory, sharing it; read-only where the batch is.
 pybind11::array view_of(const std::shared_ptr<ImageBatch>& batch);

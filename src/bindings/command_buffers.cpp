@@ -25,13 +25,15 @@ void wait(CommandBuffer& buffer, py::object timeout) {
   double left = -1;
   if (!timeout.is_none()) {
     left = to_real("timeout", timeout);
-    if (!(left >= 0)) throw ValueError(refusal("timeout", "be at least 0 seconds or None", describe(timeout)));
+    if (!(left >= 0))
+      throw ValueError(refusal("timeout", "be at least 0 seconds or None", describe(timeout)));
   }
   for (;;) {
     const bool last = left >= 0 && left <= kSlice;
     {
       const py::gil_scoped_release release;
-      if (last || buffer.finished_within(kSlice)) return buffer.wait(last ? std::optional(left) : std::nullopt);
+      if (last || buffer.finished_within(kSlice))
+        return buffer.wait(last ? std::optional(left) : std::nullopt);
     }
     if (left >= 0) left -= kSlice;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -39,7 +41,8 @@ void wait(CommandBuffer& buffer, py::object timeout) {
 }
 
 void add_completed_handler(const BufferPointer& buffer, py::object handler) {
-  if (PyCallable_Check(handler.ptr()) == 0) throw TypeError(refusal("handler", "be callable", describe(handler)));
+  if (PyCallable_Check(handler.ptr()) == 0)
+    throw TypeError(refusal("handler", "be callable", describe(handler)));
   // The buffer is passed on without being owned: it would otherwise own itself through its handler.
   const std::weak_ptr<CommandBuffer> weak = buffer;
   buffer->on_completed([held = hold(handler), weak] {
@@ -59,11 +62,14 @@ void leave(const BufferPointer& buffer, py::object type) {
 }
 
 /// A read-only property of a state that a forward encode has filled.
-void define_value(py::class_<LossState, std::shared_ptr<LossState>>& type, const char* name, double LossParameters::* field) {
+void define_value(py::class_<LossState, std::shared_ptr<LossState>>& type, const char* name,
+                  double LossParameters::* field) {
   type.def_property_readonly(
       name,
       [name, field](const LossState& state) {
-        if (!state.values) throw StateError(std::string(name) + " must be captured by a forward encode before it is read");
+        if (!state.values)
+          throw StateError(std::string(name) +
+                           " must be captured by a forward encode before it is read");
         return (*state.values).*field;
       },
       "Value at the time of the forward encode. RuntimeError before it.");
@@ -72,46 +78,70 @@ void define_value(py::class_<LossState, std::shared_ptr<LossState>>& type, const
 }  // namespace
 
 void register_command_buffers(py::module_& m) {
-  py::class_<CommandBuffer, BufferPointer> type(m, "CommandBuffer",
-                                                "Calls to run together. As a context manager, leaving the block commits and waits; an exception\n"
-                                                "inside it discards the buffer.");
-  type.def_property_readonly("status", [](const CommandBuffer& b) { return member(b.status()); }, "CommandBufferStatus.");
-  type.def_property_readonly("label", [](const CommandBuffer& b) { return to_optional(b.label()); }, "Label given at creation, or None.");
+  py::class_<CommandBuffer, BufferPointer> type(
+      m, "CommandBuffer",
+      "Calls to run together. As a context manager, leaving the block commits and waits; an "
+      "exception\n"
+      "inside it discards the buffer.");
+  type.def_property_readonly(
+      "status", [](const CommandBuffer& b) { return member(b.status()); }, "CommandBufferStatus.");
+  type.def_property_readonly(
+      "label", [](const CommandBuffer& b) { return to_optional(b.label()); },
+      "Label given at creation, or None.");
   type.def_property_readonly("device", &CommandBuffer::device, "The Device of the buffer.");
-  type.def_property_readonly("error", [](const CommandBuffer& b) { return python_exception(b.error()); }, "The DeviceError of a failed buffer, else None.");
-  type.def_property_readonly("gpu_start_time", [](const CommandBuffer& b) { return b.times().first; }, "Begin of the work in seconds of a monotonic clock; 0.0 until finished.");
-  type.def_property_readonly("gpu_end_time", [](const CommandBuffer& b) { return b.times().second; }, "End of the work, likewise.");
-  type.def_property_readonly("objc_pointer", [](const CommandBuffer& b) { return to_pointer(b.native_handle()); },
-                             "The id<MTLCommandBuffer> as an integer, borrowed; None on the CPU engine.");
-  type.def("enqueue", &CommandBuffer::enqueue, "Reserves the buffer's place in the queue's order. RuntimeError once committed.");
+  type.def_property_readonly(
+      "error", [](const CommandBuffer& b) { return python_exception(b.error()); },
+      "The DeviceError of a failed buffer, else None.");
+  type.def_property_readonly(
+      "gpu_start_time", [](const CommandBuffer& b) { return b.times().first; },
+      "Begin of the work in seconds of a monotonic clock; 0.0 until finished.");
+  type.def_property_readonly(
+      "gpu_end_time", [](const CommandBuffer& b) { return b.times().second; },
+      "End of the work, likewise.");
+  type.def_property_readonly(
+      "objc_pointer", [](const CommandBuffer& b) { return to_pointer(b.native_handle()); },
+      "The id<MTLCommandBuffer> as an integer, borrowed; None on the CPU engine.");
+  type.def("enqueue", &CommandBuffer::enqueue,
+           "Reserves the buffer's place in the queue's order. RuntimeError once committed.");
   type.def("commit", &commit, "Hands the buffer to the device. RuntimeError the second time.");
   type.def("wait_until_completed", &wait, py::arg("timeout") = py::none(),
            "Waits until the work is done and all handlers have returned.\n\n"
-           "Raises DeviceError where the work failed, TimeoutError after `timeout` seconds, RuntimeError where the buffer was\n"
+           "Raises DeviceError where the work failed, TimeoutError after `timeout` seconds, "
+           "RuntimeError where the buffer was\n"
            "never committed or inside its own handler.");
   type.def("add_completed_handler", &add_completed_handler, py::arg("handler"),
-           "Calls handler(buffer) once after the work, before wait_until_completed returns. RuntimeError once committed.\n"
+           "Calls handler(buffer) once after the work, before wait_until_completed returns. "
+           "RuntimeError once committed.\n"
            "An exception in it goes to sys.unraisablehook.");
   type.def("__enter__", [](py::object self) { return self; });
-  type.def("__exit__", [](const BufferPointer& b, py::object exception, py::object, py::object) { leave(b, exception); });
+  type.def("__exit__", [](const BufferPointer& b, py::object exception, py::object, py::object) {
+    leave(b, exception);
+  });
   type.def("__repr__", [](const CommandBuffer& b) {
-    return "<CommandBuffer" + (b.label().empty() ? "" : " '" + b.label() + "'") + " " + py::cast<std::string>(member(b.status()).attr("name")) + " on '" + b.device()->name() + "'>";
+    return "<CommandBuffer" + (b.label().empty() ? "" : " '" + b.label() + "'") + " " +
+           py::cast<std::string>(member(b.status()).attr("name")) + " on '" + b.device()->name() +
+           "'>";
   });
 
-  py::class_<LossState, std::shared_ptr<LossState>> state(m, "MPSState", "What a forward encode hands to the gradient: four values at encode time.");
+  py::class_<LossState, std::shared_ptr<LossState>> state(
+      m, "MPSState", "What a forward encode hands to the gradient: four values at encode time.");
   define_value(state, "weight", &LossParameters::weight);
   define_value(state, "label_smoothing", &LossParameters::label_smoothing);
   define_value(state, "epsilon", &LossParameters::epsilon);
   define_value(state, "delta", &LossParameters::delta);
-  state.def_property_readonly("device", [](const LossState& s) { return s.device; }, "The Device of the state.");
+  state.def_property_readonly(
+      "device", [](const LossState& s) { return s.device; }, "The Device of the state.");
   state.def_property(
       "label", [](const LossState& s) { return to_optional(s.label); },
-      [](LossState& s, py::object label) { s.label = to_label(label).value_or(""); }, "A name for debugging, or None.");
+      [](LossState& s, py::object label) { s.label = to_label(label).value_or(""); },
+      "A name for debugging, or None.");
   state.def("__repr__", [](const LossState& s) {
     if (!s.values) return std::string("<MPSState, not filled>");
     const LossParameters& v = *s.values;
     const auto number = [](double x) { return py::cast<std::string>(py::repr(py::float_(x))); };
-    return "<MPSState weight=" + number(v.weight) + " label_smoothing=" + number(v.label_smoothing) + " epsilon=" + number(v.epsilon) + " delta=" + number(v.delta) + ">";
+    return "<MPSState weight=" + number(v.weight) +
+           " label_smoothing=" + number(v.label_smoothing) + " epsilon=" + number(v.epsilon) +
+           " delta=" + number(v.delta) + ">";
   });
 }
 

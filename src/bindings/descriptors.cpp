@@ -18,20 +18,25 @@ std::string number(double value) { return py::cast<std::string>(py::repr(py::flo
 
 std::string represent(const LossDescriptor& d) {
   const LossParameters& p = d.parameters;
-  return std::string("MPSCNNLossDescriptor('") + info(d.loss_type).name + "', '" + info(d.reduction_type).name +
-         "', reduce_across_batch=" + (d.reduce_across_batch ? "True" : "False") + ", weight=" + number(p.weight) +
-         ", label_smoothing=" + number(p.label_smoothing) + ", number_of_classes=" + std::to_string(d.number_of_classes) +
+  return std::string("MPSCNNLossDescriptor(loss_type='") + info(d.loss_type).name +
+         "', reduction_type='" + info(d.reduction_type).name +
+         "', reduce_across_batch=" + (d.reduce_across_batch ? "True" : "False") +
+         ", weight=" + number(p.weight) + ", label_smoothing=" + number(p.label_smoothing) +
+         ", number_of_classes=" + std::to_string(d.number_of_classes) +
          ", epsilon=" + number(p.epsilon) + ", delta=" + number(p.delta) + ")";
 }
 
-LossDescriptor make_descriptor(py::object loss_type, py::object reduction_type, py::object reduce_across_batch, py::object weight,
-                               py::object label_smoothing, py::object number_of_classes, py::object epsilon, py::object delta) {
+LossDescriptor make_descriptor(py::object loss_type, py::object reduction_type,
+                               py::object reduce_across_batch, py::object weight,
+                               py::object label_smoothing, py::object number_of_classes,
+                               py::object epsilon, py::object delta) {
   LossDescriptor d;
   d.loss_type = to_loss_type("loss_type", loss_type);
   d.reduction_type = to_reduction_type("reduction_type", reduction_type);
   d.reduce_across_batch = to_bool("reduce_across_batch", reduce_across_batch);
   d.number_of_classes = to_integer("number_of_classes", number_of_classes);
-  d.parameters = {to_real("weight", weight), to_real("label_smoothing", label_smoothing), to_real("epsilon", epsilon), to_real("delta", delta)};
+  d.parameters = {to_real("weight", weight), to_real("label_smoothing", label_smoothing),
+                  to_real("epsilon", epsilon), to_real("delta", delta)};
   check_number_of_classes(d.number_of_classes);
   check(d.parameters);
   warn_of_one_class(d);
@@ -39,17 +44,21 @@ LossDescriptor make_descriptor(py::object loss_type, py::object reduction_type, 
 }
 
 py::tuple pickled(const LossDescriptor& d) {
-  return py::make_tuple(static_cast<std::uint32_t>(d.loss_type), static_cast<std::int32_t>(d.reduction_type), d.reduce_across_batch,
-                        d.parameters.weight, d.parameters.label_smoothing, d.number_of_classes, d.parameters.epsilon, d.parameters.delta);
+  return py::make_tuple(static_cast<std::uint32_t>(d.loss_type),
+                        static_cast<std::int32_t>(d.reduction_type), d.reduce_across_batch,
+                        d.parameters.weight, d.parameters.label_smoothing, d.number_of_classes,
+                        d.parameters.epsilon, d.parameters.delta);
 }
 
 LossDescriptor unpickled(py::tuple state) {
-  if (state.size() != 8) throw ValueError(refusal("state", "have 8 entries", std::to_string(state.size())));
+  if (state.size() != 8)
+    throw ValueError(refusal("state", "have 8 entries", std::to_string(state.size())));
   LossDescriptor d;
   d.loss_type = to_loss_type("loss_type", state[0]);
   d.reduction_type = to_reduction_type("reduction_type", state[1]);
   d.reduce_across_batch = to_bool("reduce_across_batch", state[2]);
-  d.parameters = {to_real("weight", state[3]), to_real("label_smoothing", state[4]), to_real("epsilon", state[6]), to_real("delta", state[7])};
+  d.parameters = {to_real("weight", state[3]), to_real("label_smoothing", state[4]),
+                  to_real("epsilon", state[6]), to_real("delta", state[7])};
   d.number_of_classes = to_integer("number_of_classes", state[5]);
   check_number_of_classes(d.number_of_classes);
   check(d.parameters);
@@ -57,7 +66,8 @@ LossDescriptor unpickled(py::tuple state) {
 }
 
 /// A read-write property of type float that `check` guards.
-void define_parameter(py::class_<LossDescriptor>& type, const char* name, double LossParameters::* field, void (*check)(double), const char* doc) {
+void define_parameter(py::class_<LossDescriptor>& type, const char* name,
+                      double LossParameters::* field, void (*check)(double), const char* doc) {
   type.def_property(
       name, [field](const LossDescriptor& d) { return d.parameters.*field; },
       [name, field, check](LossDescriptor& d, py::object value) {
@@ -74,29 +84,42 @@ std::int64_t extent(const char* name, py::handle value) {
   return result;
 }
 
-void define_extent(py::class_<ImageDescriptor>& type, const char* name, std::int64_t Shape::* field, const char* doc) {
+void define_extent(py::class_<ImageDescriptor>& type, const char* name, std::int64_t Shape::* field,
+                   const char* doc) {
   type.def_property(
       name, [field](const ImageDescriptor& d) { return d.batch.shape.*field; },
-      [name, field](ImageDescriptor& d, py::object value) { d.batch.shape.*field = extent(name, value); }, doc);
+      [name, field](ImageDescriptor& d, py::object value) {
+        d.batch.shape.*field = extent(name, value);
+      },
+      doc);
 }
 
 std::string represent(const ImageDescriptor& d) {
   const Shape& s = d.batch.shape;
-  return std::string("MPSImageDescriptor('") + info(d.batch.format).name + "', width=" + std::to_string(s.width) +
-         ", height=" + std::to_string(s.height) + ", feature_channels=" + std::to_string(s.channels) + ")";
+  return std::string("MPSImageDescriptor(channel_format='") + info(d.batch.format).name +
+         "', width=" + std::to_string(s.width) + ", height=" + std::to_string(s.height) +
+         ", feature_channels=" + std::to_string(s.channels) + ")";
 }
 
 void register_image_descriptor(py::module_& m) {
-  py::class_<ImageDescriptor> type(m, "MPSImageDescriptor", "Extents and storage format of an image.");
-  type.def(py::init([](py::object channel_format, py::object width, py::object height, py::object feature_channels) {
-             const Shape shape{1, extent("height", height), extent("width", width), extent("feature_channels", feature_channels)};
+  py::class_<ImageDescriptor> type(m, "MPSImageDescriptor",
+                                   "Extents and storage format of an image.");
+  type.def(py::init([](py::object channel_format, py::object width, py::object height,
+                       py::object feature_channels) {
+             const Shape shape{1, extent("height", height), extent("width", width),
+                               extent("feature_channels", feature_channels)};
              return ImageDescriptor{{shape, to_format("channel_format", channel_format)}};
            }),
-           py::arg("channel_format") = "float32", py::kw_only(), py::arg("width"), py::arg("height"), py::arg("feature_channels"),
-           "channel_format is \"float32\", \"float16\" or (CPU engine) \"float64\"; extents are at least 1 (ValueError).");
+           py::arg("channel_format") = "float32", py::kw_only(), py::arg("width"),
+           py::arg("height"), py::arg("feature_channels"),
+           "channel_format is \"float32\", \"float16\" or (CPU engine) \"float64\"; extents are at "
+           "least 1 (ValueError).");
   type.def_property(
       "channel_format", [](const ImageDescriptor& d) { return info(d.batch.format).name; },
-      [](ImageDescriptor& d, py::object value) { d.batch.format = to_format("channel_format", value); }, "Storage format of one element.");
+      [](ImageDescriptor& d, py::object value) {
+        d.batch.format = to_format("channel_format", value);
+      },
+      "Storage format of one element.");
   define_extent(type, "width", &Shape::width, "Pixels per row.");
   define_extent(type, "height", &Shape::height, "Rows.");
   define_extent(type, "feature_channels", &Shape::channels, "Channels per pixel.");
@@ -108,6 +131,15 @@ void register_image_descriptor(py::module_& m) {
   type.attr("__hash__") = py::none();
   type.def("__copy__", [](const ImageDescriptor& d) { return d; });
   type.def("__deepcopy__", [](const ImageDescriptor& d, py::dict) { return d; });
+  type.def("__reduce__", [](py::object self) {
+    const auto& d = py::cast<const ImageDescriptor&>(self);
+    const py::object make =
+        py::module_::import("functools")
+            .attr("partial")(py::type::of(self), py::arg("width") = d.batch.shape.width,
+                             py::arg("height") = d.batch.shape.height,
+                             py::arg("feature_channels") = d.batch.shape.channels);
+    return py::make_tuple(make, py::make_tuple(info(d.batch.format).name));
+  });
   type.def("__repr__", [](const ImageDescriptor& d) { return represent(d); });
 }
 
@@ -116,30 +148,42 @@ void register_image_descriptor(py::module_& m) {
 void warn_of_one_class(const LossDescriptor& descriptor) {
   if (!smooths_with_one_class(descriptor)) return;
   const int raised = PyErr_WarnEx(PyExc_UserWarning,
-                                  "label_smoothing of softmax_cross_entropy adds all of it to every channel while number_of_classes is 1, "
+                                  "label_smoothing of softmax_cross_entropy adds all of it to "
+                                  "every channel while number_of_classes is 1, "
                                   "Apple's default; set number_of_classes",
                                   1);
   if (raised != 0) throw py::error_already_set();
 }
 
 void register_descriptors(py::module_& m) {
-  py::class_<LossDescriptor> type(m, "MPSCNNLossDescriptor",
-                                  "What a loss computes. Mutable; compares by value, therefore unhashable.");
-  type.def(py::init(&make_descriptor), py::arg("loss_type"), py::arg("reduction_type") = 0, py::kw_only(),
-           py::arg("reduce_across_batch") = false, py::arg("weight") = 1.0, py::arg("label_smoothing") = 0.0,
-           py::arg("number_of_classes") = 1, py::arg("epsilon") = 1e-7, py::arg("delta") = 1.0,
-           "Enumerations are taken as member, lower-case name or raw value; reduction_type defaults to NONE. Raises ValueError\n"
-           "naming the property that is out of range. Smoothing a softmax with one class gives a UserWarning.");
+  py::class_<LossDescriptor> type(
+      m, "MPSCNNLossDescriptor",
+      "What a loss computes. Mutable; compares by value, therefore unhashable.");
+  type.def(py::init(&make_descriptor), py::arg("loss_type"), py::arg("reduction_type") = 0,
+           py::kw_only(), py::arg("reduce_across_batch") = false, py::arg("weight") = 1.0,
+           py::arg("label_smoothing") = 0.0, py::arg("number_of_classes") = 1,
+           py::arg("epsilon") = 1e-7, py::arg("delta") = 1.0,
+           "Enumerations are taken as member, lower-case name or raw value; reduction_type "
+           "defaults to NONE. Raises ValueError\n"
+           "naming the property that is out of range. Smoothing a softmax with one class gives a "
+           "UserWarning.");
   type.def_property(
       "loss_type", [](const LossDescriptor& d) { return member(d.loss_type); },
-      [](LossDescriptor& d, py::object value) { d.loss_type = to_loss_type("loss_type", value); }, "MPSCNNLossType.");
+      [](LossDescriptor& d, py::object value) { d.loss_type = to_loss_type("loss_type", value); },
+      "MPSCNNLossType.");
   type.def_property(
       "reduction_type", [](const LossDescriptor& d) { return member(d.reduction_type); },
-      [](LossDescriptor& d, py::object value) { d.reduction_type = to_reduction_type("reduction_type", value); }, "MPSCNNReductionType.");
+      [](LossDescriptor& d, py::object value) {
+        d.reduction_type = to_reduction_type("reduction_type", value);
+      },
+      "MPSCNNReductionType.");
   type.def_property(
       "reduce_across_batch", [](const LossDescriptor& d) { return d.reduce_across_batch; },
-      [](LossDescriptor& d, py::object value) { d.reduce_across_batch = to_bool("reduce_across_batch", value); },
-      "Whether a reduction runs over the batch too; the result is then in image 0 and the others are zero. Default False.");
+      [](LossDescriptor& d, py::object value) {
+        d.reduce_across_batch = to_bool("reduce_across_batch", value);
+      },
+      "Whether a reduction runs over the batch too; the result is then in image 0 and the others "
+      "are zero. Default False.");
   type.def_property(
       "number_of_classes", [](const LossDescriptor& d) { return d.number_of_classes; },
       [](LossDescriptor& d, py::object value) {
@@ -148,10 +192,14 @@ void register_descriptors(py::module_& m) {
         d.number_of_classes = classes;
       },
       "K of the softmax label smoothing, at least 1. Default 1.");
-  define_parameter(type, "weight", &LossParameters::weight, check_weight, "Finite factor of the loss. Default 1.");
-  define_parameter(type, "label_smoothing", &LossParameters::label_smoothing, check_label_smoothing, "s in [0, 1]. Default 0.");
-  define_parameter(type, "epsilon", &LossParameters::epsilon, check_epsilon, "Constant of the log loss, at least 0. Default 1e-7.");
-  define_parameter(type, "delta", &LossParameters::delta, check_delta, "Constant of the Huber loss, greater than 0. Default 1.");
+  define_parameter(type, "weight", &LossParameters::weight, check_weight,
+                   "Finite factor of the loss. Default 1.");
+  define_parameter(type, "label_smoothing", &LossParameters::label_smoothing, check_label_smoothing,
+                   "s in [0, 1]. Default 0.");
+  define_parameter(type, "epsilon", &LossParameters::epsilon, check_epsilon,
+                   "Constant of the log loss, at least 0. Default 1e-7.");
+  define_parameter(type, "delta", &LossParameters::delta, check_delta,
+                   "Constant of the Huber loss, greater than 0. Default 1.");
   type.def("__eq__", [](const LossDescriptor& a, py::object b) {
     return py::isinstance<LossDescriptor>(b) && a == py::cast<const LossDescriptor&>(b);
   });

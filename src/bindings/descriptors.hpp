@@ -11,7 +11,8 @@ struct ImageDescriptor {
   BatchDescriptor batch;
 };
 
-/// A UserWarning where smoothing would add all of s to every channel (Apple's default of one class).
+/// A UserWarning where smoothing would add all of s to every channel (Apple's default of one
+/// class).
 void warn_of_one_class(const LossDescriptor& descriptor);
 
 }  // namespace mpsnn_loss::bindings

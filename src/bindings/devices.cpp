@@ -24,6 +24,9 @@ std::string unsupported_dtype(const Device& device, py::handle value) {
 
 py::tuple supports(const Device& device, py::handle x) {
   std::string reason;
+  if (x.is_none())
+    throw TypeError(
+        refusal("x", "be a descriptor, a kernel or a dtype", "None"));  // NumPy reads it as float64
   if (py::isinstance<LossDescriptor>(x)) {
     reason = device.supports(py::cast<const LossDescriptor&>(x));
   } else if (py::isinstance<KernelHandle>(x)) {
@@ -53,43 +56,68 @@ py::dict build_info() {
 }  // namespace
 
 void register_devices(py::module_& m) {
-  py::class_<Device, std::shared_ptr<Device>>(m, "Device", "What computes: the CPU engine, or a Metal device. Compares by identity.")
+  py::class_<Device, std::shared_ptr<Device>>(
+      m, "Device", "What computes: the CPU engine, or a Metal device. Compares by identity.")
       .def_property_readonly("name", &Device::name, "Name of the device.")
       .def_property_readonly("kind", &Device::kind, "\"cpu\" or \"metal\".")
       .def("supports", &supports, py::arg("x"),
            "Whether the device can work with x, a descriptor, a kernel or a dtype.\n\n"
-           "Returns (True, \"\") or (False, one sentence why not). Raises TypeError for anything else.")
-      .def("make_command_queue",
-           [](Device& device, py::object label) { return device.make_queue(to_label(label).value_or("")); },
-           py::arg("label") = py::none(), "A new CommandQueue.")
-      .def_property_readonly("objc_pointer", [](const Device& device) { return to_pointer(device.native_handle()); },
-                             "The id<MTLDevice> as an integer, borrowed; None on the CPU engine.")
-      .def("__repr__", [](const Device& device) { return "<Device '" + device.name() + "' (" + device.kind() + ")>"; });
-
-  py::class_<Queue, std::shared_ptr<Queue>>(m, "CommandQueue", "Runs command buffers in the order in which they were enqueued or committed.")
-      .def_property_readonly("device", &Queue::device, "The Device of the queue.")
-      .def_property_readonly("label", [](const Queue& queue) { return to_optional(queue.label()); }, "Label given at creation, or None.")
-      .def("command_buffer",
-           [](Queue& queue, py::object label) { return queue.make_command_buffer(to_label(label).value_or("")); },
-           py::arg("label") = py::none(), "A new CommandBuffer; many may be open at once.")
-      .def_property_readonly("objc_pointer", [](const Queue& queue) { return to_pointer(queue.native_handle()); },
-                             "The id<MTLCommandQueue> as an integer, borrowed; None on the CPU engine.")
-      .def("__repr__", [](const Queue& queue) {
-        return "<CommandQueue" + (queue.label().empty() ? "" : " '" + queue.label() + "'") + " on '" + queue.device()->name() + "'>";
+           "Returns (True, \"\") or (False, one sentence why not). Raises TypeError for anything "
+           "else.")
+      .def(
+          "make_command_queue",
+          [](Device& device, py::object label) {
+            return device.make_queue(to_label(label).value_or(""));
+          },
+          py::arg("label") = py::none(), "A new CommandQueue.")
+      .def_property_readonly(
+          "objc_pointer", [](const Device& device) { return to_pointer(device.native_handle()); },
+          "The id<MTLDevice> as an integer, borrowed; None on the CPU engine.")
+      .def("__repr__", [](const Device& device) {
+        return "<Device '" + device.name() + "' (" + device.kind() + ")>";
       });
 
-  m.def("devices", [] { return devices(); }, "Every usable Device, best first; the CPU engine is always the last one.");
-  m.def("default_device", [] { return default_device(); },
-        "The first of devices(), or the one that the environment variable MPSNN_LOSS_DEVICE names (\"cpu\", \"metal\" or a\n"
-        "device name). Raises ValueError where that names none.");
+  py::class_<Queue, std::shared_ptr<Queue>>(
+      m, "CommandQueue",
+      "Runs command buffers in the order in which they were enqueued or committed.")
+      .def_property_readonly("device", &Queue::device, "The Device of the queue.")
+      .def_property_readonly(
+          "label", [](const Queue& queue) { return to_optional(queue.label()); },
+          "Label given at creation, or None.")
+      .def(
+          "command_buffer",
+          [](Queue& queue, py::object label) {
+            return queue.make_command_buffer(to_label(label).value_or(""));
+          },
+          py::arg("label") = py::none(), "A new CommandBuffer; many may be open at once.")
+      .def_property_readonly(
+          "objc_pointer", [](const Queue& queue) { return to_pointer(queue.native_handle()); },
+          "The id<MTLCommandQueue> as an integer, borrowed; None on the CPU engine.")
+      .def("__repr__", [](const Queue& queue) {
+        return "<CommandQueue" + (queue.label().empty() ? "" : " '" + queue.label() + "'") +
+               " on '" + queue.device()->name() + "'>";
+      });
+
+  m.def(
+      "devices", [] { return devices(); },
+      "Every usable Device, best first; the CPU engine is always the last one.");
+  m.def(
+      "default_device", [] { return default_device(); },
+      "The first of devices(), or the one that the environment variable MPSNN_LOSS_DEVICE names "
+      "(\"cpu\", \"metal\" or a\n"
+      "device name). Raises ValueError where that names none.");
   m.def("cpu_device", [] { return cpu_device(); }, "The CPU engine.");
   m.def("get_num_threads", &num_threads,
-        "How many threads the CPU engine may use: what set_num_threads set, else the environment variable\n"
-        "MPSNN_LOSS_NUM_THREADS, else OMP_NUM_THREADS, else the smaller of affinity mask and cgroup quota.");
-  m.def("set_num_threads", [](py::object n) { set_num_threads(to_integer("n", n)); }, py::arg("n"),
-        "Sets how many threads the CPU engine may use (at least 1). Results do not depend on it.");
+        "How many threads the CPU engine may use: what set_num_threads set, else the environment "
+        "variable\n"
+        "MPSNN_LOSS_NUM_THREADS, else OMP_NUM_THREADS, else the smaller of affinity mask and "
+        "cgroup quota.");
+  m.def(
+      "set_num_threads", [](py::object n) { set_num_threads(to_integer("n", n)); }, py::arg("n"),
+      "Sets how many threads the CPU engine may use (at least 1). Results do not depend on it.");
   m.def("build_info", &build_info,
-        "What was built: version, compiler, instruction_sets, instruction_set_in_use, metal, threads.");
+        "What was built: version, compiler, instruction_sets, instruction_set_in_use, metal, "
+        "threads.");
 }
 
 }  // namespace mpsnn_loss::bindings

@@ -38,11 +38,12 @@ bool set_own_error(const std::exception_ptr& error) {
 }  // namespace
 
 void register_errors(py::module_& m) {
-  device_error = PyErr_NewExceptionWithDoc(
-      "mpsnn_loss.DeviceError",
-      "Work that was committed failed on its device.\n\nRaised by CommandBuffer.wait_until_completed and by reading "
-      "results of that buffer; CommandBuffer.error keeps it.",
-      PyExc_RuntimeError, nullptr);
+  device_error =
+      PyErr_NewExceptionWithDoc("mpsnn_loss.DeviceError",
+                                "Work that was committed failed on its device.\n\nRaised by "
+                                "CommandBuffer.wait_until_completed and by reading "
+                                "results of that buffer; CommandBuffer.error keeps it.",
+                                PyExc_RuntimeError, nullptr);
   m.attr("DeviceError") = py::handle(device_error);
   py::register_exception_translator([](std::exception_ptr error) {
     if (!set_own_error(error)) std::rethrow_exception(error);

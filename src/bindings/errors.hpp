@@ -10,7 +10,8 @@ namespace mpsnn_loss::bindings {
 /// Creates mpsnn_loss.DeviceError and makes pybind11 translate the errors of core/error.hpp.
 void register_errors(pybind11::module_& m);
 
-/// Sets the Python error for the exception being handled: for functions that pybind11 does not wrap.
+/// Sets the Python error for the exception being handled: for functions that pybind11 does not
+/// wrap.
 void set_python_error();
 
 /// The Python exception object for an error of a command buffer, or None.

@@ -1,5 +1,6 @@
 // MPSImage and MPSImageBatch: images as Python objects, as sequences, and as NumPy's memory.
 #include <pybind11/numpy.h>
+#include <pybind11/stl.h>
 
 #include <cstring>
 #include <vector>
@@ -35,8 +36,10 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   try {
     const auto batch = py::cast<BatchPointer>(py::handle(self));
     batch->check_readable();
-    if (batch->data() == nullptr) return refuse("the images of this batch are not one array in host memory; use to_array()");
-    if ((flags & PyBUF_WRITABLE) != 0 && !batch->writable()) return refuse("the batch borrows read-only memory");
+    if (batch->data() == nullptr)
+      return refuse("the images of this batch are not one array in host memory; use to_array()");
+    if ((flags & PyBUF_WRITABLE) != 0 && !batch->writable())
+      return refuse("the batch borrows read-only memory");
     const FormatInfo& format = info(batch->descriptor().format);
     auto* const exported = new ExportedShape{{}, {}, {format.code, '\0'}};
     Py_ssize_t stride = format.size;
@@ -63,7 +66,9 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   }
 }
 
-void release_buffer(PyObject*, Py_buffer* view) { delete static_cast<ExportedShape*>(view->internal); }
+void release_buffer(PyObject*, Py_buffer* view) {
+  delete static_cast<ExportedShape*>(view->internal);
+}
 
 py::array to_array(const ImageBatch& batch, py::object out) {
   batch.check_readable();
@@ -85,10 +90,14 @@ py::array to_array(const ImageBatch& batch, py::object out) {
 py::object array_interface(const BatchPointer& batch, py::object dtype, py::object copy) {
   batch->check_readable();
   const bool shared = batch->data() != nullptr;
-  if (!shared && copy.ptr() == Py_False) throw ValueError(refusal("copy", "not be False where the images are not one array in host memory", "False"));
+  if (!shared && copy.ptr() == Py_False)
+    throw ValueError(
+        refusal("copy", "not be False where the images are not one array in host memory", "False"));
   py::object array = shared ? view_of(batch) : to_array(*batch, py::none());
-  const bool converts = !dtype.is_none() && !py::dtype::from_args(dtype).equal(to_dtype(batch->descriptor().format));
-  if (converts && copy.ptr() == Py_False) throw ValueError(refusal("copy", "not be False where the dtype changes", "False"));
+  const bool converts =
+      !dtype.is_none() && !py::dtype::from_args(dtype).equal(to_dtype(batch->descriptor().format));
+  if (converts && copy.ptr() == Py_False)
+    throw ValueError(refusal("copy", "not be False where the dtype changes", "False"));
   if (converts) return array.attr("astype")(dtype);
   return copy.ptr() == Py_True && shared ? array.attr("copy")() : array;
 }
@@ -100,33 +109,42 @@ py::object dlpack(const BatchPointer& batch, py::kwargs options) {
   } catch (const std::exception& error) {
     throw py::buffer_error(error.what());
   }
-  if (batch->data() == nullptr) throw py::buffer_error("the images of this batch are not one array in host memory");
+  if (batch->data() == nullptr)
+    throw py::buffer_error("the images of this batch are not one array in host memory");
   return view_of(batch).attr("__dlpack__")(**options);
 }
 
 std::int64_t to_index(const ImageBatch& batch, std::int64_t index) {
   const std::int64_t count = batch.shape().images;
-  if (index < -count || index >= count) throw py::index_error("image index " + std::to_string(index) + " is out of range for " + std::to_string(count) + " images");
+  if (index < -count || index >= count)
+    throw py::index_error("image index " + std::to_string(index) + " is out of range for " +
+                          std::to_string(count) + " images");
   return index < 0 ? index + count : index;
 }
 
 py::object get_item(const BatchPointer& batch, py::object key) {
-  if (!py::isinstance<py::slice>(key)) return py::cast(Image{batch, to_index(*batch, to_integer("index", key))});
+  if (!py::isinstance<py::slice>(key))
+    return py::cast(Image{batch, to_index(*batch, to_integer("index", key))});
   py::list images;
   py::ssize_t start = 0, stop = 0, step = 0, length = 0;
-  if (!py::cast<py::slice>(key).compute(batch->shape().images, &start, &stop, &step, &length)) throw py::error_already_set();
+  if (!py::cast<py::slice>(key).compute(batch->shape().images, &start, &stop, &step, &length))
+    throw py::error_already_set();
   for (py::ssize_t i = 0; i < length; ++i) images.append(Image{batch, start + i * step});
   return images;
 }
 
-std::string shape_text(const BatchDescriptor& d) { return to_string(d.shape) + " " + info(d.format).name; }
+std::string shape_text(const BatchDescriptor& d) {
+  return to_string(d.shape) + " " + info(d.format).name;
+}
 
 /// Copies between [H, W, C] and [C, H, W].
-void transpose(const Shape& shape, std::int64_t size, const std::byte* from, std::byte* to, bool to_planes) {
+void transpose(const Shape& shape, std::int64_t size, const std::byte* from, std::byte* to,
+               bool to_planes) {
   for (std::int64_t p = 0; p < shape.pixels(); ++p) {
     for (std::int64_t c = 0; c < shape.channels; ++c) {
       const std::int64_t packed = p * shape.channels + c, planar = c * shape.pixels() + p;
-      std::memcpy(to + (to_planes ? planar : packed) * size, from + (to_planes ? packed : planar) * size, static_cast<std::size_t>(size));
+      std::memcpy(to + (to_planes ? planar : packed) * size,
+                  from + (to_planes ? packed : planar) * size, static_cast<std::size_t>(size));
     }
   }
 }
@@ -135,7 +153,8 @@ constexpr std::uint64_t kPlanes = 1;  // MPSDataLayout.FEATURE_CHANNELS_X_HEIGHT
 
 void check_image_index(py::handle value) {
   if (const std::int64_t index = to_integer("image_index", value); index != 0) {
-    throw ValueError(refusal("image_index", "be 0, as an image of a batch is one image", std::to_string(index)));
+    throw ValueError(
+        refusal("image_index", "be 0, as an image of a batch is one image", std::to_string(index)));
   }
 }
 
@@ -153,18 +172,23 @@ py::bytes read_bytes(const Image& image, py::object data_layout, py::object imag
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-void write_bytes(const Image& image, py::object data, py::object data_layout, py::object image_index) {
+void write_bytes(const Image& image, py::object data, py::object data_layout,
+                 py::object image_index) {
   const std::uint64_t layout = to_member_value("MPSDataLayout", "data_layout", data_layout);
   check_image_index(image_index);
-  if (PyObject_CheckBuffer(data.ptr()) == 0) throw TypeError(refusal("data", "be bytes or another C-contiguous buffer", describe(data)));
+  if (PyObject_CheckBuffer(data.ptr()) == 0)
+    throw TypeError(refusal("data", "be bytes or another C-contiguous buffer", describe(data)));
   const BatchDescriptor& d = image.batch->descriptor();
-  if (!image.batch->writable()) throw ValueError("the image borrows read-only memory and must not be written");
+  if (!image.batch->writable())
+    throw ValueError("the image borrows read-only memory and must not be written");
   image.batch->check_readable();
   const auto bytes = py::reinterpret_steal<py::bytes>(PyBytes_FromObject(data.ptr()));
   if (!bytes) throw py::error_already_set();
   const auto view = static_cast<std::string_view>(bytes);
   if (static_cast<std::int64_t>(view.size()) != d.image_bytes()) {
-    throw ValueError(refusal("data", "have " + std::to_string(d.image_bytes()) + " bytes, one image of " + shape_text(d), std::to_string(view.size())));
+    throw ValueError(refusal(
+        "data", "have " + std::to_string(d.image_bytes()) + " bytes, one image of " + shape_text(d),
+        std::to_string(view.size())));
   }
   const auto* from = reinterpret_cast<const std::byte*>(view.data());
   std::vector<std::byte> packed;
@@ -181,28 +205,40 @@ BatchPointer from_array(py::object device, py::object array) {
   if (array.is_none()) throw TypeError(refusal("array", "be an array", "None"));
   HostArray probe;
   if (probe.take(array.ptr())) return to_images("array", array, target);
-  const py::array converted = py::reinterpret_steal<py::array>(py::module_::import("numpy").attr("asarray")(array).release());
+  const py::array converted = py::reinterpret_steal<py::array>(
+      py::module_::import("numpy").attr("asarray")(array).release());
   // Anything but an odd layout of a storage format is refused there.
-  if (converted.dtype().kind() != 'f' || converted.itemsize() > 8) return to_images("array", converted, target);
-  const py::object fitting = py::module_::import("numpy").attr("require")(converted, converted.dtype().attr("newbyteorder")("="), "CA");
+  if (converted.dtype().kind() != 'f' || converted.itemsize() > 8)
+    return to_images("array", converted, target);
+  const py::object fitting = py::module_::import("numpy").attr("require")(
+      converted, converted.dtype().attr("newbyteorder")("="), "CA");
   return to_images("array", fitting, target);
 }
 
 void register_batch(py::module_& m) {
   const auto protocol = py::custom_type_setup([](PyHeapTypeObject* type) {
+    type->ht_type.tp_as_buffer = &type->as_buffer;
     type->as_buffer.bf_getbuffer = get_buffer;
     type->as_buffer.bf_releasebuffer = release_buffer;
   });
-  py::class_<ImageBatch, BatchPointer> type(m, "MPSImageBatch", protocol,
-                                            "N images of one size and format on a device: a Sequence of MPSImage, and an array [N, H, W, C]\n"
-                                            "(buffer protocol, __array__ and DLPack, without a copy on the CPU engine).");
+  py::class_<ImageBatch, BatchPointer> type(
+      m, "MPSImageBatch", protocol,
+      "N images of one size and format on a device: a Sequence of MPSImage, and an array [N, H, W, "
+      "C]\n"
+      "(buffer protocol, __array__ and DLPack, without a copy on the CPU engine).");
   type.def_static("from_array", &from_array, py::arg("device"), py::arg("array"),
-                  "Images from an array [N, H, W, C] or [N, C] of a storage format. The CPU engine borrows a C-contiguous array\n"
+                  "Images from an array [N, H, W, C] or [N, C] of a storage format. The CPU engine "
+                  "borrows a C-contiguous array\n"
                   "without a copy and keeps it alive; other layouts are copied.");
   type.def("to_array", &to_array, py::arg("out") = py::none(),
-           "A fresh copy [N, H, W, C], or `out` filled. Raises RuntimeError before the writing command buffer has completed.");
-  type.def_property_readonly("shape", [](const ImageBatch& b) { return py::tuple(py::cast(b.shape().axes())); }, "(N, H, W, C).");
-  type.def_property_readonly("dtype", [](const ImageBatch& b) { return to_dtype(b.descriptor().format); }, "NumPy dtype of the storage.");
+           "A fresh copy [N, H, W, C], or `out` filled. Raises RuntimeError before the writing "
+           "command buffer has completed.");
+  type.def_property_readonly(
+      "shape", [](const ImageBatch& b) { return py::tuple(py::cast(b.shape().axes())); },
+      "(N, H, W, C).");
+  type.def_property_readonly(
+      "dtype", [](const ImageBatch& b) { return to_dtype(b.descriptor().format); },
+      "NumPy dtype of the storage.");
   type.def_property_readonly("device", &ImageBatch::device, "The Device of the images.");
   type.def("__len__", [](const ImageBatch& b) { return b.shape().images; });
   type.def("__getitem__", &get_item, py::arg("index"));
@@ -214,46 +250,64 @@ void register_batch(py::module_& m) {
     }
     return false;
   });
-  type.def("__array__", &array_interface, py::arg("dtype") = py::none(), py::arg("copy") = py::none());
+  type.def("__array__", &array_interface, py::arg("dtype") = py::none(),
+           py::arg("copy") = py::none());
   type.def("__dlpack__", &dlpack);
   type.def("__dlpack_device__", [](const ImageBatch&) { return py::make_tuple(1, 0); });
-  type.def("__repr__", [](const ImageBatch& b) { return "<MPSImageBatch " + shape_text(b.descriptor()) + " on '" + b.device()->name() + "'>"; });
+  type.def("__repr__", [](const ImageBatch& b) {
+    return "<MPSImageBatch " + shape_text(b.descriptor()) + " on '" + b.device()->name() + "'>";
+  });
   // The rest of the protocol (iteration, index, count, reversed) is the mixin's.
   const py::object sequence = py::module_::import("collections.abc").attr("Sequence");
   sequence.attr("register")(type);
-  for (const char* name : {"__iter__", "__reversed__", "index", "count"}) type.attr(name) = sequence.attr(name);
+  for (const char* name : {"__iter__", "__reversed__", "index", "count"})
+    type.attr(name) = sequence.attr(name);
 }
 
 }  // namespace
 
 void register_images(py::module_& m) {
   register_batch(m);
-  py::class_<Image> type(m, "MPSImage", "One image of a batch. Equal where it is the same image of the same storage.");
-  type.def(py::init([](py::object device, py::object descriptor) {
-             const auto& target = to_device("device", device);
-             const BatchDescriptor& d = to_object<ImageDescriptor>("descriptor", "an MPSImageDescriptor", descriptor).batch;
-             check_extents("descriptor", d);
-             if (const std::string reason = target->supports(d.format); !reason.empty()) throw ValueError(refusal("descriptor", "have a format of the device", reason));
-             return Image{target->make_images(d), 0};
-           }),
-           py::arg("device"), py::arg("descriptor"), "A zero-filled image.");
+  py::class_<Image> type(
+      m, "MPSImage", "One image of a batch. Equal where it is the same image of the same storage.");
+  type.def(
+      py::init([](py::object device, py::object descriptor) {
+        const auto& target = to_device("device", device);
+        const BatchDescriptor& d =
+            to_object<ImageDescriptor>("descriptor", "an MPSImageDescriptor", descriptor).batch;
+        check_extents("descriptor", d);
+        if (const std::string reason = target->supports(d.format); !reason.empty())
+          throw ValueError(refusal("descriptor", "have a format of the device", reason));
+        return Image{target->make_images(d), 0};
+      }),
+      py::arg("device"), py::arg("descriptor"), "A zero-filled image.");
   const auto define_extent = [&](const char* name, std::int64_t Shape::* field, const char* doc) {
-    type.def_property_readonly(name, [field](const Image& i) { return i.batch->shape().*field; }, doc);
+    type.def_property_readonly(
+        name, [field](const Image& i) { return i.batch->shape().*field; }, doc);
   };
   define_extent("width", &Shape::width, "Pixels per row.");
   define_extent("height", &Shape::height, "Rows.");
   define_extent("feature_channels", &Shape::channels, "Channels per pixel.");
-  type.def_property_readonly("channel_format", [](const Image& i) { return info(i.batch->descriptor().format).name; }, "Storage format of one element.");
-  type.def_property_readonly("device", [](const Image& i) { return i.batch->device(); }, "The Device of the image.");
+  type.def_property_readonly(
+      "channel_format", [](const Image& i) { return info(i.batch->descriptor().format).name; },
+      "Storage format of one element.");
+  type.def_property_readonly(
+      "device", [](const Image& i) { return i.batch->device(); }, "The Device of the image.");
   type.def_property(
       "label", [](const Image& i) { return to_optional(i.batch->label(i.index)); },
-      [](const Image& i, py::object label) { i.batch->set_label(i.index, to_label(label).value_or("")); }, "A name for debugging, or None.");
-  type.def_property_readonly("objc_pointer", [](const Image& i) { return to_pointer(i.batch->native_handle(i.index)); },
-                             "The MPSImage as an integer, borrowed; None on the CPU engine.");
+      [](const Image& i, py::object label) {
+        i.batch->set_label(i.index, to_label(label).value_or(""));
+      },
+      "A name for debugging, or None.");
+  type.def_property_readonly(
+      "objc_pointer", [](const Image& i) { return to_pointer(i.batch->native_handle(i.index)); },
+      "The MPSImage as an integer, borrowed; None on the CPU engine.");
   type.def("read_bytes", &read_bytes, py::arg("data_layout") = 0, py::arg("image_index") = 0,
-           "The elements of the image as bytes in its storage format, [H, W, C] or (data_layout 1) [C, H, W].\n"
+           "The elements of the image as bytes in its storage format, [H, W, C] or (data_layout 1) "
+           "[C, H, W].\n"
            "Raises RuntimeError before the writing command buffer has completed.");
-  type.def("write_bytes", &write_bytes, py::arg("data"), py::arg("data_layout") = 0, py::arg("image_index") = 0,
+  type.def("write_bytes", &write_bytes, py::arg("data"), py::arg("data_layout") = 0,
+           py::arg("image_index") = 0,
            "Fills the image from a buffer of exactly its bytes, in its storage format.");
   type.def("__eq__", [](const Image& a, py::object b) {
     if (!py::isinstance<Image>(b)) return false;
@@ -266,8 +320,10 @@ void register_images(py::module_& m) {
   });
   type.def("__repr__", [](const Image& i) {
     const std::string label = i.batch->label(i.index);
-    return "<MPSImage " + (label.empty() ? "" : "'" + label + "' ") + std::to_string(i.batch->shape().width) + "x" + std::to_string(i.batch->shape().height) + "x" +
-           std::to_string(i.batch->shape().channels) + " " + info(i.batch->descriptor().format).name + " on '" + i.batch->device()->name() + "'>";
+    return "<MPSImage " + (label.empty() ? "" : "'" + label + "' ") +
+           std::to_string(i.batch->shape().width) + "x" + std::to_string(i.batch->shape().height) +
+           "x" + std::to_string(i.batch->shape().channels) + " " +
+           info(i.batch->descriptor().format).name + " on '" + i.batch->device()->name() + "'>";
   });
 }
 

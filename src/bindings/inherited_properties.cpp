@@ -24,8 +24,10 @@ py::object to_python(PropertyForm form, const PropertyValue& value) {
     case PropertyForm::region:
       if (value == kNoClip) return py::none();
       return py::make_tuple(triple(value.data()), triple(value.data() + 3));
-    case PropertyForm::edge_mode: return member("MPSImageEdgeMode", static_cast<std::uint64_t>(value[0]));
-    case PropertyForm::padding: return member("MPSNNPaddingMethod", static_cast<std::uint64_t>(value[0]));
+    case PropertyForm::edge_mode:
+      return member("MPSImageEdgeMode", static_cast<std::uint64_t>(value[0]));
+    case PropertyForm::padding:
+      return member("MPSNNPaddingMethod", static_cast<std::uint64_t>(value[0]));
     case PropertyForm::allocator: return py::str(kAllocators[value[0]]);
   }
   return py::none();
@@ -33,26 +35,34 @@ py::object to_python(PropertyForm form, const PropertyValue& value) {
 
 /// Exactly `count` items, or TypeError/ValueError.
 py::sequence items(const char* name, py::handle value, std::size_t count, const char* expectation) {
-  if (PySequence_Check(value.ptr()) == 0 || py::isinstance<py::str>(value)) throw TypeError(refusal(name, expectation, describe(value)));
+  if (PySequence_Check(value.ptr()) == 0 || py::isinstance<py::str>(value))
+    throw TypeError(refusal(name, expectation, describe(value)));
   auto sequence = py::reinterpret_borrow<py::sequence>(value);
-  if (sequence.size() != count) throw ValueError(refusal(name, expectation, std::to_string(sequence.size()) + " items"));
+  if (sequence.size() != count)
+    throw ValueError(refusal(name, expectation, std::to_string(sequence.size()) + " items"));
   return sequence;
 }
 
-void read_triple(const char* name, py::handle value, const char* expectation, bool is_signed, std::int64_t* words) {
+void read_triple(const char* name, py::handle value, const char* expectation, bool is_signed,
+                 std::int64_t* words) {
   const py::sequence three = items(name, value, 3, expectation);
   for (std::size_t i = 0; i < 3; ++i) {
     words[i] = to_integer(name, three[i]);
-    if (!is_signed && words[i] < 0) throw ValueError(refusal(name, "hold no negative number", std::to_string(words[i])));
+    if (!is_signed && words[i] < 0)
+      throw ValueError(refusal(name, "hold no negative number", std::to_string(words[i])));
   }
 }
 
 PropertyValue from_python(const InheritedProperty& row, py::handle value) {
   PropertyValue result{};
   switch (row.form) {
-    case PropertyForm::count: result[0] = static_cast<std::int64_t>(to_unsigned(row.name, value)); break;
+    case PropertyForm::count:
+      result[0] = static_cast<std::int64_t>(to_unsigned(row.name, value));
+      break;
     case PropertyForm::flag: result[0] = to_bool(row.name, value) ? 1 : 0; break;
-    case PropertyForm::offset: read_triple(row.name, value, "be (x, y, z)", true, result.data()); break;
+    case PropertyForm::offset:
+      read_triple(row.name, value, "be (x, y, z)", true, result.data());
+      break;
     case PropertyForm::region: {
       if (value.is_none()) return kNoClip;
       constexpr const char* kExpectation = "be None or ((x, y, z), (width, height, depth))";
@@ -61,12 +71,18 @@ PropertyValue from_python(const InheritedProperty& row, py::handle value) {
       read_triple(row.name, pair[1], kExpectation, false, result.data() + 3);
       break;
     }
-    case PropertyForm::edge_mode: result[0] = static_cast<std::int64_t>(to_member_value("MPSImageEdgeMode", row.name, value)); break;
-    case PropertyForm::padding: result[0] = static_cast<std::int64_t>(to_member_value("MPSNNPaddingMethod", row.name, value)); break;
+    case PropertyForm::edge_mode:
+      result[0] = static_cast<std::int64_t>(to_member_value("MPSImageEdgeMode", row.name, value));
+      break;
+    case PropertyForm::padding:
+      result[0] = static_cast<std::int64_t>(to_member_value("MPSNNPaddingMethod", row.name, value));
+      break;
     case PropertyForm::allocator: {
-      if (!py::isinstance<py::str>(value)) throw TypeError(refusal(row.name, "be 'temporary_image' or 'image'", describe(value)));
+      if (!py::isinstance<py::str>(value))
+        throw TypeError(refusal(row.name, "be 'temporary_image' or 'image'", describe(value)));
       const std::string text = py::cast<std::string>(value);
-      if (text != kAllocators[0] && text != kAllocators[1]) throw ValueError(refusal(row.name, "be 'temporary_image' or 'image'", describe(value)));
+      if (text != kAllocators[0] && text != kAllocators[1])
+        throw ValueError(refusal(row.name, "be 'temporary_image' or 'image'", describe(value)));
       result[0] = text == kAllocators[1] ? 1 : 0;
       break;
     }
@@ -82,19 +98,24 @@ void define_inherited_properties(py::handle type, KernelKind kind) {
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const InheritedProperty& row = rows[i];
     const py::cpp_function getter(
-        [kind, i, &row](const KernelHandle& handle) { return to_python(row.form, inherited_value(kind, handle.kernel->properties(), i)); },
+        [kind, i, &row](const KernelHandle& handle) {
+          return to_python(row.form, inherited_value(kind, handle.kernel->properties(), i));
+        },
         py::is_method(type));
     py::object setter = py::none();
     if (!row.read_only) {
       setter = py::cpp_function(
           [kind, i, &row](KernelHandle& handle, py::object value) {
             const PropertyValue words = from_python(row, value);
-            handle.kernel->update([&](KernelProperties& p) { set_inherited_value(kind, p, i, words); });
+            handle.kernel->update(
+                [&](KernelProperties& p) { set_inherited_value(kind, p, i, words); });
           },
           py::is_method(type));
     }
-    const std::string doc = std::string("Inherited: ") + row.meaning + ". Default " + to_string(row.form, row.default_value) +
-                            (row.read_only ? "; read-only." : "; encoding with another value is refused (ValueError).");
+    const std::string doc =
+        std::string("Inherited: ") + row.meaning + ". Default " +
+        to_string(row.form, row.default_value) +
+        (row.read_only ? "; read-only." : "; encoding with another value is refused (ValueError).");
     py::setattr(type, row.name, property(getter, setter, py::none(), doc));
   }
 }

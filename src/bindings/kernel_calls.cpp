@@ -29,7 +29,8 @@ std::vector<std::shared_ptr<LossState>> to_states(const char* name, py::handle v
   }
   for (const py::handle item : py::reinterpret_borrow<py::sequence>(value)) {
     if (!py::isinstance<LossState>(item)) {
-      throw TypeError(refusal(std::string(name) + "[" + std::to_string(states.size()) + "]", "be an MPSState", describe(item)));
+      throw TypeError(refusal(std::string(name) + "[" + std::to_string(states.size()) + "]",
+                              "be an MPSState", describe(item)));
     }
     states.push_back(py::cast<std::shared_ptr<LossState>>(item));
   }
@@ -56,8 +57,9 @@ LossRequest begin_request(const Kernel& kernel) {
 /// The shape and format of what a request writes.
 BatchDescriptor output_descriptor(const LossRequest& request) {
   const BatchDescriptor& predictions = request.predictions.descriptor;
-  if (request.work == Work::loss) return {loss_shape(request.descriptor, predictions.shape), loss_format(predictions.format)};
-  return request.wrt == Wrt::labels && request.labels ? request.labels.descriptor : predictions;
+  if (request.work == Work::loss)
+    return {loss_shape(request.descriptor, predictions.shape), loss_format(predictions.format)};
+  return {predictions.shape, gradient_format(request)};
 }
 
 }  // namespace
@@ -67,16 +69,21 @@ std::shared_ptr<ImageBatch> encode(const KernelHandle& handle, const EncodeArgum
   const auto& device = kernel.device();
   auto& buffer = to_object<CommandBuffer>("command_buffer", "a CommandBuffer", a.command_buffer);
   if (buffer.device() != device) {
-    throw StateError(refusal("command_buffer", "be on the device of the kernel, " + device->name(), buffer.device()->name()));
+    throw StateError(refusal("command_buffer", "be on the device of the kernel, " + device->name(),
+                             buffer.device()->name()));
   }
   buffer.check_encodable();
   LossRequest request = begin_request(kernel);
-  request.predictions = make_operand("source_images", to_images("source_images", a.source_images, device));
-  if (request.work != Work::initial_gradient) request.labels = make_operand("labels", to_images("labels", a.labels, device));
+  request.predictions =
+      make_operand("source_images", to_images("source_images", a.source_images, device));
+  if (request.work != Work::initial_gradient)
+    request.labels = make_operand("labels", to_images("labels", a.labels, device));
   if (request.work == Work::gradient) {
-    request.source_gradients = make_operand("source_gradients", to_images("source_gradients", a.source_gradients, device));
+    request.source_gradients =
+        make_operand("source_gradients", to_images("source_gradients", a.source_gradients, device));
   }
-  if (given(a.weights)) request.weights = make_operand("weights", to_images("weights", a.weights, device));
+  if (given(a.weights))
+    request.weights = make_operand("weights", to_images("weights", a.weights, device));
   request.source_states = to_states("source_states", a.source_states);
   request.destination_states = to_states("destination_states", a.destination_states);
   const bool is_loss = request.work == Work::loss;
@@ -99,9 +106,14 @@ namespace {
 /// A direct call: arrays (or batches) in, array out.
 class KernelCall {
  public:
-  KernelCall(PyObject* self, PyObject* predictions, PyObject* labels, PyObject* source_gradient, PyObject* weights, PyObject* out)
-      : kernel_(*py::cast<KernelHandle&>(py::handle(self)).kernel), predictions_(predictions), labels_(labels),
-        source_gradient_(source_gradient), weights_(weights), out_(out) {}
+  KernelCall(PyObject* self, PyObject* predictions, PyObject* labels, PyObject* source_gradient,
+             PyObject* weights, PyObject* out)
+      : kernel_(*py::cast<KernelHandle&>(py::handle(self)).kernel),
+        predictions_(predictions),
+        labels_(labels),
+        source_gradient_(source_gradient),
+        weights_(weights),
+        out_(out) {}
 
   PyObject* run() {
     LossRequest request = begin_request(kernel_);
@@ -129,7 +141,8 @@ class KernelCall {
       const auto axes = array.axes();
       if (axes.size() == 2 || axes.size() == 4) {
         const bool flat = axes.size() == 2;
-        const BatchDescriptor d{{axes[0], flat ? 1 : axes[1], flat ? 1 : axes[2], axes[flat ? 1 : 3]}, array.format()};
+        const BatchDescriptor d{
+            {axes[0], flat ? 1 : axes[1], flat ? 1 : axes[2], axes[flat ? 1 : 3]}, array.format()};
         check_extents(name, d);
         flat_ = flat_ || (used_ == 1 && flat);
         return make_operand(name, d, array.data(), array.writable());
@@ -171,10 +184,12 @@ class KernelCall {
 
 /// The arguments of a call in the order of a signature.
 template <std::size_t N>
-std::array<PyObject*, N> sort_call(Signature<N>& signature, PyObject* arguments, PyObject* keywords) {
+std::array<PyObject*, N> sort_call(Signature<N>& signature, PyObject* arguments,
+                                   PyObject* keywords) {
   const auto given_count = static_cast<std::size_t>(PyTuple_GET_SIZE(arguments));
   std::vector<PyObject*> values;
-  for (std::size_t i = 0; i < given_count; ++i) values.push_back(PyTuple_GET_ITEM(arguments, static_cast<Py_ssize_t>(i)));
+  for (std::size_t i = 0; i < given_count; ++i)
+    values.push_back(PyTuple_GET_ITEM(arguments, static_cast<Py_ssize_t>(i)));
   py::object names;
   if (keywords != nullptr && PyDict_GET_SIZE(keywords) > 0) {
     names = py::reinterpret_steal<py::object>(PyTuple_New(PyDict_GET_SIZE(keywords)));
@@ -192,7 +207,8 @@ std::array<PyObject*, N> sort_call(Signature<N>& signature, PyObject* arguments,
 }  // namespace
 
 PyObject* call_forward_loss(PyObject* self, PyObject* arguments, PyObject* keywords) {
-  static Signature<4> signature{"MPSNNForwardLoss", {"predictions", "labels", "weights", "out"}, 2, 4};
+  static Signature<4> signature{
+      "MPSNNForwardLoss", {"predictions", "labels", "weights", "out"}, 2, 4};
   try {
     const auto a = sort_call(signature, arguments, keywords);
     return KernelCall(self, a[0], a[1], nullptr, a[2], a[3]).run();
@@ -203,7 +219,8 @@ PyObject* call_forward_loss(PyObject* self, PyObject* arguments, PyObject* keywo
 }
 
 PyObject* call_loss_gradient(PyObject* self, PyObject* arguments, PyObject* keywords) {
-  static Signature<5> signature{"MPSNNLossGradient", {"predictions", "labels", "source_gradient", "weights", "out"}, 2, 5};
+  static Signature<5> signature{
+      "MPSNNLossGradient", {"predictions", "labels", "source_gradient", "weights", "out"}, 2, 5};
   try {
     const auto a = sort_call(signature, arguments, keywords);
     return KernelCall(self, a[0], a[1], a[2], a[3], a[4]).run();

@@ -24,7 +24,8 @@ std::string represent(const KernelHandle& handle) {
   if (p.has_label) text += " '" + p.label + "'";
   if (kernel.kind() != KernelKind::initial_gradient) {
     const LossDescriptor d = kernel.descriptor();
-    text += std::string(" ") + info(d.loss_type).name + ", reduction " + info(d.reduction_type).name;
+    text +=
+        std::string(" ") + info(d.loss_type).name + ", reduction " + info(d.reduction_type).name;
   }
   return text + " on '" + kernel.device()->name() + "'>";
 }
@@ -35,7 +36,9 @@ std::string debug_description(const KernelHandle& handle) {
   const LossDescriptor d = kernel.descriptor();
   const KernelProperties p = kernel.properties();
   std::string text = represent(handle);
-  const auto line = [&text](const char* name, const std::string& value) { text += std::string("\n    ") + name + ": " + value; };
+  const auto line = [&text](const char* name, const std::string& value) {
+    text += std::string("\n    ") + name + ": " + value;
+  };
   if (kernel.kind() != KernelKind::initial_gradient) {
     line("loss_type", info(d.loss_type).name);
     line("reduction_type", info(d.reduction_type).name);
@@ -46,11 +49,13 @@ std::string debug_description(const KernelHandle& handle) {
     line("epsilon", number(d.parameters.epsilon));
     line("delta", number(d.parameters.delta));
   }
-  if (kernel.kind() == KernelKind::loss_gradient) line("compute_label_gradients", p.compute_label_gradients ? "True" : "False");
+  if (kernel.kind() == KernelKind::loss_gradient)
+    line("compute_label_gradients", p.compute_label_gradients ? "True" : "False");
   line("label", p.has_label ? "'" + p.label + "'" : "None");
   line("options", std::to_string(p.options));
   const auto rows = inherited_properties(kernel.kind());
-  for (std::size_t i = 0; i < rows.size(); ++i) line(rows[i].name, to_string(rows[i].form, inherited_value(kernel.kind(), p, i)));
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    line(rows[i].name, to_string(rows[i].form, inherited_value(kernel.kind(), p, i)));
   return text;
 }
 
@@ -63,7 +68,8 @@ Handle copy_kernel(const Handle& handle, py::object device) {
 }
 
 std::string_view bytes_of(py::handle data, py::bytes& keep) {
-  if (PyObject_CheckBuffer(data.ptr()) == 0) throw TypeError(refusal("data", "be bytes", describe(data)));
+  if (PyObject_CheckBuffer(data.ptr()) == 0)
+    throw TypeError(refusal("data", "be bytes", describe(data)));
   keep = py::reinterpret_steal<py::bytes>(PyBytes_FromObject(data.ptr()));
   if (!keep) throw py::error_already_set();
   return static_cast<std::string_view>(keep);
@@ -81,7 +87,8 @@ Handle from_bytes(py::object data, py::object device) {
 /// Pickle: the portable archive, read on the same kind of device where there is one.
 template <class Handle>
 Handle unpickle(py::tuple state) {
-  if (state.size() != 2) throw ValueError(refusal("state", "have 2 entries", std::to_string(state.size())));
+  if (state.size() != 2)
+    throw ValueError(refusal("state", "have 2 entries", std::to_string(state.size())));
   const std::string kind = py::cast<std::string>(state[1]);
   std::shared_ptr<Device> target = default_device();
   for (const auto& device : devices()) {
@@ -94,62 +101,97 @@ Handle unpickle(py::tuple state) {
 }
 
 template <class Handle, class Base>
-py::class_<Handle, Base> define_kernel(py::module_& m, const char* doc, const py::custom_type_setup& setup) {
+py::class_<Handle, Base> define_kernel(py::module_& m, const char* doc,
+                                       const py::custom_type_setup& setup) {
   py::class_<Handle, Base> type(m, class_name(Handle::kind), setup, doc);
-  type.def("copy", &copy_kernel<Handle>, py::arg("device") = py::none(), "A kernel on `device` (None: the same) with every property of this one (NSCopying).");
+  type.def("copy", &copy_kernel<Handle>, py::arg("device") = py::none(),
+           "A kernel on `device` (None: the same) with every property of this one (NSCopying).");
   type.def("__copy__", [](const Handle& handle) { return copy_kernel(handle, py::none()); });
-  type.def("__deepcopy__", [](const Handle& handle, py::dict) { return copy_kernel(handle, py::none()); });
-  type.def("to_bytes", [](const Handle& handle) { return py::bytes(archive(*handle.kernel)); },
-           "The portable archive of the kernel: every property, versioned, with a checksum (layout in src/core/archive.hpp).");
+  type.def("__deepcopy__",
+           [](const Handle& handle, py::dict) { return copy_kernel(handle, py::none()); });
+  type.def(
+      "to_bytes", [](const Handle& handle) { return py::bytes(archive(*handle.kernel)); },
+      "The portable archive of the kernel: every property, versioned, with a checksum (layout in "
+      "src/core/archive.hpp).");
   type.def_static("from_bytes", &from_bytes<Handle>, py::arg("data"), py::arg("device"),
-                  "A kernel from an archive (init?(coder:device:)). Raises ValueError for anything truncated, altered, of another\n"
+                  "A kernel from an archive (init?(coder:device:)). Raises ValueError for anything "
+                  "truncated, altered, of another\n"
                   "class or of another version. Executes nothing.");
-  type.def(py::pickle([](const Handle& handle) { return py::make_tuple(py::bytes(archive(*handle.kernel)), handle.kernel->device()->kind()); }, &unpickle<Handle>));
+  type.def(py::pickle(
+      [](const Handle& handle) {
+        return py::make_tuple(py::bytes(archive(*handle.kernel)), handle.kernel->device()->kind());
+      },
+      &unpickle<Handle>));
   return type;
 }
 
 template <class Handle, class Base>
 py::class_<Handle, Base> define_loss_kernel(py::module_& m, const char* doc, ternaryfunc call) {
-  auto type = define_kernel<Handle, Base>(m, doc, py::custom_type_setup([call](PyHeapTypeObject* heap) { heap->ht_type.tp_call = call; }));
-  type.def(py::init([](py::object device, py::object loss_descriptor) {
-             const auto& target = to_device("device", device);
-             const auto& descriptor = to_object<LossDescriptor>("loss_descriptor", "an MPSCNNLossDescriptor", loss_descriptor);
-             check(descriptor);
-             if (const std::string reason = target->supports(descriptor); !reason.empty()) throw StateError(refusal("device", "support the loss", reason));
-             warn_of_one_class(descriptor);
-             Handle handle;
-             handle.kernel = target->make_kernel(Handle::kind, descriptor);
-             return handle;
-           }),
-           py::arg("device"), py::arg("loss_descriptor"), "Copies the descriptor. Raises ValueError where the loss does not accept the reduction.");
+  auto type = define_kernel<Handle, Base>(
+      m, doc,
+      py::custom_type_setup([call](PyHeapTypeObject* heap) { heap->ht_type.tp_call = call; }));
+  type.def(
+      py::init([](py::object device, py::object loss_descriptor) {
+        const auto& target = to_device("device", device);
+        const auto& descriptor = to_object<LossDescriptor>(
+            "loss_descriptor", "an MPSCNNLossDescriptor", loss_descriptor);
+        check(descriptor);
+        if (const std::string reason = target->supports(descriptor); !reason.empty())
+          throw StateError(refusal("device", "support the loss", reason));
+        warn_of_one_class(descriptor);
+        Handle handle;
+        handle.kernel = target->make_kernel(Handle::kind, descriptor);
+        return handle;
+      }),
+      py::arg("device"), py::arg("loss_descriptor"),
+      "Copies the descriptor. Raises ValueError where the loss does not accept the reduction.");
   const auto define_fixed = [&type](const char* name, auto get, const char* doc_text) {
-    type.def_property_readonly(name, [get](const Handle& handle) { return get(handle.kernel->descriptor()); }, doc_text);
+    type.def_property_readonly(
+        name, [get](const Handle& handle) { return get(handle.kernel->descriptor()); }, doc_text);
   };
-  define_fixed("loss_type", [](const LossDescriptor& d) { return member(d.loss_type); }, "MPSCNNLossType of the descriptor; read-only.");
-  define_fixed("reduction_type", [](const LossDescriptor& d) { return member(d.reduction_type); }, "MPSCNNReductionType of the descriptor; read-only.");
-  define_fixed("reduce_across_batch", [](const LossDescriptor& d) { return d.reduce_across_batch; }, "Whether a reduction runs over the batch too; read-only.");
-  define_fixed("number_of_classes", [](const LossDescriptor& d) { return d.number_of_classes; }, "K of the softmax label smoothing; read-only.");
-  const auto define_parameter = [&type](const char* name, double LossParameters::* field, void (*check)(double), const char* doc_text) {
+  define_fixed(
+      "loss_type", [](const LossDescriptor& d) { return member(d.loss_type); },
+      "MPSCNNLossType of the descriptor; read-only.");
+  define_fixed(
+      "reduction_type", [](const LossDescriptor& d) { return member(d.reduction_type); },
+      "MPSCNNReductionType of the descriptor; read-only.");
+  define_fixed(
+      "reduce_across_batch", [](const LossDescriptor& d) { return d.reduce_across_batch; },
+      "Whether a reduction runs over the batch too; read-only.");
+  define_fixed(
+      "number_of_classes", [](const LossDescriptor& d) { return d.number_of_classes; },
+      "K of the softmax label smoothing; read-only.");
+  const auto define_parameter = [&type](const char* name, double LossParameters::* field,
+                                        void (*check)(double), const char* doc_text) {
     type.def_property(
-        name, [field](const Handle& handle) { return handle.kernel->descriptor().parameters.*field; },
+        name,
+        [field](const Handle& handle) { return handle.kernel->descriptor().parameters.*field; },
         [name, field, check](Handle& handle, py::object value) {
           const double real = to_real(name, value);
           check(real);
           handle.kernel->update([&](KernelProperties& p) { p.parameters.*field = real; });
-          if (std::string_view(name) == "label_smoothing") warn_of_one_class(handle.kernel->descriptor());
+          if (std::string_view(name) == "label_smoothing")
+            warn_of_one_class(handle.kernel->descriptor());
         },
         doc_text);
   };
-  define_parameter("weight", &LossParameters::weight, check_weight, "Finite factor of the loss; captured at encode.");
-  define_parameter("label_smoothing", &LossParameters::label_smoothing, check_label_smoothing, "s in [0, 1]; captured at encode.");
-  define_parameter("epsilon", &LossParameters::epsilon, check_epsilon, "Constant of the log loss, at least 0; captured at encode.");
-  define_parameter("delta", &LossParameters::delta, check_delta, "Constant of the Huber loss, greater than 0; captured at encode.");
+  define_parameter("weight", &LossParameters::weight, check_weight,
+                   "Finite factor of the loss; captured at encode.");
+  define_parameter("label_smoothing", &LossParameters::label_smoothing, check_label_smoothing,
+                   "s in [0, 1]; captured at encode.");
+  define_parameter("epsilon", &LossParameters::epsilon, check_epsilon,
+                   "Constant of the log loss, at least 0; captured at encode.");
+  define_parameter("delta", &LossParameters::delta, check_delta,
+                   "Constant of the Huber loss, greater than 0; captured at encode.");
   return type;
 }
 
 void register_base(py::module_& m) {
-  py::class_<KernelHandle> base(m, "MPSKernel", "What all kernels share. Kernels compare and hash by identity.");
-  base.def_property_readonly("device", [](const KernelHandle& h) { return h.kernel->device(); }, "The Device of the kernel.");
+  py::class_<KernelHandle> base(m, "MPSKernel",
+                                "What all kernels share. Kernels compare and hash by identity.");
+  base.def_property_readonly(
+      "device", [](const KernelHandle& h) { return h.kernel->device(); },
+      "The Device of the kernel.");
   base.def_property(
       "label",
       [](const KernelHandle& h) -> py::object {
@@ -166,20 +208,27 @@ void register_base(py::module_& m) {
       },
       "A name for debugging, or None.");
   base.def_property(
-      "options", [](const KernelHandle& h) { return member("MPSKernelOptions", h.kernel->properties().options); },
+      "options",
+      [](const KernelHandle& h) {
+        return member("MPSKernelOptions", h.kernel->properties().options);
+      },
       [](KernelHandle& h, py::object value) {
         const std::uint64_t options = to_member_value("MPSKernelOptions", "options", value);
         h.kernel->update([&](KernelProperties& p) { p.options = options; });
       },
       "MPSKernelOptions; the CPU engine ignores them.");
-  base.def_property_readonly("debug_description", &debug_description, "Class, device and every property, one per line.");
-  base.def_property_readonly("objc_pointer", [](const KernelHandle& h) { return to_pointer(h.kernel->native_handle()); },
-                             "The kernel object as an integer, borrowed; None on the CPU engine.");
+  base.def_property_readonly("debug_description", &debug_description,
+                             "Class, device and every property, one per line.");
+  base.def_property_readonly(
+      "objc_pointer", [](const KernelHandle& h) { return to_pointer(h.kernel->native_handle()); },
+      "The kernel object as an integer, borrowed; None on the CPU engine.");
   base.def("__repr__", &represent);
 
-  py::class_<CNNKernel, KernelHandle> unary(m, "MPSCNNKernel", "What kernels with one source image inherit.");
+  py::class_<CNNKernel, KernelHandle> unary(m, "MPSCNNKernel",
+                                            "What kernels with one source image inherit.");
   define_inherited_properties(unary, KernelKind::forward_loss);
-  py::class_<CNNBinaryKernel, KernelHandle> binary(m, "MPSCNNBinaryKernel", "What kernels with two source images inherit.");
+  py::class_<CNNBinaryKernel, KernelHandle> binary(m, "MPSCNNBinaryKernel",
+                                                   "What kernels with two source images inherit.");
   define_inherited_properties(binary, KernelKind::loss_gradient);
 }
 
@@ -190,19 +239,31 @@ void register_kernels(py::module_& m) {
   define_loss_kernel<ForwardLoss, CNNKernel>(
       m,
       "The loss of a batch of images.\n\n"
-      "kernel(predictions, labels, weights=None, out=None) encodes, commits and waits in one call and returns an array of\n"
+      "kernel(predictions, labels, weights=None, out=None) encodes, commits and waits in one call "
+      "and returns an array of\n"
       "the rank of its arguments: like predictions, or one value per image.",
       call_forward_loss)
       .def(
           "encode_batch",
-          [](const ForwardLoss& self, py::object command_buffer, py::object source_images, py::object labels, py::object weights,
-             py::object destination_states, py::object destination_images) {
-            return encode(self, {command_buffer, {}, source_images, labels, weights, {}, destination_states, destination_images});
+          [](const ForwardLoss& self, py::object command_buffer, py::object source_images,
+             py::object labels, py::object weights, py::object destination_states,
+             py::object destination_images) {
+            return encode(self, {command_buffer,
+                                 {},
+                                 source_images,
+                                 labels,
+                                 weights,
+                                 {},
+                                 destination_states,
+                                 destination_images});
           },
-          py::arg("command_buffer"), py::arg("source_images"), py::arg("labels"), py::arg("weights") = py::none(), py::kw_only(),
+          py::arg("command_buffer"), py::arg("source_images"), py::arg("labels"),
+          py::arg("weights") = py::none(), py::kw_only(),
           py::arg("destination_states") = py::none(), py::arg("destination_images") = py::none(),
-          "Encodes the loss of source_images (predictions) and returns its images: of the size of the predictions, or N images\n"
-          "1x1x1 after a reduction, float32 for float16 and float32. destination_states (1 or N) capture weight,\n"
+          "Encodes the loss of source_images (predictions) and returns its images: of the size of "
+          "the predictions, or N images\n"
+          "1x1x1 after a reduction, float32 for float16 and float32. destination_states (1 or N) "
+          "capture weight,\n"
           "label_smoothing, epsilon and delta. Raises before anything is encoded.")
       .def(
           "result_state_batch",
@@ -210,7 +271,8 @@ void register_kernels(py::module_& m) {
             const auto images = to_images("source_images", source_images, self.kernel->device());
             py::list states;
             for (std::int64_t i = 0; i < images->shape().images; ++i) {
-              states.append(std::make_shared<LossState>(LossState{self.kernel->device(), std::nullopt, {}}));
+              states.append(
+                  std::make_shared<LossState>(LossState{self.kernel->device(), std::nullopt, {}}));
             }
             return states;
           },
@@ -218,28 +280,44 @@ void register_kernels(py::module_& m) {
   auto gradient = define_loss_kernel<LossGradient, CNNBinaryKernel>(
       m,
       "The gradient of MPSNNForwardLoss with respect to the predictions, or to the labels.\n\n"
-      "kernel(predictions, labels, source_gradient=None, weights=None, out=None) encodes, commits and waits in one call;\n"
+      "kernel(predictions, labels, source_gradient=None, weights=None, out=None) encodes, commits "
+      "and waits in one call;\n"
       "source_gradient 1 where None; returns an array of the shape of its arguments.",
       call_loss_gradient);
   gradient.def(
       "encode_batch",
-      [](const LossGradient& self, py::object command_buffer, py::object source_gradients, py::object source_images, py::object labels,
-         py::object weights, py::object source_states, py::object destination_gradients) {
-        return encode(self, {command_buffer, source_gradients, source_images, labels, weights, source_states, {}, destination_gradients});
+      [](const LossGradient& self, py::object command_buffer, py::object source_gradients,
+         py::object source_images, py::object labels, py::object weights, py::object source_states,
+         py::object destination_gradients) {
+        return encode(self, {command_buffer,
+                             source_gradients,
+                             source_images,
+                             labels,
+                             weights,
+                             source_states,
+                             {},
+                             destination_gradients});
       },
-      py::arg("command_buffer"), py::arg("source_gradients"), py::arg("source_images"), py::arg("labels"), py::arg("weights") = py::none(),
-      py::arg("source_states") = py::none(), py::arg("destination_gradients") = py::none(),
-      "Encodes the gradient and returns its images, which are (a view of) destination_gradients where given.\n\n"
-      "source_gradients: N images, 1x1x1 or (reduction none) of the size of source_images. source_states (1 or N) replace the\n"
+      py::arg("command_buffer"), py::arg("source_gradients"), py::arg("source_images"),
+      py::arg("labels"), py::arg("weights") = py::none(), py::arg("source_states") = py::none(),
+      py::arg("destination_gradients") = py::none(),
+      "Encodes the gradient and returns its images, which are (a view of) destination_gradients "
+      "where given.\n\n"
+      "source_gradients: N images, 1x1x1 or (reduction none) of the size of source_images. "
+      "source_states (1 or N) replace the\n"
       "kernel's weight, label_smoothing, epsilon and delta. Raises before anything is encoded.");
   gradient.def_property(
-      "compute_label_gradients", [](const LossGradient& h) { return h.kernel->properties().compute_label_gradients; },
+      "compute_label_gradients",
+      [](const LossGradient& h) { return h.kernel->properties().compute_label_gradients; },
       [](LossGradient& h, py::object value) {
         const bool labels = to_bool("compute_label_gradients", value);
         h.kernel->update([&](KernelProperties& p) { p.compute_label_gradients = labels; });
       },
       "False: gradient for the predictions; True: for the labels. Captured at encode.");
-  define_kernel<InitialGradient, CNNKernel>(m, "Images of ones, of the size of its source: the gradient that a backward pass begins with.", py::custom_type_setup([](PyHeapTypeObject*) {}))
+  define_kernel<InitialGradient, CNNKernel>(
+      m,
+      "Images of ones, of the size of its source: the gradient that a backward pass begins with.",
+      py::custom_type_setup([](PyHeapTypeObject*) {}))
       .def(py::init([](py::object device) {
              InitialGradient handle;
              handle.kernel = to_device("device", device)->make_kernel(InitialGradient::kind, {});
@@ -251,7 +329,8 @@ void register_kernels(py::module_& m) {
           [](const InitialGradient& self, py::object command_buffer, py::object source_images) {
             return encode(self, {command_buffer, {}, source_images, {}, {}, {}, {}, {}});
           },
-          py::arg("command_buffer"), py::arg("source_images"), "Encodes ones of the size and format of source_images and returns their images.");
+          py::arg("command_buffer"), py::arg("source_images"),
+          "Encodes ones of the size and format of source_images and returns their images.");
 }
 
 }  // namespace mpsnn_loss::bindings

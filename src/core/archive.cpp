@@ -64,9 +64,13 @@ LossDescriptor read_descriptor(Reader& in, std::uint32_t& flags, std::uint32_t& 
   flags = in.number<std::uint32_t>();
   words = in.number<std::uint32_t>();
   if (loss >= kLosses.size()) malformed("loss type " + std::to_string(loss) + " is unknown");
-  if (reduction >= kReductions.size()) malformed("reduction type " + std::to_string(reduction) + " is unknown");
-  LossDescriptor descriptor{static_cast<LossType>(loss), static_cast<ReductionType>(reduction),
-                            (flags & kAcrossBatch) != 0, 1, {}};
+  if (reduction >= kReductions.size())
+    malformed("reduction type " + std::to_string(reduction) + " is unknown");
+  LossDescriptor descriptor{static_cast<LossType>(loss),
+                            static_cast<ReductionType>(reduction),
+                            (flags & kAcrossBatch) != 0,
+                            1,
+                            {}};
   descriptor.number_of_classes = static_cast<std::int64_t>(in.number<std::uint64_t>());
   descriptor.parameters.weight = in.real();
   descriptor.parameters.label_smoothing = in.real();
@@ -118,7 +122,8 @@ std::shared_ptr<Kernel> unarchive(std::string_view data, KernelKind kind,
   if (version != kVersion) malformed("version " + std::to_string(version) + " is not 1");
   const auto stored_kind = in.number<std::uint32_t>();
   if (stored_kind != static_cast<std::uint32_t>(kind)) {
-    malformed(std::string("it holds no ") + class_name(kind) + " but class " + std::to_string(stored_kind));
+    malformed(std::string("it holds no ") + class_name(kind) + " but class " +
+              std::to_string(stored_kind));
   }
   std::uint32_t flags = 0, words = 0;
   const LossDescriptor descriptor = read_descriptor(in, flags, words);
@@ -129,7 +134,8 @@ std::shared_ptr<Kernel> unarchive(std::string_view data, KernelKind kind,
   properties.has_label = (flags & kHasLabel) != 0;
   properties.options = in.number<std::uint64_t>();
   const std::size_t rows = inherited_properties(kind).size();
-  if (words != 0 && words != rows * kWords) malformed("it has " + std::to_string(words) + " property words");
+  if (words != 0 && words != rows * kWords)
+    malformed("it has " + std::to_string(words) + " property words");
   for (std::size_t i = 0; i < words / kWords; ++i) {
     PropertyValue value;
     for (std::int64_t& word : value) word = static_cast<std::int64_t>(in.number<std::uint64_t>());

@@ -1,5 +1,5 @@
-// The portable archive of a kernel (to_bytes / from_bytes): a description of its properties, and nothing
-// that could be executed. All numbers are little-endian.
+// The portable archive of a kernel (to_bytes / from_bytes): a description of its properties, and
+// nothing that could be executed. All numbers are little-endian.
 //
 //   offset  size  field
 //        0     8  magic "MPSNNLos"
@@ -12,7 +12,8 @@
 //       32     8  number_of_classes
 //       40    32  weight, label_smoothing, epsilon, delta as IEEE float64
 //       72     8  options
-//       80    8m  inherited properties, six words a row, in the order of core/kernel_properties.cpp;
+//       80    8m  inherited properties, six words a row, in the order of
+//       core/kernel_properties.cpp;
 //                 none where all are at their defaults
 //    80+8m     4  length of the label in bytes, n
 //    84+8m     n  label, UTF-8
@@ -29,8 +30,8 @@ namespace mpsnn_loss {
 
 std::string archive(const Kernel& kernel);
 
-/// A kernel of class `kind` on `device`. Throws ValueError for anything truncated, altered, of another
-/// class or of another version; every property is checked as a setter would check it.
+/// A kernel of class `kind` on `device`. Throws ValueError for anything truncated, altered, of
+/// another class or of another version; every property is checked as a setter would check it.
 std::shared_ptr<Kernel> unarchive(std::string_view data, KernelKind kind,
                                   const std::shared_ptr<Device>& device);
 

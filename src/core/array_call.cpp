@@ -33,10 +33,12 @@ void require_broadcast(const ArrayView& weights, Axes predictions, const LossInf
     fits = axis == predictions[i] || axis == 1;
   }
   if (!fits) {
-    throw ValueError(refusal(weights.name, "broadcast to shape " + text(predictions), text(weights.axes)));
+    throw ValueError(
+        refusal(weights.name, "broadcast to shape " + text(predictions), text(weights.axes)));
   }
   if (loss.one_weight_per_pixel && !weights.axes.empty() && weights.axes.back() != 1) {
-    throw ValueError(refusal(weights.name, std::string("have a channel axis of 1 for ") + loss.name, text(weights.axes)));
+    throw ValueError(refusal(weights.name, std::string("have a channel axis of 1 for ") + loss.name,
+                             text(weights.axes)));
   }
 }
 
@@ -82,7 +84,8 @@ Layout fold(const ArrayView& predictions, const ArrayView* weights, const LossIn
   const std::int64_t all_pixels = rank > 2 ? product(axes.subspan(1, rank - 2)) : 1;
   if (!fits) pixels = {all_pixels, 1};
   layout.predictions = {rank > 1 ? axes[0] : 1, pixels[0], pixels[1], axes[rank - 1]};
-  layout.weights = {rank > 1 ? weight_axis(0) : 1, weight_pixels[0], weight_pixels[1], weight_axis(rank - 1)};
+  layout.weights = {rank > 1 ? weight_axis(0) : 1, weight_pixels[0], weight_pixels[1],
+                    weight_axis(rank - 1)};
   if (!fits) layout.weights = layout.predictions;
   return layout;
 }
@@ -113,7 +116,8 @@ Axes loss_axes(const LossDescriptor& descriptor, Axes axes) {
 
 void set_source_gradient(LossRequest& request, const ArrayView& array, Axes prediction_axes) {
   const Axes expected = loss_axes(request.descriptor, prediction_axes);
-  const bool exact = std::equal(expected.begin(), expected.end(), array.axes.begin(), array.axes.end());
+  const bool exact =
+      std::equal(expected.begin(), expected.end(), array.axes.begin(), array.axes.end());
   if (!exact) {
     throw ValueError(refusal(array.name,
                              expected.empty() ? std::string("be a scalar")

@@ -1,5 +1,6 @@
-// From arrays of any rank to a LossRequest: the last axis is the channels, the first (from rank 2 on) the
-// batch, all between are pixels. Every rule about array shapes of the one-call functions stands here.
+// From arrays of any rank to a LossRequest: the last axis is the channels, the first (from rank 2
+// on) the batch, all between are pixels. Every rule about array shapes of the one-call functions
+// stands here.
 #pragma once
 
 #include <cstddef>
@@ -27,8 +28,9 @@ struct Layout {
   bool weights_fit = true;  // false: no rank-4 shape broadcasts alike, expand the weights first
 };
 
-/// Folds the axes of predictions to [N, H, W, C] and those of weights (may be null: scalar or absent)
-/// alike. Throws ValueError where predictions have rank 0 or weights do not broadcast to them.
+/// Folds the axes of predictions to [N, H, W, C] and those of weights (may be null: scalar or
+/// absent) alike. Throws ValueError where predictions have rank 0 or weights do not broadcast to
+/// them.
 Layout fold(const ArrayView& predictions, const ArrayView* weights, const LossInfo& loss);
 
 /// Throws ValueError unless `array` has exactly `axes`.

@@ -1,12 +1,15 @@
 // The interface between meaning and engines, in Apple's shape: a device makes images, kernels and
-// queues; a queue makes command buffers; a command buffer encodes calls, is committed and waited for.
+// queues; a queue makes command buffers; a command buffer encodes calls, is committed and waited
+// for.
 //
-// Ownership  Everything is held by shared_ptr. Images, kernels and queues keep their device alive, a
+// Ownership  Everything is held by shared_ptr. Images, kernels and queues keep their device alive,
+// a
 //            command buffer keeps its queue and every image of every call until it has completed.
-// Threads    A command buffer serialises its own encode and commit. Different objects are independent.
-// Errors     Misuse throws before anything is written (core/error.hpp). Work that fails after commit is
-//            kept by its command buffer: wait throws it, and so does reading an image it should have
-//            written.
+// Threads    A command buffer serialises its own encode and commit. Different objects are
+// independent. Errors     Misuse throws before anything is written (core/error.hpp). Work that
+// fails after commit is
+//            kept by its command buffer: wait throws it, and so does reading an image it should
+//            have written.
 #pragma once
 
 #include <atomic>
@@ -186,7 +189,9 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
   /// Runs the handlers, then wakes whoever waits.
   void finish();
   /// True until commit or discard.
-  bool is_open() const { return !progress_->discarded && status() < CommandBufferStatus::committed; }
+  bool is_open() const {
+    return !progress_->discarded && status() < CommandBufferStatus::committed;
+  }
 
  private:
   void check_open(const char* action) const;
@@ -235,9 +240,11 @@ class Device : public std::enable_shared_from_this<Device> {
   virtual std::shared_ptr<ImageBatch> make_images(const BatchDescriptor& descriptor) = 0;
   /// Images on the caller's C-contiguous memory. An engine that shares the memory keeps `owner` as
   /// long as the images live; one that does not uploads a copy.
-  virtual std::shared_ptr<ImageBatch> wrap_images(const BatchDescriptor& descriptor, std::byte* data,
-                                                  bool writable, std::shared_ptr<void> owner) = 0;
-  virtual std::shared_ptr<Kernel> make_kernel(KernelKind kind, const LossDescriptor& descriptor) = 0;
+  virtual std::shared_ptr<ImageBatch> wrap_images(const BatchDescriptor& descriptor,
+                                                  std::byte* data, bool writable,
+                                                  std::shared_ptr<void> owner) = 0;
+  virtual std::shared_ptr<Kernel> make_kernel(KernelKind kind,
+                                              const LossDescriptor& descriptor) = 0;
   virtual std::shared_ptr<Queue> make_queue(const std::string& label) = 0;
   /// Runs a call on host memory and returns when it is done. Needs no kernel, queue or images.
   virtual void compute(const LossCall& call) = 0;

@@ -10,7 +10,8 @@ namespace {
 
 void check_device(const Operand& operand, const Device* device) {
   if (operand.images == nullptr || operand.images->device().get() == device) return;
-  throw StateError(refusal(operand.name, "be on the device of the command buffer, " + device->name(),
+  throw StateError(refusal(operand.name,
+                           "be on the device of the command buffer, " + device->name(),
                            operand.images->device()->name()));
 }
 
@@ -153,7 +154,8 @@ void ImageBatch::check_readable() const {
   check_usable();
   const std::lock_guard lock(mutex_);
   if (writer_ == nullptr || writer_->status == CommandBufferStatus::completed) return;
-  throw StateError("the command buffer that writes these images has not completed: commit it and wait");
+  throw StateError(
+      "the command buffer that writes these images has not completed: commit it and wait");
 }
 
 std::string ImageBatch::label(std::int64_t image) const {

@@ -33,7 +33,8 @@ double read(const std::byte* data, Format format, std::int64_t index) {
 class ImageWeights {
  public:
   ImageWeights(const Operand& weights, std::int64_t image)
-      : shape_(weights.shape()), format_(weights.descriptor.format),
+      : shape_(weights.shape()),
+        format_(weights.descriptor.format),
         data_(weights.image_data(shape_.images == 1 ? 0 : image)) {}
 
   bool varies_by_pixel() const { return shape_.height > 1 || shape_.width > 1; }
@@ -66,12 +67,15 @@ double counted(const LossCall& call, std::int64_t non_zero) {
 double count_non_zero(const LossCall& call, std::int64_t image) {
   const Shape& shape = call->predictions.shape();
   const ClassIndices& classes = call->class_indices;
-  const std::int64_t* indices = classes && classes.ignored ? classes.data + image * shape.pixels() : nullptr;
-  if (!call->weights && indices == nullptr) return counted(call, shape.channels) * static_cast<double>(shape.pixels());
+  const std::int64_t* indices =
+      classes && classes.ignored ? classes.data + image * shape.pixels() : nullptr;
+  if (!call->weights && indices == nullptr)
+    return counted(call, shape.channels) * static_cast<double>(shape.pixels());
   if (call->weights && indices == nullptr && shape.pixels() > 0) {
     const ImageWeights weights(call->weights, image);
     if (!weights.varies_by_pixel()) {
-      return counted(call, weights.non_zero(0, 0, shape.channels)) * static_cast<double>(shape.pixels());
+      return counted(call, weights.non_zero(0, 0, shape.channels)) *
+             static_cast<double>(shape.pixels());
     }
   }
   double total = 0;
@@ -79,7 +83,8 @@ double count_non_zero(const LossCall& call, std::int64_t image) {
     for (std::int64_t column = 0; column < shape.width; ++column) {
       if (indices != nullptr && indices[row * shape.width + column] == *classes.ignored) continue;
       const std::int64_t non_zero =
-          call->weights ? ImageWeights(call->weights, image).non_zero(row, column, shape.channels) : shape.channels;
+          call->weights ? ImageWeights(call->weights, image).non_zero(row, column, shape.channels)
+                        : shape.channels;
       total += counted(call, non_zero);
     }
   }
@@ -97,7 +102,9 @@ std::vector<double> divisors(const LossCall& call) {
     case ReductionType::none:
     case ReductionType::sum: return {1.0};
     case ReductionType::mean: {
-      const double each = shape.channels > 0 ? counted(call, shape.channels) * static_cast<double>(shape.pixels()) : 0;
+      const double each = shape.channels > 0
+                              ? counted(call, shape.channels) * static_cast<double>(shape.pixels())
+                              : 0;
       return {across ? each * static_cast<double>(shape.images) : each};
     }
     case ReductionType::sum_by_non_zero_weights: break;
@@ -119,7 +126,8 @@ double sum_of_pixel_weights(const LossCall& call, std::int64_t image) {
   const ImageWeights weights(call->weights, image);
   double total = 0;
   for (std::int64_t row = 0; row < shape.height; ++row) {
-    for (std::int64_t column = 0; column < shape.width; ++column) total += weights.at(row, column, 0);
+    for (std::int64_t column = 0; column < shape.width; ++column)
+      total += weights.at(row, column, 0);
   }
   return total;
 }

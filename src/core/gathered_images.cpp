@@ -11,7 +11,8 @@ namespace {
 class GatheredImages final : public ImageBatch {
  public:
   GatheredImages(const BatchDescriptor& descriptor, bool writable, std::vector<Image> images)
-      : ImageBatch(images.front().batch->device(), descriptor, writable), images_(std::move(images)) {}
+      : ImageBatch(images.front().batch->device(), descriptor, writable),
+        images_(std::move(images)) {}
 
   std::byte* data() const override {
     // Contiguous where each image follows its predecessor in memory.
@@ -22,7 +23,9 @@ class GatheredImages final : public ImageBatch {
     }
     return first;
   }
-  std::byte* image_data(std::int64_t i) const override { return at(i).batch->image_data(at(i).index); }
+  std::byte* image_data(std::int64_t i) const override {
+    return at(i).batch->image_data(at(i).index);
+  }
   std::pair<const ImageBatch*, std::int64_t> storage(std::int64_t i) const override {
     return at(i).batch->storage(at(i).index);
   }
@@ -36,7 +39,9 @@ class GatheredImages final : public ImageBatch {
       at(first + i).batch->upload(at(first + i).index, 1, from + i * descriptor().image_bytes());
     }
   }
-  void* native_handle(std::int64_t i) const override { return at(i).batch->native_handle(at(i).index); }
+  void* native_handle(std::int64_t i) const override {
+    return at(i).batch->native_handle(at(i).index);
+  }
   void set_writer(const std::shared_ptr<const Progress>& writer) override {
     for (const Image& image : images_) image.batch->set_writer(writer);
   }
@@ -78,17 +83,20 @@ std::shared_ptr<ImageBatch> gather_images(const char* argument, std::vector<Imag
     const ImageBatch& batch = *images[i].batch;
     const std::string name = std::string(argument) + "[" + std::to_string(i) + "]";
     if (batch.device() != first.device()) {
-      throw StateError(refusal(name, "be on the device of the first image, " + first.device()->name(),
+      throw StateError(refusal(name,
+                               "be on the device of the first image, " + first.device()->name(),
                                batch.device()->name()));
     }
     Shape shape = batch.shape();
     shape.images = 1;
     if (shape != one) {
-      throw ValueError(refusal(name, "have the shape of the first image, " + to_string(one), to_string(shape)));
+      throw ValueError(
+          refusal(name, "have the shape of the first image, " + to_string(one), to_string(shape)));
     }
     if (batch.descriptor().format != descriptor.format) {
-      throw TypeError(refusal(name, std::string("have the dtype of the first image, ") + info(descriptor.format).name,
-                              info(batch.descriptor().format).name));
+      throw TypeError(refusal(
+          name, std::string("have the dtype of the first image, ") + info(descriptor.format).name,
+          info(batch.descriptor().format).name));
     }
     writable = writable && batch.writable();
   }

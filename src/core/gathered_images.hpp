@@ -10,7 +10,8 @@
 namespace mpsnn_loss {
 
 /// The images as one batch without copying them. All have one device, shape and format, else
-/// StateError, ValueError or TypeError. Images that are a whole batch in order give that batch back.
+/// StateError, ValueError or TypeError. Images that are a whole batch in order give that batch
+/// back.
 std::shared_ptr<ImageBatch> gather_images(const char* argument, std::vector<Image> images);
 
 }  // namespace mpsnn_loss

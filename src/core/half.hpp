@@ -23,7 +23,9 @@ namespace mpsnn_loss {
   // Adding 0.5 lets the adder round a subnormal result at its last place.
   const float aligned = __builtin_bit_cast(float, size) + 0.5f;
   const std::uint32_t subnormal = __builtin_bit_cast(std::uint32_t, aligned) - 0x3F000000u;
-  const std::uint32_t result = size >= 0x47800000u ? special : size < 0x38800000u ? subnormal : normal;
+  const std::uint32_t result = size >= 0x47800000u  ? special
+                               : size < 0x38800000u ? subnormal
+                                                    : normal;
   return static_cast<std::uint16_t>(result | ((bits >> 16) & 0x8000u));
 }
 

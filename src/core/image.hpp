@@ -24,7 +24,9 @@ inline constexpr std::array<FormatInfo, 3> kFormats{{
     {Format::float64, "float64", 8, 'd'},
 }};
 
-constexpr const FormatInfo& info(Format format) { return kFormats[static_cast<std::size_t>(format)]; }
+constexpr const FormatInfo& info(Format format) {
+  return kFormats[static_cast<std::size_t>(format)];
+}
 
 /// Forward results of float16 images are float32.
 constexpr Format loss_format(Format predictions) {

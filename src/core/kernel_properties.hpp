@@ -1,5 +1,6 @@
-// What the loss kernels inherit from MPSCNNKernel and MPSCNNBinaryKernel (MPSCNNKernel.h): names, forms
-// and Apple's defaults, as data. The bindings, archives and encode checks all follow from these rows.
+// What the loss kernels inherit from MPSCNNKernel and MPSCNNBinaryKernel (MPSCNNKernel.h): names,
+// forms and Apple's defaults, as data. The bindings, archives and encode checks all follow from
+// these rows.
 #pragma once
 
 #include <array>
@@ -56,12 +57,13 @@ struct KernelProperties {
 };
 
 /// The current value of row `index`.
-PropertyValue inherited_value(KernelKind kind, const KernelProperties& properties, std::size_t index);
+PropertyValue inherited_value(KernelKind kind, const KernelProperties& properties,
+                              std::size_t index);
 void set_inherited_value(KernelKind kind, KernelProperties& properties, std::size_t index,
                          const PropertyValue& value);
 
-/// Throws ValueError naming the first inherited property that is not at its default: the header calls
-/// the result of encoding with one undefined.
+/// Throws ValueError naming the first inherited property that is not at its default: the header
+/// calls the result of encoding with one undefined.
 void check_encodable(KernelKind kind, const KernelProperties& properties);
 
 }  // namespace mpsnn_loss

@@ -19,7 +19,8 @@ struct Extent {
 
 void require_shape(const Operand& operand, const Shape& expected) {
   if (operand.shape() == expected) return;
-  throw ValueError(refusal(operand.name, "have shape " + to_string(expected), to_string(operand.shape())));
+  throw ValueError(
+      refusal(operand.name, "have shape " + to_string(expected), to_string(operand.shape())));
 }
 
 void require_format(const Operand& operand, Format expected) {
@@ -32,18 +33,21 @@ void require_same_precision(const Operand& operand, const Operand& predictions) 
   const auto is_double = [](const Operand& o) { return o.descriptor.format == Format::float64; };
   if (is_double(operand) == is_double(predictions)) return;
   throw TypeError(refusal(operand.name,
-                          is_double(predictions) ? "have dtype float64, as the predictions have"
-                                                 : "have dtype float16 or float32, as the predictions are not float64",
+                          is_double(predictions)
+                              ? "have dtype float64, as the predictions have"
+                              : "have dtype float16 or float32, as the predictions are not float64",
                           info(operand.descriptor.format).name));
 }
 
-void require_weights_shape(const Operand& weights, const Operand& predictions, const LossInfo& loss) {
+void require_weights_shape(const Operand& weights, const Operand& predictions,
+                           const LossInfo& loss) {
   const auto axes = weights.shape().axes();
   const auto full = predictions.shape().axes();
   for (std::size_t i = 0; i < axes.size(); ++i) {
     if (axes[i] == full[i] || axes[i] == 1) continue;
-    throw ValueError(refusal(weights.name, "have on each axis the extent of " + to_string(predictions.shape()) + " or 1",
-                             to_string(weights.shape())));
+    throw ValueError(refusal(
+        weights.name, "have on each axis the extent of " + to_string(predictions.shape()) + " or 1",
+        to_string(weights.shape())));
   }
   if (loss.one_weight_per_pixel && axes[3] != 1) {
     throw ValueError(refusal(weights.name, std::string("have a channel axis of 1 for ") + loss.name,
@@ -65,24 +69,29 @@ void require_source_gradients_shape(const LossRequest& request) {
 
 void require_state_count(const char* name, std::size_t count, std::int64_t images) {
   if (count <= 1 || count == static_cast<std::size_t>(images)) return;
-  throw ValueError(refusal(name, "hold 1 state or " + std::to_string(images), std::to_string(count)));
+  throw ValueError(
+      refusal(name, "hold 1 state or " + std::to_string(images), std::to_string(count)));
 }
 
 void add_extents(const Operand& operand, bool written, std::vector<Extent>& extents) {
   if (!operand) return;
   if (operand.data != nullptr) {
     const auto begin = reinterpret_cast<std::uintptr_t>(operand.data);
-    extents.push_back({begin, begin + static_cast<std::uintptr_t>(operand.descriptor.bytes()), &operand, written});
+    extents.push_back({begin, begin + static_cast<std::uintptr_t>(operand.descriptor.bytes()),
+                       &operand, written});
     return;
   }
   for (std::int64_t i = 0; i < operand.shape().images; ++i) {
     if (const std::byte* memory = operand.image_data(i)) {
       const auto begin = reinterpret_cast<std::uintptr_t>(memory);
-      extents.push_back({begin, begin + static_cast<std::uintptr_t>(operand.descriptor.image_bytes()), &operand, written});
+      extents.push_back({begin,
+                         begin + static_cast<std::uintptr_t>(operand.descriptor.image_bytes()),
+                         &operand, written});
     } else {
       // Device storage: an address that stands for this one image and no other.
       const auto [storage, index] = operand.images->storage(i);
-      const auto begin = reinterpret_cast<std::uintptr_t>(storage) + static_cast<std::uintptr_t>(index);
+      const auto begin =
+          reinterpret_cast<std::uintptr_t>(storage) + static_cast<std::uintptr_t>(index);
       extents.push_back({begin, begin + 1, &operand, written});
     }
   }
@@ -105,7 +114,8 @@ void require_disjoint_outputs(const LossRequest& request) {
   add_extents(request.weights, false, extents);
   add_extents(request.source_gradients, false, extents);
   std::erase_if(extents, [](const Extent& e) { return e.begin == e.end; });
-  std::sort(extents.begin(), extents.end(), [](const Extent& a, const Extent& b) { return a.begin < b.begin; });
+  std::sort(extents.begin(), extents.end(),
+            [](const Extent& a, const Extent& b) { return a.begin < b.begin; });
   // Inputs may overlap each other, so the furthest reach so far is kept for each kind.
   const Extent* furthest[2] = {nullptr, nullptr};
   for (const Extent& extent : extents) {
@@ -140,8 +150,15 @@ Operand make_operand(const char* name, std::shared_ptr<ImageBatch> images) {
   return operand;
 }
 
-Operand make_operand(const char* name, const BatchDescriptor& descriptor, void* data, bool writable) {
+Operand make_operand(const char* name, const BatchDescriptor& descriptor, void* data,
+                     bool writable) {
   return {name, descriptor, static_cast<std::byte*>(data), nullptr, writable, true};
+}
+
+Format gradient_format(const LossRequest& request) {
+  const bool like_labels =
+      request.wrt == Wrt::labels && request.labels && !request.gradient_like_predictions;
+  return (like_labels ? request.labels : request.predictions).descriptor.format;
 }
 
 Shape loss_shape(const LossDescriptor& descriptor, const Shape& predictions) {
@@ -174,8 +191,7 @@ LossCall::LossCall(LossRequest request) : request_(std::move(request)) {
     require_output(r.loss, expected, loss_format(r.predictions.descriptor.format));
   }
   if (r.gradient) {
-    const Operand& subject = r.wrt == Wrt::labels ? r.labels : r.predictions;
-    require_output(r.gradient, shape, subject.descriptor.format);
+    require_output(r.gradient, shape, gradient_format(r));
   }
   require_disjoint_outputs(r);
   for (const Operand* operand : {&r.predictions, &r.labels, &r.weights, &r.source_gradients}) {
@@ -188,7 +204,8 @@ void LossCall::resolve_source_states() {
   const auto& states = request_.source_states;
   for (std::size_t i = 0; i < states.size(); ++i) {
     if (!states[i]->values) {
-      throw StateError("source_states[" + std::to_string(i) + "] must be filled by a forward encode first");
+      throw StateError("source_states[" + std::to_string(i) +
+                       "] must be filled by a forward encode first");
     }
   }
   if (states.empty()) return;

@@ -1,5 +1,6 @@
-// One piece of work, as data. A LossRequest is what a caller asks for; a LossCall is a request that was
-// found valid, and the only thing an engine accepts. It captures every property, and knows no engine.
+// One piece of work, as data. A LossRequest is what a caller asks for; a LossCall is a request that
+// was found valid, and the only thing an engine accepts. It captures every property, and knows no
+// engine.
 #pragma once
 
 #include <cstddef>
@@ -33,7 +34,8 @@ struct Operand {
 };
 
 Operand make_operand(const char* name, std::shared_ptr<ImageBatch> images);
-Operand make_operand(const char* name, const BatchDescriptor& descriptor, void* data, bool writable);
+Operand make_operand(const char* name, const BatchDescriptor& descriptor, void* data,
+                     bool writable);
 
 /// Labels as one class index per pixel, instead of a dense batch.
 struct ClassIndices {
@@ -48,22 +50,23 @@ struct LossRequest {
   Wrt wrt = Wrt::predictions;
   LossDescriptor descriptor;
   Operand predictions;
-  Operand labels;            // absent with class indices
+  Operand labels;  // absent with class indices
   ClassIndices class_indices;
-  Operand weights;           // optional; each axis that of predictions, or 1
-  Operand source_gradients;  // optional; N images, 1x1x1 or (no reduction) of predictions' size
+  Operand weights;               // optional; each axis that of predictions, or 1
+  Operand source_gradients;      // optional; N images, 1x1x1 or (no reduction) of predictions' size
   double source_gradient = 1.0;  // where source_gradients is absent
-  Operand loss;              // written by loss and loss_and_gradient
+  Operand loss;                  // written by loss and loss_and_gradient
   bool loss_is_one_value = false;  // across the batch: `loss` holds image 0 alone
-  Operand gradient;          // written by gradient, loss_and_gradient and initial_gradient
+  Operand gradient;                // written by gradient, loss_and_gradient and initial_gradient
+  bool gradient_like_predictions = false;  // in their format, also where it is by labels
   std::vector<std::shared_ptr<LossState>> source_states;       // none, 1 or N
   std::vector<std::shared_ptr<LossState>> destination_states;  // none, 1 or N
 };
 
 class LossCall {
  public:
-  /// Validates: shapes, formats, counts, states, writability and overlap. Throws ValueError, TypeError
-  /// or StateError, whose words name the argument. Touches no memory of any operand.
+  /// Validates: shapes, formats, counts, states, writability and overlap. Throws ValueError,
+  /// TypeError or StateError, whose words name the argument. Touches no memory of any operand.
   explicit LossCall(LossRequest request);
 
   const LossRequest* operator->() const { return &request_; }
@@ -78,6 +81,10 @@ class LossCall {
   LossRequest request_;
   std::vector<LossParameters> image_parameters_;
 };
+
+/// The format of the gradient: that of what it is taken with respect to, unless the request says
+/// otherwise.
+Format gradient_format(const LossRequest& request);
 
 /// The shape of a forward result: predictions' own, or one 1x1x1 image per entry.
 Shape loss_shape(const LossDescriptor& descriptor, const Shape& predictions);

@@ -18,9 +18,7 @@ void require(bool holds, const char* property, const char* expectation, double g
 
 }  // namespace
 
-void check_weight(double weight) {
-  require(std::isfinite(weight), "weight", "be finite", weight);
-}
+void check_weight(double weight) { require(std::isfinite(weight), "weight", "be finite", weight); }
 
 void check_label_smoothing(double label_smoothing) {
   require(label_smoothing >= 0 && label_smoothing <= 1, "label_smoothing", "be in [0, 1]",
@@ -37,7 +35,8 @@ void check_delta(double delta) {
 
 void check_number_of_classes(std::int64_t number_of_classes) {
   if (number_of_classes >= 1) return;
-  throw ValueError(refusal("number_of_classes", "be at least 1", std::to_string(number_of_classes)));
+  throw ValueError(
+      refusal("number_of_classes", "be at least 1", std::to_string(number_of_classes)));
 }
 
 void check(const LossParameters& parameters) {

@@ -44,16 +44,22 @@ struct LossInfo {
 };
 
 inline constexpr std::array<LossInfo, 10> kLosses{{
-    {LossType::mean_absolute_error, "mean_absolute_error", Family::element, false, false, false, false},
-    {LossType::mean_squared_error, "mean_squared_error", Family::element, false, false, false, false},
-    {LossType::softmax_cross_entropy, "softmax_cross_entropy", Family::channel, true, true, false, false},
-    {LossType::sigmoid_cross_entropy, "sigmoid_cross_entropy", Family::element, true, false, false, false},
-    {LossType::categorical_cross_entropy, "categorical_cross_entropy", Family::element, false, true, false, false},
+    {LossType::mean_absolute_error, "mean_absolute_error", Family::element, false, false, false,
+     false},
+    {LossType::mean_squared_error, "mean_squared_error", Family::element, false, false, false,
+     false},
+    {LossType::softmax_cross_entropy, "softmax_cross_entropy", Family::channel, true, true, false,
+     false},
+    {LossType::sigmoid_cross_entropy, "sigmoid_cross_entropy", Family::element, true, false, false,
+     false},
+    {LossType::categorical_cross_entropy, "categorical_cross_entropy", Family::element, false, true,
+     false, false},
     {LossType::hinge, "hinge", Family::element, false, false, false, false},
     {LossType::huber, "huber", Family::element, false, false, false, false},
     {LossType::cosine_distance, "cosine_distance", Family::element, false, false, true, true},
     {LossType::log, "log", Family::element, false, false, false, false},
-    {LossType::kullback_leibler_divergence, "kullback_leibler_divergence", Family::element, false, false, false, false},
+    {LossType::kullback_leibler_divergence, "kullback_leibler_divergence", Family::element, false,
+     false, false, false},
 }};
 
 struct ReductionInfo {

@@ -15,8 +15,8 @@ class CpuDevice final : public Device {
   std::shared_ptr<ImageBatch> make_images(const BatchDescriptor& descriptor) override {
     return cpu::make_images(shared_from_this(), descriptor);
   }
-  std::shared_ptr<ImageBatch> wrap_images(const BatchDescriptor& descriptor, std::byte* data, bool writable,
-                                          std::shared_ptr<void> owner) override {
+  std::shared_ptr<ImageBatch> wrap_images(const BatchDescriptor& descriptor, std::byte* data,
+                                          bool writable, std::shared_ptr<void> owner) override {
     return borrow_images(shared_from_this(), descriptor, data, writable, std::move(owner));
   }
   std::shared_ptr<Kernel> make_kernel(KernelKind kind, const LossDescriptor& descriptor) override {

@@ -19,15 +19,17 @@ struct Tile {
   Parameters<Vector<T>> parameters;
 };
 
-/// A sum in float64 that stays well inside the contract's 1e-6: eight vectors are added as a tree, each
-/// tree into one float64 accumulator per lane. It carries on from tile to tile.
+/// A sum in float64 that stays well inside the contract's 1e-6: eight vectors are added as a tree,
+/// each tree into one float64 accumulator per lane. It carries on from tile to tile.
 template <class T>
 class Accumulator {
  public:
   using V = Vector<T>;
   static constexpr std::size_t kBlock = 8;
 
-  void add_block(const V (&u)[kBlock]) { add(((u[0] + u[1]) + (u[2] + u[3])) + ((u[4] + u[5]) + (u[6] + u[7]))); }
+  void add_block(const V (&u)[kBlock]) {
+    add(((u[0] + u[1]) + (u[2] + u[3])) + ((u[4] + u[5]) + (u[6] + u[7])));
+  }
   void add(V u) {
     for (std::size_t i = 0; i < lanes<V>; ++i) sums_[i] += static_cast<double>(u[i]);
   }
@@ -93,8 +95,9 @@ struct ElementKernel {
     }
     if (i < tile.count) {
       const auto rest = static_cast<std::size_t>(tile.count - i);
-      const V u = step(tile, i, [rest](const T* from) { return load_first<V>(from, rest); },
-                       [rest](T* to, V x) { store_first<V>(to, x, rest); });
+      const V u = step(
+          tile, i, [rest](const T* from) { return load_first<V>(from, rest); },
+          [rest](T* to, V x) { store_first<V>(to, x, rest); });
       if constexpr (WantLoss) sum.add(select<V>(first_lanes<V>(rest), u, V{}));
     }
   }
@@ -119,7 +122,8 @@ template <class T>
 void add_to_image_sums(const Plan& plan, const T* losses, std::int64_t first, std::int64_t count) {
   const std::int64_t image_elements = plan.shape.image_elements();
   for (std::int64_t i = 0; i < count;) {
-    const std::int64_t image = (first + i) / image_elements, end = (image + 1) * image_elements - first;
+    const std::int64_t image = (first + i) / image_elements,
+                       end = (image + 1) * image_elements - first;
     double sum = 0;
     for (; i < count && i < end; ++i) sum += static_cast<double>(losses[i]);
     plan.sums[image] += sum;
@@ -130,11 +134,14 @@ template <class F, class T>
 void run_element_chunk(const Plan& plan, std::int64_t chunk) {
   using V = Vector<T>;
   const Range range = chunk_range(plan, chunk);
-  const bool weighted = is_weighted(plan) || plan.source_gradients.data != nullptr || plan.scale_per_image;
-  const ElementFunction<T> function = weighted ? element_function<F, T, true>(plan) : element_function<F, T, false>(plan);
+  const bool weighted =
+      is_weighted(plan) || plan.source_gradients.data != nullptr || plan.scale_per_image;
+  const ElementFunction<T> function =
+      weighted ? element_function<F, T, true>(plan) : element_function<F, T, false>(plan);
   const bool uniform = plan.source_gradients.data == nullptr && plan.scale_per_image;
 
-  T scratch_y[kTileElements], scratch_t[kTileElements], scratch_v[kTileElements], scratch_g[kTileElements];
+  T scratch_y[kTileElements], scratch_t[kTileElements], scratch_v[kTileElements],
+      scratch_g[kTileElements];
   T scratch_loss[kTileElements], scratch_gradient[kTileElements];
   T ones[kTileElements];
   if (weighted) {
@@ -143,13 +150,16 @@ void run_element_chunk(const Plan& plan, std::int64_t chunk) {
   Tile<T> tile{};
   tile.loss_scale = plan.sums_per_image ? T(1) : static_cast<T>(plan.loss_scale);
   tile.gradient_scale = uniform ? T(1) : static_cast<T>(plan.gradient_scales[0]);
-  tile.parameters = {broadcast<V>(static_cast<T>(plan.label_scale)), broadcast<V>(static_cast<T>(plan.label_offset)),
-                     broadcast<V>(static_cast<T>(plan.epsilon)), broadcast<V>(static_cast<T>(plan.delta))};
+  tile.parameters = {broadcast<V>(static_cast<T>(plan.label_scale)),
+                     broadcast<V>(static_cast<T>(plan.label_offset)),
+                     broadcast<V>(static_cast<T>(plan.epsilon)),
+                     broadcast<V>(static_cast<T>(plan.delta))};
   const bool direct_gradient = plan.gradient_format == kFormatOf<T>;
   const bool direct_loss = plan.loss_format == kFormatOf<T>;
   Accumulator<T> sum;
   for (std::int64_t first = range.first; first < range.last; first += kTileElements) {
-    const std::int64_t rest = range.last - first, count = rest < kTileElements ? rest : kTileElements;
+    const std::int64_t rest = range.last - first,
+                       count = rest < kTileElements ? rest : kTileElements;
     tile.count = count;
     tile.y = stage(plan.predictions, plan.shape, first, count, scratch_y);
     tile.t = stage_labels(plan, first, count, scratch_t);
@@ -160,7 +170,8 @@ void run_element_chunk(const Plan& plan, std::int64_t chunk) {
       if (tile.g == nullptr) tile.g = ones;
     }
     if (plan.want_gradient) {
-      tile.gradient = direct_gradient ? reinterpret_cast<T*>(plan.gradient) + first : scratch_gradient;
+      tile.gradient =
+          direct_gradient ? reinterpret_cast<T*>(plan.gradient) + first : scratch_gradient;
     }
     if (plan.loss != nullptr && direct_loss) {
       tile.loss = reinterpret_cast<T*>(plan.loss) + first;
@@ -171,10 +182,12 @@ void run_element_chunk(const Plan& plan, std::int64_t chunk) {
     if (plan.want_gradient && !direct_gradient) {
       convert_out(scratch_gradient, count, plan.gradient, plan.gradient_format, first);
     }
-    if (plan.loss != nullptr && !direct_loss) convert_out(scratch_loss, count, plan.loss, plan.loss_format, first);
+    if (plan.loss != nullptr && !direct_loss)
+      convert_out(scratch_loss, count, plan.loss, plan.loss_format, first);
     if (plan.want_loss && plan.sums_per_image) add_to_image_sums(plan, scratch_loss, first, count);
   }
-  if (plan.want_loss && plan.loss == nullptr && !plan.sums_per_image) plan.sums[chunk] = sum.total();
+  if (plan.want_loss && plan.loss == nullptr && !plan.sums_per_image)
+    plan.sums[chunk] = sum.total();
 }
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

@@ -1,8 +1,9 @@
 // One struct per loss: its value and its derivatives by prediction y and label t, over vectors.
-// The equations stand in the table of losses in README.md; the losses and gradients of MPSCNNLoss.h,
-// where it contradicts itself, are replaced by the derivative of the forward loss.
+// The equations stand in the table of losses in README.md; the losses and gradients of
+// MPSCNNLoss.h, where it contradicts itself, are replaced by the derivative of the forward loss.
 //
-// A product whose label factor is exactly 0 is exactly 0, whatever the other factor (label_product).
+// A product whose label factor is exactly 0 is exactly 0, whatever the other factor
+// (label_product).
 #pragma once
 
 #include "core/loss_type.hpp"
@@ -70,8 +71,8 @@ struct Formula<LossType::mean_squared_error> {
 template <>
 struct Formula<LossType::sigmoid_cross_entropy> {
   // max(y, 0) - y t' + log(1 + exp(-|y|)); the first two terms are taken together as y (1 - t') for
-  // y > 0 and -y t' below, which cannot cancel. 1 - t' is formed from 1 - t for the same reason. The
-  // term y - y only keeps what IEEE says of inf - inf t': NaN.
+  // y > 0 and -y t' below, which cannot cancel. 1 - t' is formed from 1 - t for the same reason.
+  // The term y - y only keeps what IEEE says of inf - inf t': NaN.
   template <class V>
   MPSNN_INLINE V loss(V y, V t, const Parameters<V>& p) {
     const V smooth = mul_add(t, p.label_scale, p.label_offset);
@@ -154,7 +155,8 @@ struct Formula<LossType::huber> {
   template <class V>
   MPSNN_INLINE V loss(V y, V t, const Parameters<V>& p) {
     const V e = y - t, size = abs(e);
-    return select<V>(size > p.delta, p.delta * (size - p.delta * Scalar<V>(0.5)), e * e * Scalar<V>(0.5));
+    return select<V>(size > p.delta, p.delta * (size - p.delta * Scalar<V>(0.5)),
+                     e * e * Scalar<V>(0.5));
   }
   // clamp(e, -delta, delta)
   template <class V>

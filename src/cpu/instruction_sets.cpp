@@ -7,10 +7,16 @@
 namespace mpsnn_loss::cpu {
 
 #if defined(MPSNN_X86_64_LEVELS)
-namespace x86_64_v4 { extern const KernelSet kernel_set; }
-namespace x86_64_v3 { extern const KernelSet kernel_set; }
+namespace x86_64_v4 {
+extern const KernelSet kernel_set;
+}
+namespace x86_64_v3 {
+extern const KernelSet kernel_set;
+}
 #endif
-namespace baseline { extern const KernelSet kernel_set; }
+namespace baseline {
+extern const KernelSet kernel_set;
+}
 
 namespace {
 
@@ -22,13 +28,16 @@ struct Candidate {
 /// Best first, the baseline last.
 const Candidate kCandidates[] = {
 #if defined(MPSNN_X86_64_LEVELS)
-    {x86_64_v4::kernel_set, [] {
-       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    {x86_64_v4::kernel_set,
+     [] {
+       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+              __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+              __builtin_cpu_supports("avx512vl");
      }},
-    {x86_64_v3::kernel_set, [] {
-       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-              __builtin_cpu_supports("bmi2");
+    {x86_64_v3::kernel_set,
+     [] {
+       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+              __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
      }},
 #endif
     {baseline::kernel_set, [] { return true; }},
@@ -42,7 +51,8 @@ const KernelSet& choose() {
     if (wanted == nullptr || candidate.set.name == std::string(wanted)) return candidate.set;
     names += (names.empty() ? "" : ", ") + std::string(candidate.set.name);
   }
-  throw ValueError(refusal("MPSNN_LOSS_ISA", "be one of " + names, "'" + std::string(wanted) + "'"));
+  throw ValueError(
+      refusal("MPSNN_LOSS_ISA", "be one of " + names, "'" + std::string(wanted) + "'"));
 }
 
 }  // namespace

@@ -8,8 +8,8 @@
 
 namespace mpsnn_loss::cpu {
 
-/// The best compiled set that this processor has, or the one that MPSNN_LOSS_ISA names. Throws ValueError
-/// where that names none.
+/// The best compiled set that this processor has, or the one that MPSNN_LOSS_ISA names. Throws
+/// ValueError where that names none.
 const KernelSet& active_instruction_set();
 
 /// Names of all compiled sets, best first.

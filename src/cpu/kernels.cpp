@@ -1,4 +1,5 @@
-// Every loop for one instruction set: CMake compiles this file once for each, with MPSNN_ISA its name.
+// Every loop for one instruction set: CMake compiles this file once for each, with MPSNN_ISA its
+// name.
 #include <utility>
 
 #include "core/loss_type.hpp"
@@ -32,8 +33,9 @@ constexpr ChunkFunction chunk_function(LossType type, std::integer_sequence<std:
 
 void run_chunk(const Plan& plan, std::int64_t chunk) {
   constexpr auto losses = std::make_integer_sequence<std::size_t, kLosses.size()>();
-  const ChunkFunction function = plan.double_precision ? chunk_function<double>(plan.loss_type, losses)
-                                                       : chunk_function<float>(plan.loss_type, losses);
+  const ChunkFunction function = plan.double_precision
+                                     ? chunk_function<double>(plan.loss_type, losses)
+                                     : chunk_function<float>(plan.loss_type, losses);
   function(plan, chunk);
 }
 

@@ -24,12 +24,14 @@ struct MathConstants<float> {
   static constexpr float smallest_normal = 1.17549435e-38f;
   static constexpr float subnormal_scale = 8388608.0f;  // 2^23
   // exp(r) = 1 + r + r^2 q(r) on |r| <= ln2 / 2: 2^-28.2
-  static constexpr float exp[] = {0.499999930506762661f, 0.166665147918637556f, 0.0416684568194576334f,
-                                  0.00836941880235792639f, 0.00138131422637709011f};
+  static constexpr float exp[] = {0.499999930506762661f, 0.166665147918637556f,
+                                  0.0416684568194576334f, 0.00836941880235792639f,
+                                  0.00138131422637709011f};
   // log(1 + f) = f - f^2/2 + f^3 p(f) on sqrt(1/2) <= 1 + f <= sqrt(2): 2^-30.3
-  static constexpr float log[] = {0.333333124162078244f, -0.250000096418390976f, 0.200021335155799066f,
-                                  -0.166680065599255238f, 0.142192255541280611f, -0.124051418956114022f,
-                                  0.118903218459140901f, -0.116796154665083612f, 0.0674655609638615892f};
+  static constexpr float log[] = {
+      0.333333124162078244f,  -0.250000096418390976f, 0.200021335155799066f,
+      -0.166680065599255238f, 0.142192255541280611f,  -0.124051418956114022f,
+      0.118903218459140901f,  -0.116796154665083612f, 0.0674655609638615892f};
 };
 
 template <>
@@ -47,12 +49,19 @@ struct MathConstants<double> {
   static constexpr double smallest_normal = 2.2250738585072014e-308;
   static constexpr double subnormal_scale = 4503599627370496.0;  // 2^52
   // As above: 2^-62.5
-  static constexpr double exp[] = {0.5, 0.166666666666666777, 0.0416666666666666319, 0.00833333333332068299,
-                                   0.00138888888889002876, 0.000198412698887210589, 0.0000248015872957367364,
-                                   2.7557241406548743e-6, 2.75572972806117982e-7, 2.51100769807149547e-8,
+  static constexpr double exp[] = {0.5,
+                                   0.166666666666666777,
+                                   0.0416666666666666319,
+                                   0.00833333333332068299,
+                                   0.00138888888889002876,
+                                   0.000198412698887210589,
+                                   0.0000248015872957367364,
+                                   2.7557241406548743e-6,
+                                   2.75572972806117982e-7,
+                                   2.51100769807149547e-8,
                                    2.09078512926395003e-9};
   // log(1 + f) = f - s (f - s^2 r(s^2)) with s = f / (2 + f): 2^-66
-  static constexpr double log[] = {0.666666666666666604, 0.40000000000006781, 0.285714285689148234,
+  static constexpr double log[] = {0.666666666666666604, 0.40000000000006781,  0.285714285689148234,
                                    0.222222226725633373, 0.181817736039385945, 0.153871808771615868,
                                    0.132480867416714982, 0.132697936420723894};
 };
@@ -71,8 +80,8 @@ MPSNN_INLINE V power_of_two(Mask<V> n) {
   return from_bits<V>(reinterpret_cast<Bits<V>>((n + C::exponent_bias) << C::mantissa_bits));
 }
 
-/// exp(x + low), where |low| is at most the last place of x. Below 1 ULP from the largest argument to
-/// the smallest normal result; subnormal results are rounded once more.
+/// exp(x + low), where |low| is at most the last place of x. Below 1 ULP from the largest argument
+/// to the smallest normal result; subnormal results are rounded once more.
 template <class V>
 MPSNN_INLINE V exp(V x, V low) {
   using C = MathConstants<Scalar<V>>;
@@ -84,7 +93,8 @@ MPSNN_INLINE V exp(V x, V low) {
   r = mul_add(n, broadcast<V>(-C::ln2_low), r) + low;
   const V p = mul_add(r * r, polynomial(r, C::exp), r) + Scalar<V>(1);
   // Scaled in two steps, so that neither leaves the normal range before the product does.
-  const auto integer = reinterpret_cast<Mask<V>>(shifted) - reinterpret_cast<Mask<V>>(broadcast<V>(C::round_magic));
+  const auto integer =
+      reinterpret_cast<Mask<V>>(shifted) - reinterpret_cast<Mask<V>>(broadcast<V>(C::round_magic));
   const Mask<V> half = integer >> 1;
   return p * power_of_two<V>(half) * power_of_two<V>(integer - half);
 }
@@ -98,7 +108,8 @@ MPSNN_INLINE V exp(V x) {
 MPSNN_INLINE FloatVector log_reduced(FloatVector f, FloatVector n) {
   using C = MathConstants<float>;
   const FloatVector square = f * f;
-  const FloatVector tail = mul_add(square * f, polynomial(f, C::log), n * C::ln2_low) - square * 0.5f;
+  const FloatVector tail =
+      mul_add(square * f, polynomial(f, C::log), n * C::ln2_low) - square * 0.5f;
   return n * C::ln2_high + (f + tail);
 }
 MPSNN_INLINE DoubleVector log_reduced(DoubleVector f, DoubleVector n) {
@@ -117,14 +128,17 @@ MPSNN_INLINE V log(V x) {
   const V scaled = select<V>(tiny, x * C::subnormal_scale, x);
   const Bits<V> offset = bits(scaled) - C::sqrt_half;
   const Mask<V> exponent = reinterpret_cast<Mask<V>>(offset) >> C::mantissa_bits;
-  const V mantissa = from_bits<V>(bits(scaled) - (reinterpret_cast<Bits<V>>(exponent) << C::mantissa_bits));
+  const V mantissa =
+      from_bits<V>(bits(scaled) - (reinterpret_cast<Bits<V>>(exponent) << C::mantissa_bits));
   // Integers to floating point through the magic number: exact for so few bits, and one add.
   const V magic = broadcast<V>(C::round_magic);
-  V n = from_bits<V>(reinterpret_cast<Bits<V>>(exponent + reinterpret_cast<Mask<V>>(magic))) - magic;
+  V n =
+      from_bits<V>(reinterpret_cast<Bits<V>>(exponent + reinterpret_cast<Mask<V>>(magic))) - magic;
   n = select<V>(tiny, n - Scalar<V>(C::mantissa_bits), n);
   const V result = log_reduced(mantissa - Scalar<V>(1), n);
   const V infinity = broadcast<V>(__builtin_inff());
-  const V special = select<V>(x == V{}, -infinity, select<V>(x > V{}, x, broadcast<V>(__builtin_nanf(""))));
+  const V special =
+      select<V>(x == V{}, -infinity, select<V>(x > V{}, x, broadcast<V>(__builtin_nanf(""))));
   return select<V>((x > V{}) & (x < infinity), result, special);
 }
 

@@ -1,5 +1,5 @@
-// A call resolved to pointers, scales and chunks: all that the loops need to know. Only plain data and
-// enumerations, because the loops are compiled once per instruction set (see simd.hpp).
+// A call resolved to pointers, scales and chunks: all that the loops need to know. Only plain data
+// and enumerations, because the loops are compiled once per instruction set (see simd.hpp).
 #pragma once
 
 #include <cstddef>

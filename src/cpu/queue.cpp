@@ -37,7 +37,8 @@ void CpuQueue::remove(CpuCommandBuffer* buffer) {
 void CpuQueue::commit(std::shared_ptr<CpuCommandBuffer> buffer) {
   {
     const std::lock_guard lock(mutex_);
-    const auto place = std::find_if(order_.begin(), order_.end(), [&](const Place& p) { return p.buffer == buffer.get(); });
+    const auto place = std::find_if(order_.begin(), order_.end(),
+                                    [&](const Place& p) { return p.buffer == buffer.get(); });
     place->committed = std::move(buffer);
   }
   run_ready();
@@ -78,7 +79,8 @@ void CpuCommandBuffer::execute() {
   try {
     for (const auto& work : work_) work();
   } catch (const std::exception& failure) {
-    error = std::make_exception_ptr(DeviceError(std::string("the CPU engine failed: ") + failure.what()));
+    error = std::make_exception_ptr(
+        DeviceError(std::string("the CPU engine failed: ") + failure.what()));
   }
   work_.clear();  // releases the images
   end_ = now();

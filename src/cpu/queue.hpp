@@ -1,4 +1,5 @@
-// The CPU engine's queue: buffers run in order, on the thread that commits the one they were waiting for.
+// The CPU engine's queue: buffers run in order, on the thread that commits the one they were
+// waiting for.
 #pragma once
 
 #include <deque>
@@ -54,7 +55,9 @@ class CpuCommandBuffer final : public CommandBuffer {
  private:
   void do_encode(LossCall call) override;
   void do_enqueue() override { queue_->add(this); }
-  void do_commit() override { queue_->commit(std::static_pointer_cast<CpuCommandBuffer>(shared_from_this())); }
+  void do_commit() override {
+    queue_->commit(std::static_pointer_cast<CpuCommandBuffer>(shared_from_this()));
+  }
   void do_discard() override;
 
   const std::shared_ptr<CpuQueue> queue_;

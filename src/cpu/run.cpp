@@ -17,7 +17,8 @@ namespace {
 
 double read_value(const std::byte* data, Format format) {
   switch (format) {
-    case Format::float16: return static_cast<double>(half_to_float(*reinterpret_cast<const std::uint16_t*>(data)));
+    case Format::float16:
+      return static_cast<double>(half_to_float(*reinterpret_cast<const std::uint16_t*>(data)));
     case Format::float32: return static_cast<double>(*reinterpret_cast<const float*>(data));
     case Format::float64: return *reinterpret_cast<const double*>(data);
   }
@@ -26,7 +27,9 @@ double read_value(const std::byte* data, Format format) {
 
 void write_value(std::byte* data, Format format, double value) {
   switch (format) {
-    case Format::float16: *reinterpret_cast<std::uint16_t*>(data) = float_to_half(static_cast<float>(value)); return;
+    case Format::float16:
+      *reinterpret_cast<std::uint16_t*>(data) = float_to_half(static_cast<float>(value));
+      return;
     case Format::float32: *reinterpret_cast<float*>(data) = static_cast<float>(value); return;
     case Format::float64: *reinterpret_cast<double*>(data) = value; return;
   }
@@ -38,7 +41,8 @@ Source make_source(const Operand& operand, const Shape& full, std::int64_t first
   Source source;
   source.format = operand.descriptor.format;
   source.data = operand.image_data(shape.images == 1 ? 0 : first_image);
-  source.dense = shape == full || (shape.image_elements() == full.image_elements() && shape.images > 1);
+  source.dense =
+      shape == full || (shape.image_elements() == full.image_elements() && shape.images > 1);
   const std::int64_t axes[] = {shape.images, shape.height, shape.width, shape.channels};
   std::int64_t stride = 1;
   for (int i = 3; i >= 0; --i) {
@@ -66,18 +70,24 @@ void cut(Plan& plan, const LossCall& call) {
     const std::int64_t group = units / plan.image_units;
     plan.chunk_units = group * plan.image_units;
     plan.chunks = (images + group - 1) / group;
-    plan.sums_per_image = call->descriptor.reduces() && !call->descriptor.reduce_across_batch;
+    plan.sums_per_image =
+        plan.want_loss && call->descriptor.reduces() && !call->descriptor.reduce_across_batch;
   }
 }
 
 /// One call in progress.
 class Run {
  public:
-  explicit Run(const LossCall& call) : call_(call), request_(*call), shape_(call->predictions.shape()), divisors_(divisors(call)) {}
+  explicit Run(const LossCall& call)
+      : call_(call),
+        request_(*call),
+        shape_(call->predictions.shape()),
+        divisors_(divisors(call)) {}
 
   void execute() {
     const bool wants_loss = static_cast<bool>(request_.loss);
-    if (wants_loss && request_.descriptor.reduces()) losses_.assign(static_cast<std::size_t>(shape_.images), 0.0);
+    if (wants_loss && request_.descriptor.reduces())
+      losses_.assign(static_cast<std::size_t>(shape_.images), 0.0);
     if (is_one_piece()) {
       compute(0, shape_.images);
     } else {
@@ -87,12 +97,14 @@ class Run {
   }
 
  private:
-  /// All operands lie in one stretch of memory each, and one set of parameters holds for all images.
+  /// All operands lie in one stretch of memory each, and one set of parameters holds for all
+  /// images.
   bool is_one_piece() const {
     if (!call_.image_parameters().empty()) return false;
-    const auto operands = {&request_.predictions, &request_.labels, &request_.weights,
-                           &request_.source_gradients, &request_.loss, &request_.gradient};
-    return std::all_of(operands.begin(), operands.end(), [](const Operand* o) { return !*o || o->data != nullptr; });
+    const auto operands = {&request_.predictions,      &request_.labels, &request_.weights,
+                           &request_.source_gradients, &request_.loss,   &request_.gradient};
+    return std::all_of(operands.begin(), operands.end(),
+                       [](const Operand* o) { return !*o || o->data != nullptr; });
   }
 
   const LossParameters& parameters(std::int64_t image) const {
@@ -107,7 +119,8 @@ class Run {
   /// g ω / D of an image; g only where it is one value per image.
   double gradient_scale(std::int64_t image) const {
     double g = request_.source_gradient;
-    if (const Operand& gradients = request_.source_gradients; gradients && !is_per_element(gradients)) {
+    if (const Operand& gradients = request_.source_gradients;
+        gradients && !is_per_element(gradients)) {
       const std::int64_t from = request_.descriptor.reduces_across_batch() ? 0 : image;
       g = read_value(gradients.image_data(from), gradients.descriptor.format);
     }
@@ -122,23 +135,26 @@ class Run {
   void compute(std::int64_t first, std::int64_t count) {
     Plan plan = make_plan(first, count);
     std::vector<double> scales;
-    const bool one_scale = divisors_.size() == 1 && (!request_.source_gradients || request_.descriptor.reduces_across_batch() ||
+    const bool one_scale = divisors_.size() == 1 && (!request_.source_gradients ||
+                                                     request_.descriptor.reduces_across_batch() ||
                                                      is_per_element(request_.source_gradients));
-    for (std::int64_t i = 0; i < (one_scale ? 1 : count); ++i) scales.push_back(count > 0 ? gradient_scale(first + i) : 0);
+    for (std::int64_t i = 0; i < (one_scale ? 1 : count); ++i)
+      scales.push_back(count > 0 ? gradient_scale(first + i) : 0);
     plan.scale_per_image = scales.size() > 1;
     plan.gradient_scales = scales.data();
     // A scale outside float32's normal range would cost precision that the product may still have.
     const auto leaves_float = [](double scale) {
       return std::isfinite(scale) && scale != 0 && !std::isnormal(static_cast<float>(scale));
     };
-    const bool promote = !plan.double_precision && plan.want_gradient && std::any_of(scales.begin(), scales.end(), leaves_float);
+    const bool promote = !plan.double_precision && plan.want_gradient &&
+                         std::any_of(scales.begin(), scales.end(), leaves_float);
     if (!promote) return compute(plan, first);
     if (plan.want_loss) {
       Plan loss_plan = plan;
-      loss_plan.want_gradient = false;
+      loss_plan.want_gradient = loss_plan.by_labels = false;
       compute(loss_plan, first);
     }
-    plan.want_loss = false;
+    plan.want_loss = plan.sums_per_image = false;
     plan.loss = nullptr;
     plan.double_precision = true;
     compute(plan, first);
@@ -189,7 +205,9 @@ class Run {
   void compute(Plan& plan, std::int64_t first) {
     std::vector<double> sums;
     const bool sums_up = plan.want_loss && plan.loss == nullptr;
-    if (sums_up) sums.assign(static_cast<std::size_t>(plan.sums_per_image ? plan.shape.images : plan.chunks), 0.0);
+    if (sums_up)
+      sums.assign(static_cast<std::size_t>(plan.sums_per_image ? plan.shape.images : plan.chunks),
+                  0.0);
     plan.sums = sums.data();
     const auto run_chunk = active_instruction_set().run_chunk;
     parallel_for(plan.chunks, [&plan, run_chunk](std::int64_t chunk) { run_chunk(plan, chunk); });
@@ -201,24 +219,30 @@ class Run {
     }
   }
 
-  /// Ends the reduction: ω Σ / D per image, or across the batch into image 0 and zero into the others.
+  /// Ends the reduction: ω Σ / D per image, or across the batch into image 0 and zero into the
+  /// others.
   void write_losses() {
     const bool across = request_.descriptor.reduces_across_batch();
     double total = 0;
     for (std::size_t i = 0; i < losses_.size(); ++i) {
       const auto image = static_cast<std::int64_t>(i);
-      if (request_.descriptor.loss_type == LossType::cosine_distance) losses_[i] += sum_of_pixel_weights(call_, image);
+      if (request_.descriptor.loss_type == LossType::cosine_distance)
+        losses_[i] += sum_of_pixel_weights(call_, image);
       losses_[i] *= parameters(image).weight;
       total += losses_[i];
     }
     const auto divided = [&](double sum, std::int64_t image) {
       const double d = divisor(image);
       if (d != 0) return sum / d;
-      return request_.descriptor.reduction_type == ReductionType::mean ? std::numeric_limits<double>::quiet_NaN() : 0.0;
+      return request_.descriptor.reduction_type == ReductionType::mean
+                 ? std::numeric_limits<double>::quiet_NaN()
+                 : 0.0;
     };
     const Format format = request_.loss.descriptor.format;
     for (std::int64_t i = 0; i < request_.loss.shape().images; ++i) {
-      const double value = !across ? divided(losses_[static_cast<std::size_t>(i)], i) : i == 0 ? divided(total, 0) : 0.0;
+      const double value = !across  ? divided(losses_[static_cast<std::size_t>(i)], i)
+                           : i == 0 ? divided(total, 0)
+                                    : 0.0;
       write_value(request_.loss.image_data(i), format, value);
     }
   }
@@ -234,7 +258,8 @@ void fill_with_ones(const Operand& gradient) {
   for (std::int64_t i = 0; i < gradient.shape().images; ++i) {
     std::byte* const data = gradient.image_data(i);
     const Format format = gradient.descriptor.format;
-    for (std::int64_t j = 0; j < gradient.shape().image_elements(); ++j) write_value(data + j * info(format).size, format, 1.0);
+    for (std::int64_t j = 0; j < gradient.shape().image_elements(); ++j)
+      write_value(data + j * info(format).size, format, 1.0);
   }
 }
 

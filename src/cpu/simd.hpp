@@ -1,6 +1,6 @@
-// The vector vocabulary of the formulas and loops, over the compilers' own vector types (gcc, clang).
-// Every file that includes this is compiled once per instruction set, in a namespace of its own, so
-// that no code for a newer processor can end up in what an older one runs.
+// The vector vocabulary of the formulas and loops, over the compilers' own vector types (gcc,
+// clang). Every file that includes this is compiled once per instruction set, in a namespace of its
+// own, so that no code for a newer processor can end up in what an older one runs.
 #pragma once
 
 #include <cstddef>

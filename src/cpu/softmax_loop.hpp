@@ -1,8 +1,8 @@
 // The loop of softmax cross entropy, whose channels are coupled: one row of C channels per pixel.
 //
-//   e_c = exp(y_c - max y),  S = Σ e_c,  -lp_c = log S - (y_c - max y)    (both parts >= 0: no cancellation)
-//   a_c = g_c ω v_c t'_c / D,  dL/dy_j = e_j (Σ a_c / S) - a_j
-//   dL/dt_c = g_c ω v_c (1 - s) (-lp_c) / D
+//   e_c = exp(y_c - max y),  S = Σ e_c,  -lp_c = log S - (y_c - max y)    (both parts >= 0: no
+//   cancellation) a_c = g_c ω v_c t'_c / D,  dL/dy_j = e_j (Σ a_c / S) - a_j dL/dt_c = g_c ω v_c (1
+//   - s) (-lp_c) / D
 //
 // Rows are walked in tiles, so that a row of any length needs no more scratch than one tile.
 #pragma once
@@ -27,8 +27,10 @@ class SoftmaxRow {
   using V = Vector<T>;
 
   SoftmaxRow(const Plan& plan, std::int64_t pixel)
-      : plan_(plan), first_(pixel * plan.shape.channels),
-        gradient_scale_(static_cast<T>(plan.gradient_scales[plan.scale_per_image ? pixel / plan.shape.pixels() : 0])),
+      : plan_(plan),
+        first_(pixel * plan.shape.channels),
+        gradient_scale_(static_cast<T>(
+            plan.gradient_scales[plan.scale_per_image ? pixel / plan.shape.pixels() : 0])),
         exponentials_(plan.want_gradient && !plan.by_labels && plan.gradient_format == kFormatOf<T>
                           ? reinterpret_cast<T*>(plan.gradient) + first_
                           : nullptr) {}
@@ -60,7 +62,8 @@ class SoftmaxRow {
   template <class Body>
   MPSNN_INLINE_MEMBER void for_each_tile(bool labels_too, Body body) {
     for (std::int64_t c = 0; c < plan_.shape.channels; c += kTileElements) {
-      const std::int64_t rest = plan_.shape.channels - c, count = rest < kTileElements ? rest : kTileElements;
+      const std::int64_t rest = plan_.shape.channels - c,
+                         count = rest < kTileElements ? rest : kTileElements;
       const std::int64_t first = first_ + c;
       Operands in;
       in.y = stage(plan_.predictions, plan_.shape, first, count, scratch_.y);
@@ -75,25 +78,29 @@ class SoftmaxRow {
     }
   }
 
-  /// Calls body(index, load, store, live lanes) along a tile, the last time with the lanes that are left.
+  /// Calls body(index, load, store, live lanes) along a tile, the last time with the lanes that are
+  /// left.
   template <class Body>
   MPSNN_INLINE void for_each_vector(std::int64_t count, Body body) {
     constexpr std::int64_t width = static_cast<std::int64_t>(lanes<V>);
     const auto whole_load = [](const T* from) { return load<V>(from); };
     const auto whole_store = [](T* to, V x) { store<V>(to, x); };
     std::int64_t i = 0;
-    for (; i + width <= count; i += width) body(i, whole_load, whole_store, first_lanes<V>(lanes<V>));
+    for (; i + width <= count; i += width)
+      body(i, whole_load, whole_store, first_lanes<V>(lanes<V>));
     if (i < count) {
       const auto rest = static_cast<std::size_t>(count - i);
-      body(i, [rest](const T* from) { return load_first<V>(from, rest); },
-           [rest](T* to, V x) { store_first<V>(to, x, rest); }, first_lanes<V>(rest));
+      body(
+          i, [rest](const T* from) { return load_first<V>(from, rest); },
+          [rest](T* to, V x) { store_first<V>(to, x, rest); }, first_lanes<V>(rest));
     }
   }
 
   bool has_weight() {
     bool found = false;
     for (std::int64_t c = 0; c < plan_.shape.channels && !found; c += kTileElements) {
-      const std::int64_t rest = plan_.shape.channels - c, count = rest < kTileElements ? rest : kTileElements;
+      const std::int64_t rest = plan_.shape.channels - c,
+                         count = rest < kTileElements ? rest : kTileElements;
       const T* v = stage_weights(plan_, first_ + c, count, scratch_.v);
       for (std::int64_t i = 0; i < count && !found; ++i) found = v[i] != T(0);
     }
@@ -103,9 +110,12 @@ class SoftmaxRow {
   void write_zeros() {
     for (T& zero : scratch_.out) zero = T(0);
     for (std::int64_t c = 0; c < plan_.shape.channels; c += kTileElements) {
-      const std::int64_t rest = plan_.shape.channels - c, count = rest < kTileElements ? rest : kTileElements;
-      if (plan_.want_gradient) convert_out(scratch_.out, count, plan_.gradient, plan_.gradient_format, first_ + c);
-      if (plan_.loss != nullptr) convert_out(scratch_.out, count, plan_.loss, plan_.loss_format, first_ + c);
+      const std::int64_t rest = plan_.shape.channels - c,
+                         count = rest < kTileElements ? rest : kTileElements;
+      if (plan_.want_gradient)
+        convert_out(scratch_.out, count, plan_.gradient, plan_.gradient_format, first_ + c);
+      if (plan_.loss != nullptr)
+        convert_out(scratch_.out, count, plan_.loss, plan_.loss_format, first_ + c);
     }
   }
 
@@ -153,7 +163,8 @@ class SoftmaxRow {
         const V e = exponential(load_at(in.y + i));
         if (exponentials_ != nullptr) store_at(exponentials_ + (first - first_) + i, e);
         exponentials.add(select<V>(live, e, V{}));
-        if (pulls) pull.add(select<V>(live, scaled(in, i, smooth_label(in, i, load_at), load_at), V{}));
+        if (pulls)
+          pull.add(select<V>(live, scaled(in, i, smooth_label(in, i, load_at), load_at), V{}));
       });
     });
     sum_ = exponentials.total();
@@ -166,7 +177,8 @@ class SoftmaxRow {
     Accumulator<T> total;
     for_each_tile(true, [&](std::int64_t first, std::int64_t count, const Operands& in) {
       T* const loss = row_output(plan_.loss, plan_.loss_format, first);
-      T* const gradient = plan_.by_labels ? row_output(plan_.gradient, plan_.gradient_format, first) : nullptr;
+      T* const gradient =
+          plan_.by_labels ? row_output(plan_.gradient, plan_.gradient_format, first) : nullptr;
       // Loss first: the two may share the scratch of an output that is converted.
       for_each_vector(count, [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) {
         const V surprise = log_sum - (load_at(in.y + i) - maximum_);
@@ -182,7 +194,8 @@ class SoftmaxRow {
       if (gradient == nullptr) return;
       for_each_vector(count, [&](std::int64_t i, auto load_at, auto store_at, Mask<V>) {
         const V surprise = log_sum - (load_at(in.y + i) - maximum_);
-        store_at(gradient + i, scaled(in, i, surprise * static_cast<T>(plan_.label_scale), load_at));
+        store_at(gradient + i,
+                 scaled(in, i, surprise * static_cast<T>(plan_.label_scale), load_at));
       });
       finish_output(gradient, count, plan_.gradient, plan_.gradient_format, first);
     });
@@ -194,7 +207,8 @@ class SoftmaxRow {
     for_each_tile(true, [&](std::int64_t first, std::int64_t count, const Operands& in) {
       T* const gradient = row_output(plan_.gradient, plan_.gradient_format, first);
       for_each_vector(count, [&](std::int64_t i, auto load_at, auto store_at, Mask<V>) {
-        const V e = exponentials_ != nullptr ? load_at(gradient + i) : exponential(load_at(in.y + i));
+        const V e =
+            exponentials_ != nullptr ? load_at(gradient + i) : exponential(load_at(in.y + i));
         store_at(gradient + i, e * ratio - scaled(in, i, smooth_label(in, i, load_at), load_at));
       });
       finish_output(gradient, count, plan_.gradient, plan_.gradient_format, first);
@@ -206,7 +220,8 @@ class SoftmaxRow {
     if (data == nullptr) return nullptr;
     return format == kFormatOf<T> ? reinterpret_cast<T*>(data) + first : scratch_.out;
   }
-  void finish_output(const T* tile, std::int64_t count, std::byte* data, Format format, std::int64_t first) {
+  void finish_output(const T* tile, std::int64_t count, std::byte* data, Format format,
+                     std::int64_t first) {
     if (tile == scratch_.out) convert_out(tile, count, data, format, first);
   }
 

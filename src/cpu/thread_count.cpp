@@ -43,7 +43,8 @@ int from_quota() {
   double quota = 0, period = 0;
   std::ifstream v2("/sys/fs/cgroup/cpu.max");  // "max 100000" or "150000 100000"
   if (!(v2 >> quota >> period)) {
-    std::ifstream quota_v1("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), period_v1("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+    std::ifstream quota_v1("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+        period_v1("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
     quota_v1 >> quota;
     period_v1 >> period;
   }
@@ -57,7 +58,8 @@ int default_thread_count() {
   if (const char* text = std::getenv("MPSNN_LOSS_NUM_THREADS")) {
     const int count = from_environment("MPSNN_LOSS_NUM_THREADS");
     if (count > 0) return count;
-    throw ValueError(refusal("MPSNN_LOSS_NUM_THREADS", "be a positive integer", "'" + std::string(text) + "'"));
+    throw ValueError(
+        refusal("MPSNN_LOSS_NUM_THREADS", "be a positive integer", "'" + std::string(text) + "'"));
   }
   // A malformed OMP_NUM_THREADS is another library's affair.
   if (const int count = from_environment("OMP_NUM_THREADS")) return count;

@@ -64,7 +64,9 @@ class Worker {
   void give(Job& job) {
     job_.store(&job);
     if (!asleep_.load()) return;
-    { const std::lock_guard lock(mutex_); }
+    {
+      const std::lock_guard lock(mutex_);
+    }
     wake_.notify_one();
   }
 
@@ -106,7 +108,8 @@ class Pool {
       job.parts = static_cast<int>(workers_.size()) + 1;  // no more threads to be had: fewer do it
     }
     job.pending = job.parts - 1;
-    for (int part = 1; part < job.parts; ++part) workers_[static_cast<std::size_t>(part - 1)]->give(job);
+    for (int part = 1; part < job.parts; ++part)
+      workers_[static_cast<std::size_t>(part - 1)]->give(job);
     job.run_part(0);
     const auto finished = [&job] { return job.pending.load(std::memory_order_acquire) == 0; };
     while (!spin_until(finished)) std::this_thread::yield();
@@ -118,8 +121,8 @@ class Pool {
   std::vector<std::unique_ptr<Worker>> workers_;
 };
 
-// Never destroyed: its threads may outlive the destructors of the process. A forked child has none of
-// those threads, so it starts with a pool of its own.
+// Never destroyed: its threads may outlive the destructors of the process. A forked child has none
+// of those threads, so it starts with a pool of its own.
 std::atomic<Pool*> current_pool{nullptr};
 
 Pool& pool() {

@@ -328,8 +328,10 @@ def operands() -> Iterator[Row]:
                 ("3 images", one[[0, 1, 0]], ValueError), ("no images", [], ValueError),
                 ("int32", one.astype(np.int32), TypeError), ("bool", one > 0, TypeError),
                 ("float64", one.astype(np.float64), TypeError), ("text", "text", TypeError),
-                ("complex", one.astype(np.complex64), TypeError), ("number", 3, TypeError),
+                ("complex", one.astype(np.complex64), TypeError),
                 ("object", one.astype(object), TypeError), ("Nones", [None, None], TypeError),
+                # A direct call takes a number as a source gradient of every image.
+                *([("number", 3, TypeError)] if name != "source_gradient" else []),
                 *([("None", None, TypeError)] if name in (images, "labels") else []),
             ):
                 # Of predictions that fit nothing else, any of the others may be named.

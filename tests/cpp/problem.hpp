@@ -1,0 +1,170 @@
+// A loss on arrays in host memory: what test_kernels.cpp and test_reductions.cpp compute.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/loss_call.hpp"
+#include "support.hpp"
+
+namespace mpsnn_loss::test {
+
+/// Storage of the four inputs.
+struct Formats {
+  Format predictions, labels, weights, gradients;
+};
+
+inline constexpr Formats kFormatMixes[] = {
+    {Format::float32, Format::float32, Format::float32, Format::float32},
+    {Format::float64, Format::float64, Format::float64, Format::float64},
+    {Format::float16, Format::float16, Format::float16, Format::float16},
+    {Format::float16, Format::float32, Format::float16, Format::float32},
+    {Format::float32, Format::float16, Format::float32, Format::float16},
+};
+
+struct Problem {
+  LossDescriptor descriptor;
+  Wrt wrt = Wrt::predictions;
+  Formats formats = kFormatMixes[0];
+  Shape shape;
+  std::optional<Shape> weights = {};    // none: no weights
+  std::optional<Shape> gradients = {};  // none: the source gradient is `source_gradient`
+  double source_gradient = 1;
+  std::vector<LossParameters> states = {};  // none, or of each image
+
+  std::string text() const {
+    std::string words = info(descriptor.loss_type).name;
+    words += std::string(" ") + info(descriptor.reduction_type).name;
+    words += descriptor.reduce_across_batch ? " across" : "";
+    words += wrt == Wrt::labels ? " by labels " : " by predictions ";
+    words += info(formats.predictions).name + to_string(shape) + " and " +
+             info(formats.labels).name + " labels";
+    if (weights) words += " weights " + to_string(*weights);
+    if (gradients) words += " gradients " + to_string(*gradients);
+    return words;
+  }
+};
+
+struct Inputs {
+  Array predictions, labels, weights, gradients;
+  std::vector<std::int64_t> classes;  // instead of labels, unless empty
+  std::optional<std::int64_t> ignored;
+};
+
+struct Outputs {
+  Array loss, gradient;
+
+  bool guards_intact() const { return loss.guards_intact() && gradient.guards_intact(); }
+};
+
+/// A descriptor with every parameter away from its default; the reduction is one the loss accepts.
+inline LossDescriptor descriptor_of(LossType type, ReductionType reduction, bool across = false) {
+  const ReductionType accepted = info(type).sums_only ? ReductionType::sum : reduction;
+  return {type, accepted, across, 7, {1.25, 0.125, 1e-3, 0.5}};
+}
+
+/// Values in the domain of the loss, some of the labels and weights exactly 0 or 1.
+inline double random_prediction(LossType type, Random& random) {
+  switch (type) {
+    case LossType::softmax_cross_entropy:
+    case LossType::sigmoid_cross_entropy:
+    case LossType::hinge: return random.uniform(-6, 6);
+    case LossType::kullback_leibler_divergence: return random.uniform(-6, 0);
+    default: return random.uniform(0.02, 0.98);
+  }
+}
+inline double random_label(Random& random) {
+  if (random.one_in(4)) return static_cast<double>(random.below(2));
+  return random.uniform(0.01, 1);
+}
+inline double random_weight(Random& random) {
+  return random.one_in(5) ? 0 : random.uniform(0.25, 2);
+}
+
+inline Inputs make_inputs(const Problem& problem, Random& random) {
+  const Formats& f = problem.formats;
+  const std::int64_t count = problem.shape.elements();
+  Inputs in;
+  in.predictions = Array(f.predictions, count, random.below(6));
+  in.labels = Array(f.labels, count, random.below(6));
+  for (std::int64_t i = 0; i < count; ++i) {
+    in.predictions.set(i, random_prediction(problem.descriptor.loss_type, random));
+    in.labels.set(i, random_label(random));
+  }
+  if (problem.weights) {
+    in.weights = Array(f.weights, problem.weights->elements(), random.below(6));
+    for (std::int64_t i = 0; i < in.weights.count(); ++i) in.weights.set(i, random_weight(random));
+  }
+  if (problem.gradients) {
+    in.gradients = Array(f.gradients, problem.gradients->elements(), random.below(6));
+    for (std::int64_t i = 0; i < in.gradients.count(); ++i) {
+      in.gradients.set(i, random.uniform(-2, 2));
+    }
+  }
+  return in;
+}
+
+/// Puts what is at the edge of the losses' domains among the values.
+inline void add_special_values(Inputs& in, Random& random) {
+  constexpr double kInfinity = __builtin_inf(), kNan = __builtin_nan("");
+  constexpr double predictions[] = {0.0, -0.0, 1, kInfinity, -kInfinity, kNan, -3, 40, -200, 1e-7};
+  constexpr double labels[] = {0, -0.0, 1, kNan, kInfinity, -0.5, 2};
+  constexpr double weights[] = {0, -0.0, kNan, kInfinity, -1};
+  const auto sprinkle = [&](Array& array, const auto& values) {
+    for (std::int64_t i = 0; i < array.count(); ++i) {
+      if (random.one_in(8)) array.set(i, random.one_of(values));
+    }
+  };
+  sprinkle(in.predictions, predictions);
+  sprinkle(in.labels, labels);
+  sprinkle(in.weights, weights);
+  sprinkle(in.gradients, weights);
+}
+
+inline LossRequest request_of(const Problem& problem, Inputs& in, Work work) {
+  LossRequest request;
+  request.work = work;
+  request.wrt = problem.wrt;
+  request.descriptor = problem.descriptor;
+  const auto operand = [](const char* name, const Shape& shape, Array& array) {
+    return make_operand(name, {shape, array.format()}, array.data(), false);
+  };
+  request.predictions = operand("predictions", problem.shape, in.predictions);
+  if (in.classes.empty()) {
+    request.labels = operand("labels", problem.shape, in.labels);
+  } else {
+    request.class_indices = {in.classes.data(), in.ignored};
+  }
+  if (problem.weights) request.weights = operand("weights", *problem.weights, in.weights);
+  if (problem.gradients) {
+    request.source_gradients = operand("source_gradients", *problem.gradients, in.gradients);
+  }
+  request.source_gradient = problem.source_gradient;
+  for (const LossParameters& values : problem.states) {
+    request.source_states.push_back(std::make_shared<LossState>(LossState{{}, values, {}}));
+  }
+  return request;
+}
+
+/// Computes on the CPU engine; outputs start `offset` elements after an aligned address.
+inline Outputs run(const Problem& problem, Inputs& in, Work work, std::int64_t offset = 0) {
+  LossRequest request = request_of(problem, in, work);
+  Outputs out;
+  if (work != Work::gradient) {
+    const Shape shape = loss_shape(problem.descriptor, problem.shape);
+    const Format format = loss_format(problem.formats.predictions);
+    out.loss = Array(format, shape.elements(), offset, true);
+    request.loss = make_operand("loss", {shape, format}, out.loss.data(), true);
+  }
+  if (work != Work::loss) {
+    const bool by_labels = problem.wrt == Wrt::labels;
+    const Format format = by_labels ? problem.formats.labels : problem.formats.predictions;
+    out.gradient = Array(format, problem.shape.elements(), offset + 1, true);
+    request.gradient = make_operand("gradient", {problem.shape, format}, out.gradient.data(), true);
+  }
+  cpu_device()->compute(LossCall(std::move(request)));
+  return out;
+}
+
+}  // namespace mpsnn_loss::test
