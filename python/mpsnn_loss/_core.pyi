@@ -4,16 +4,7 @@
 from collections.abc import Callable, Sequence
 from enum import IntEnum, IntFlag
 from types import TracebackType
-from typing import (
-    Any,
-    ClassVar,
-    Literal,
-    SupportsFloat,
-    SupportsIndex,
-    TypeAlias,
-    overload,
-    type_check_only,
-)
+from typing import Any, ClassVar, Literal, SupportsFloat, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -24,11 +15,12 @@ __version__: str
 # --- What arguments may be ---
 
 _Array: TypeAlias = NDArray[np.floating[Any]]  # float16, float32 or float64
+_Bytes: TypeAlias = Buffer | NDArray[Any]  # NumPy declares arrays as buffers from Python 3.12 on
 _Real: TypeAlias = SupportsFloat | SupportsIndex
 _Bool: TypeAlias = bool | np.bool_
 _Offset: TypeAlias = tuple[int, int, int]
 _OffsetLike: TypeAlias = tuple[SupportsIndex, SupportsIndex, SupportsIndex]
-_Images: TypeAlias = MPSImageBatch | Sequence[MPSImage] | _Array | memoryview
+_Images: TypeAlias = MPSImageBatch | Sequence[MPSImage] | _Array | memoryview[Any]
 _States: TypeAlias = MPSState | Sequence[MPSState]
 _ChannelFormat: TypeAlias = Literal["float16", "float32", "float64"]
 _Allocator: TypeAlias = Literal["temporary_image", "image"]
@@ -168,9 +160,9 @@ class MPSNNPaddingMethod(IntFlag):
     CUSTOM = 16384
     EXCLUDE_EDGES = 32768
 
-# pybind11's base of every class below. Classes without an __init__ of their own cannot be called.
-@type_check_only
-class _Object(metaclass=type):
+# pybind11's base of every class below; as at run time, only those with an __init__ can be called.
+# pybind11 has its own metaclass, and stubtest wants one named; this one gets along with ABCMeta.
+class _Object(metaclass=type):  # noqa: UP050
     def __init__(self, no_constructor: Never, /) -> None: ...
 
 # --- Devices, queues and command buffers ---
@@ -328,7 +320,7 @@ class MPSImage(_Object):
         self, data_layout: _DataLayoutLike = 0, image_index: SupportsIndex = 0
     ) -> bytes: ...
     def write_bytes(
-        self, data: Buffer, data_layout: _DataLayoutLike = 0, image_index: SupportsIndex = 0
+        self, data: _Bytes, data_layout: _DataLayoutLike = 0, image_index: SupportsIndex = 0
     ) -> None: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
@@ -349,6 +341,8 @@ class MPSImageBatch(_Object, Sequence[MPSImage]):
     @overload
     def __getitem__(self, index: slice) -> list[MPSImage]: ...
     def __contains__(self, image: object, /) -> bool: ...
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int: ...
+    def count(self, value: Any) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     @overload
     def __array__(self, dtype: None = None, copy: bool | None = None) -> _Array: ...
@@ -583,7 +577,7 @@ class MPSNNForwardLoss(MPSCNNKernel):
     def __deepcopy__(self, memo: dict[int, Any], /) -> MPSNNForwardLoss: ...
     def to_bytes(self) -> bytes: ...
     @staticmethod
-    def from_bytes(data: Buffer, device: Device) -> MPSNNForwardLoss: ...
+    def from_bytes(data: _Bytes, device: Device) -> MPSNNForwardLoss: ...
 
 class MPSNNLossGradient(MPSCNNBinaryKernel):
     def __init__(self, device: Device, loss_descriptor: MPSCNNLossDescriptor) -> None: ...
@@ -638,7 +632,7 @@ class MPSNNLossGradient(MPSCNNBinaryKernel):
     def __deepcopy__(self, memo: dict[int, Any], /) -> MPSNNLossGradient: ...
     def to_bytes(self) -> bytes: ...
     @staticmethod
-    def from_bytes(data: Buffer, device: Device) -> MPSNNLossGradient: ...
+    def from_bytes(data: _Bytes, device: Device) -> MPSNNLossGradient: ...
 
 class MPSNNInitialGradient(MPSCNNKernel):
     def __init__(self, device: Device) -> None: ...
@@ -650,7 +644,7 @@ class MPSNNInitialGradient(MPSCNNKernel):
     def __deepcopy__(self, memo: dict[int, Any], /) -> MPSNNInitialGradient: ...
     def to_bytes(self) -> bytes: ...
     @staticmethod
-    def from_bytes(data: Buffer, device: Device) -> MPSNNInitialGradient: ...
+    def from_bytes(data: _Bytes, device: Device) -> MPSNNInitialGradient: ...
 
 # --- Functions ---
 
@@ -661,218 +655,111 @@ def get_num_threads() -> int: ...
 def set_num_threads(n: SupportsIndex) -> None: ...
 def build_info() -> dict[str, Any]: ...
 
-# A loss that is reduced across the batch is a scalar, unless it goes to an array that was passed in.
+# The overloads of a loss, in order: no reduction, reduced to a scalar, reduced per image, written
+# to an array that was passed in, and what only the values can tell.
+# fmt: off
 @overload
 def loss(
-    predictions: ArrayLike,
-    labels: ArrayLike,
-    loss_type: _LossTypeLike,
-    *,
-    reduction: _NoReduction,
-    weights: ArrayLike | None = None,
-    weight: _Real = 1.0,
-    label_smoothing: _Real = 0.0,
-    number_of_classes: SupportsIndex | None = None,
-    epsilon: _Real = 1e-7,
-    delta: _Real = 1.0,
-    reduce_across_batch: _Bool = True,
-    ignore_index: SupportsIndex | None = None,
-    out: None = None,
-    device: Device | None = None,
+    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _NoReduction, weights: ArrayLike | None = None,
+    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
+    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
+    reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
+    out: None = None, device: Device | None = None,
 ) -> _Array: ...
 @overload
 def loss(
-    predictions: ArrayLike,
-    labels: ArrayLike,
-    loss_type: _LossTypeLike,
-    *,
-    reduction: _AnyReduction = "mean",
-    weights: ArrayLike | None = None,
-    weight: _Real = 1.0,
-    label_smoothing: _Real = 0.0,
-    number_of_classes: SupportsIndex | None = None,
-    epsilon: _Real = 1e-7,
-    delta: _Real = 1.0,
-    reduce_across_batch: Literal[True] = True,
-    ignore_index: SupportsIndex | None = None,
-    out: None = None,
-    device: Device | None = None,
+    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _AnyReduction = "mean", weights: ArrayLike | None = None,
+    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
+    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
+    reduce_across_batch: Literal[True] = True, ignore_index: SupportsIndex | None = None,
+    out: None = None, device: Device | None = None,
 ) -> np.floating[Any]: ...
 @overload
 def loss(
-    predictions: ArrayLike,
-    labels: ArrayLike,
-    loss_type: _LossTypeLike,
-    *,
-    reduction: _AnyReduction = "mean",
-    weights: ArrayLike | None = None,
-    weight: _Real = 1.0,
-    label_smoothing: _Real = 0.0,
-    number_of_classes: SupportsIndex | None = None,
-    epsilon: _Real = 1e-7,
-    delta: _Real = 1.0,
-    reduce_across_batch: Literal[False],
-    ignore_index: SupportsIndex | None = None,
-    out: None = None,
-    device: Device | None = None,
+    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _AnyReduction = "mean", weights: ArrayLike | None = None,
+    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
+    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
+    reduce_across_batch: Literal[False], ignore_index: SupportsIndex | None = None,
+    out: None = None, device: Device | None = None,
 ) -> _Array: ...
 @overload
 def loss(
-    predictions: ArrayLike,
-    labels: ArrayLike,
-    loss_type: _LossTypeLike,
-    *,
-    reduction: _ReductionTypeLike = "mean",
-    weights: ArrayLike | None = None,
-    weight: _Real = 1.0,
-    label_smoothing: _Real = 0.0,
-    number_of_classes: SupportsIndex | None = None,
-    epsilon: _Real = 1e-7,
-    delta: _Real = 1.0,
-    reduce_across_batch: _Bool = True,
-    ignore_index: SupportsIndex | None = None,
-    out: _Array,
-    device: Device | None = None,
+    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _ReductionTypeLike = "mean", weights: ArrayLike | None = None,
+    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
+    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
+    reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
+    out: _Array, device: Device | None = None,
 ) -> _Array: ...
 @overload
 def loss(
-    predictions: ArrayLike,
-    labels: ArrayLike,
-    loss_type: _LossTypeLike,
-    *,
-    reduction: _ReductionTypeLike = "mean",
-    weights: ArrayLike | None = None,
-    weight: _Real = 1.0,
-    label_smoothing: _Real = 0.0,
-    number_of_classes: SupportsIndex | None = None,
-    epsilon: _Real = 1e-7,
-    delta: _Real = 1.0,
-    reduce_across_batch: _Bool = True,
-    ignore_index: SupportsIndex | None = None,
-    out: None = None,
-    device: Device | None = None,
+    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _ReductionTypeLike = "mean", weights: ArrayLike | None = None,
+    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
+    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
+    reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
+    out: None = None, device: Device | None = None,
 ) -> np.floating[Any] | _Array: ...
 def loss_gradient(
-    predictions: ArrayLike,
-    labels: ArrayLike,
-    loss_type: _LossTypeLike,
-    *,
-    reduction: _ReductionTypeLike = "mean",
-    weights: ArrayLike | None = None,
-    weight: _Real = 1.0,
-    label_smoothing: _Real = 0.0,
-    number_of_classes: SupportsIndex | None = None,
-    epsilon: _Real = 1e-7,
-    delta: _Real = 1.0,
-    reduce_across_batch: _Bool = True,
-    ignore_index: SupportsIndex | None = None,
-    source_gradient: ArrayLike | None = None,
-    wrt: _Wrt = "predictions",
-    out: _Array | None = None,
-    device: Device | None = None,
+    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _ReductionTypeLike = "mean", weights: ArrayLike | None = None,
+    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
+    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
+    reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
+    source_gradient: ArrayLike | None = None, wrt: _Wrt = "predictions",
+    out: _Array | None = None, device: Device | None = None,
 ) -> _Array: ...
 @overload
 def loss_and_gradient(
-    predictions: ArrayLike,
-    labels: ArrayLike,
-    loss_type: _LossTypeLike,
-    *,
-    reduction: _NoReduction,
-    weights: ArrayLike | None = None,
-    weight: _Real = 1.0,
-    label_smoothing: _Real = 0.0,
-    number_of_classes: SupportsIndex | None = None,
-    epsilon: _Real = 1e-7,
-    delta: _Real = 1.0,
-    reduce_across_batch: _Bool = True,
-    ignore_index: SupportsIndex | None = None,
-    source_gradient: ArrayLike | None = None,
-    wrt: _Wrt = "predictions",
-    out: _Array | None = None,
-    loss_out: None = None,
-    device: Device | None = None,
+    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _NoReduction, weights: ArrayLike | None = None,
+    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
+    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
+    reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
+    source_gradient: ArrayLike | None = None, wrt: _Wrt = "predictions",
+    out: _Array | None = None, loss_out: None = None, device: Device | None = None,
 ) -> tuple[_Array, _Array]: ...
 @overload
 def loss_and_gradient(
-    predictions: ArrayLike,
-    labels: ArrayLike,
-    loss_type: _LossTypeLike,
-    *,
-    reduction: _AnyReduction = "mean",
-    weights: ArrayLike | None = None,
-    weight: _Real = 1.0,
-    label_smoothing: _Real = 0.0,
-    number_of_classes: SupportsIndex | None = None,
-    epsilon: _Real = 1e-7,
-    delta: _Real = 1.0,
-    reduce_across_batch: Literal[True] = True,
-    ignore_index: SupportsIndex | None = None,
-    source_gradient: ArrayLike | None = None,
-    wrt: _Wrt = "predictions",
-    out: _Array | None = None,
-    loss_out: None = None,
-    device: Device | None = None,
+    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _AnyReduction = "mean", weights: ArrayLike | None = None,
+    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
+    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
+    reduce_across_batch: Literal[True] = True, ignore_index: SupportsIndex | None = None,
+    source_gradient: ArrayLike | None = None, wrt: _Wrt = "predictions",
+    out: _Array | None = None, loss_out: None = None, device: Device | None = None,
 ) -> tuple[np.floating[Any], _Array]: ...
 @overload
 def loss_and_gradient(
-    predictions: ArrayLike,
-    labels: ArrayLike,
-    loss_type: _LossTypeLike,
-    *,
-    reduction: _AnyReduction = "mean",
-    weights: ArrayLike | None = None,
-    weight: _Real = 1.0,
-    label_smoothing: _Real = 0.0,
-    number_of_classes: SupportsIndex | None = None,
-    epsilon: _Real = 1e-7,
-    delta: _Real = 1.0,
-    reduce_across_batch: Literal[False],
-    ignore_index: SupportsIndex | None = None,
-    source_gradient: ArrayLike | None = None,
-    wrt: _Wrt = "predictions",
-    out: _Array | None = None,
-    loss_out: None = None,
-    device: Device | None = None,
+    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _AnyReduction = "mean", weights: ArrayLike | None = None,
+    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
+    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
+    reduce_across_batch: Literal[False], ignore_index: SupportsIndex | None = None,
+    source_gradient: ArrayLike | None = None, wrt: _Wrt = "predictions",
+    out: _Array | None = None, loss_out: None = None, device: Device | None = None,
 ) -> tuple[_Array, _Array]: ...
 @overload
 def loss_and_gradient(
-    predictions: ArrayLike,
-    labels: ArrayLike,
-    loss_type: _LossTypeLike,
-    *,
-    reduction: _ReductionTypeLike = "mean",
-    weights: ArrayLike | None = None,
-    weight: _Real = 1.0,
-    label_smoothing: _Real = 0.0,
-    number_of_classes: SupportsIndex | None = None,
-    epsilon: _Real = 1e-7,
-    delta: _Real = 1.0,
-    reduce_across_batch: _Bool = True,
-    ignore_index: SupportsIndex | None = None,
-    source_gradient: ArrayLike | None = None,
-    wrt: _Wrt = "predictions",
-    out: _Array | None = None,
-    loss_out: _Array,
-    device: Device | None = None,
+    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _ReductionTypeLike = "mean", weights: ArrayLike | None = None,
+    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
+    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
+    reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
+    source_gradient: ArrayLike | None = None, wrt: _Wrt = "predictions",
+    out: _Array | None = None, loss_out: _Array, device: Device | None = None,
 ) -> tuple[_Array, _Array]: ...
 @overload
 def loss_and_gradient(
-    predictions: ArrayLike,
-    labels: ArrayLike,
-    loss_type: _LossTypeLike,
-    *,
-    reduction: _ReductionTypeLike = "mean",
-    weights: ArrayLike | None = None,
-    weight: _Real = 1.0,
-    label_smoothing: _Real = 0.0,
-    number_of_classes: SupportsIndex | None = None,
-    epsilon: _Real = 1e-7,
-    delta: _Real = 1.0,
-    reduce_across_batch: _Bool = True,
-    ignore_index: SupportsIndex | None = None,
-    source_gradient: ArrayLike | None = None,
-    wrt: _Wrt = "predictions",
-    out: _Array | None = None,
-    loss_out: None = None,
-    device: Device | None = None,
+    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _ReductionTypeLike = "mean", weights: ArrayLike | None = None,
+    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
+    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
+    reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
+    source_gradient: ArrayLike | None = None, wrt: _Wrt = "predictions",
+    out: _Array | None = None, loss_out: None = None, device: Device | None = None,
 ) -> tuple[np.floating[Any] | _Array, _Array]: ...
+# fmt: on

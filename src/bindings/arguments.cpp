@@ -187,6 +187,11 @@ Format to_format(const char* name, py::handle value) {
   throw ValueError(refusal(name, "be 'float16', 'float32' or 'float64'", describe(value)));
 }
 
+bool is_scalar(py::handle value) {
+  if (PyFloat_Check(value.ptr()) != 0 || PyLong_Check(value.ptr()) != 0) return true;
+  return py::hasattr(value, "ndim") && py::object(value.attr("ndim")).equal(py::int_(0));
+}
+
 double to_real(const char* name, py::handle value) {
   if (PyFloat_CheckExact(value.ptr()) != 0) return PyFloat_AS_DOUBLE(value.ptr());
   const double real = PyFloat_AsDouble(value.ptr());

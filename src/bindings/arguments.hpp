@@ -34,6 +34,8 @@ ReductionType to_reduction_type(const char* name, pybind11::handle value);
 Format to_format(const char* name, pybind11::handle value);
 /// The raw value of a plain enumeration, from a member, an integer or a lower-case name.
 std::uint64_t to_member_value(const char* enumeration, const char* name, pybind11::handle value);
+/// A number of Python or NumPy, or an array of rank 0.
+bool is_scalar(pybind11::handle value);
 double to_real(const char* name, pybind11::handle value);
 std::int64_t to_integer(const char* name, pybind11::handle value);
 std::uint64_t to_unsigned(const char* name, pybind11::handle value);

@@ -139,18 +139,13 @@ class ArrayCall {
 
   void read_source_gradient() {
     if (!given(arguments_.source_gradient)) return;
-    if (PyFloat_Check(arguments_.source_gradient) != 0 ||
-        PyLong_Check(arguments_.source_gradient) != 0) {
+    if (is_scalar(arguments_.source_gradient)) {
       request_.source_gradient = to_real("source_gradient", arguments_.source_gradient);
       return;
     }
     source_gradient_ = to_operand("source_gradient", arguments_.source_gradient, format());
     const ArrayView view = source_gradient_.view("source_gradient");
-    if (view.axes.empty()) {
-      request_.source_gradient = to_real("source_gradient", arguments_.source_gradient);
-    } else {
-      set_source_gradient(request_, view, axes());
-    }
+    set_source_gradient(request_, view, axes());
   }
 
   std::shared_ptr<Device> choose_device() const {

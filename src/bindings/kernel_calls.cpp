@@ -39,10 +39,12 @@ std::vector<std::shared_ptr<LossState>> to_states(const char* name, py::handle v
 }
 
 /// A request with the kernel's properties captured, and nothing else.
-LossRequest begin_request(const Kernel& kernel) {
+LossRequest begin_request(const std::shared_ptr<Kernel>& held) {
+  const Kernel& kernel = *held;
   const KernelProperties properties = kernel.properties();
   check_encodable(kernel.kind(), properties);
   LossRequest request;
+  request.kernel = held;
   request.descriptor = kernel.descriptor();
   request.descriptor.parameters = properties.parameters;
   request.wrt = properties.compute_label_gradients ? Wrt::labels : Wrt::predictions;
@@ -73,7 +75,7 @@ std::shared_ptr<ImageBatch> encode(const KernelHandle& handle, const EncodeArgum
                              buffer.device()->name()));
   }
   buffer.check_encodable();
-  LossRequest request = begin_request(kernel);
+  LossRequest request = begin_request(handle.kernel);
   request.predictions =
       make_operand("source_images", to_images("source_images", a.source_images, device));
   if (request.work != Work::initial_gradient)
@@ -108,7 +110,7 @@ class KernelCall {
  public:
   KernelCall(PyObject* self, PyObject* predictions, PyObject* labels, PyObject* source_gradient,
              PyObject* weights, PyObject* out)
-      : kernel_(*py::cast<KernelHandle&>(py::handle(self)).kernel),
+      : kernel_(py::cast<KernelHandle&>(py::handle(self)).kernel),
         predictions_(predictions),
         labels_(labels),
         source_gradient_(source_gradient),
@@ -121,7 +123,7 @@ class KernelCall {
     request.labels = operand("labels", labels_);
     if (given(weights_)) request.weights = operand("weights", weights_);
     if (given(source_gradient_)) {
-      if (PyFloat_Check(source_gradient_.ptr()) != 0 || PyLong_Check(source_gradient_.ptr()) != 0) {
+      if (is_scalar(source_gradient_)) {
         request.source_gradient = to_real("source_gradient", source_gradient_);
       } else {
         request.source_gradients = operand("source_gradient", source_gradient_);
@@ -129,7 +131,7 @@ class KernelCall {
     }
     const BatchDescriptor output = output_descriptor(request);
     py::object result = destination(request, output);
-    compute(*kernel_.device(), LossCall(std::move(request)));
+    compute(*kernel_->device(), LossCall(std::move(request)));
     return result.release().ptr();
   }
 
@@ -148,7 +150,7 @@ class KernelCall {
         return make_operand(name, d, array.data(), array.writable());
       }
     }
-    const auto images = to_images(name, value, kernel_.device());
+    const auto images = to_images(name, value, kernel_->device());
     images->check_readable();
     return make_operand(name, images);
   }
@@ -175,7 +177,7 @@ class KernelCall {
     return fresh;
   }
 
-  const Kernel& kernel_;
+  const std::shared_ptr<Kernel> kernel_;
   const py::handle predictions_, labels_, source_gradient_, weights_, out_;
   std::array<HostArray, 5> arrays_;
   std::size_t used_ = 0;

@@ -271,8 +271,9 @@ void register_kernels(py::module_& m) {
             const auto images = to_images("source_images", source_images, self.kernel->device());
             py::list states;
             for (std::int64_t i = 0; i < images->shape().images; ++i) {
-              states.append(
-                  std::make_shared<LossState>(LossState{self.kernel->device(), std::nullopt, {}}));
+              auto state = std::make_shared<LossState>();
+              state->device = self.kernel->device();
+              states.append(std::move(state));
             }
             return states;
           },

@@ -68,12 +68,18 @@ class ImageBatch {
   virtual std::pair<const ImageBatch*, std::int64_t> storage(std::int64_t image) const {
     return {this, image};
   }
+  /// The addresses that an image occupies, for telling overlaps: its host memory, or those of the
+  /// object that stands for it.
+  virtual std::pair<std::uintptr_t, std::uintptr_t> extent(std::int64_t image) const;
   /// Copies images [first, first + count) out of or into the storage, in the storage format.
   virtual void download(std::int64_t first, std::int64_t count, std::byte* to) const = 0;
   virtual void upload(std::int64_t first, std::int64_t count, const std::byte* from) = 0;
   /// The engine's own object for one image (Metal: MPSImage*), or null.
   virtual void* native_handle(std::int64_t image) const = 0;
 
+  /// The work that writes these images is done: an engine that borrowed host memory for the results
+  /// fills it now.
+  virtual void written() {}
   /// Names the work that will write these images.
   virtual void set_writer(const std::shared_ptr<const Progress>& writer);
   /// Throws StateError while the writing work has not completed, DeviceError where it failed.
@@ -103,6 +109,7 @@ struct Image {
 struct LossState {
   std::shared_ptr<Device> device;
   std::optional<LossParameters> values;  // empty until a forward encode fills it
+  std::shared_ptr<void> native;          // the engine's own state (Metal: MPSState*), or null
   std::string label;
 };
 
@@ -133,6 +140,10 @@ class Kernel {
  protected:
   /// Called under the mutex after a change (Metal: writes it through to the kernel object).
   virtual void store(const KernelProperties&) {}
+  /// Called under the mutex before properties are returned (Metal: reads them from the kernel
+  /// object).
+  virtual void load(KernelProperties&) const {}
+  std::mutex& mutex() const { return mutex_; }
 
  private:
   const std::shared_ptr<Device> device_;

@@ -136,6 +136,15 @@ std::exception_ptr CommandBuffer::error() const {
   return progress_->error;
 }
 
+std::pair<std::uintptr_t, std::uintptr_t> ImageBatch::extent(std::int64_t image) const {
+  if (const std::byte* memory = image_data(image)) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(memory);
+    return {begin, begin + static_cast<std::uintptr_t>(descriptor().image_bytes())};
+  }
+  const auto begin = reinterpret_cast<std::uintptr_t>(native_handle(image));
+  return {begin, begin + 1};
+}
+
 void ImageBatch::set_writer(const std::shared_ptr<const Progress>& writer) {
   const std::lock_guard lock(mutex_);
   writer_ = writer;

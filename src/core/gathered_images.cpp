@@ -29,6 +29,12 @@ class GatheredImages final : public ImageBatch {
   std::pair<const ImageBatch*, std::int64_t> storage(std::int64_t i) const override {
     return at(i).batch->storage(at(i).index);
   }
+  std::pair<std::uintptr_t, std::uintptr_t> extent(std::int64_t i) const override {
+    return at(i).batch->extent(at(i).index);
+  }
+  void written() override {
+    for (const Image& image : images_) image.batch->written();
+  }
   void download(std::int64_t first, std::int64_t count, std::byte* to) const override {
     for (std::int64_t i = 0; i < count; ++i) {
       at(first + i).batch->download(at(first + i).index, 1, to + i * descriptor().image_bytes());

@@ -3,20 +3,22 @@
 namespace mpsnn_loss {
 
 LossDescriptor Kernel::descriptor() const {
-  const std::lock_guard lock(mutex_);
   LossDescriptor descriptor = descriptor_;
-  descriptor.parameters = properties_.parameters;
+  descriptor.parameters = properties().parameters;
   return descriptor;
 }
 
 KernelProperties Kernel::properties() const {
   const std::lock_guard lock(mutex_);
-  return properties_;
+  KernelProperties properties = properties_;
+  load(properties);
+  return properties;
 }
 
 void Kernel::update(const std::function<void(KernelProperties&)>& change) {
   const std::lock_guard lock(mutex_);
   KernelProperties changed = properties_;
+  load(changed);
   change(changed);
   store(changed);
   properties_ = std::move(changed);

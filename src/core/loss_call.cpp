@@ -82,18 +82,8 @@ void add_extents(const Operand& operand, bool written, std::vector<Extent>& exte
     return;
   }
   for (std::int64_t i = 0; i < operand.shape().images; ++i) {
-    if (const std::byte* memory = operand.image_data(i)) {
-      const auto begin = reinterpret_cast<std::uintptr_t>(memory);
-      extents.push_back({begin,
-                         begin + static_cast<std::uintptr_t>(operand.descriptor.image_bytes()),
-                         &operand, written});
-    } else {
-      // Device storage: an address that stands for this one image and no other.
-      const auto [storage, index] = operand.images->storage(i);
-      const auto begin =
-          reinterpret_cast<std::uintptr_t>(storage) + static_cast<std::uintptr_t>(index);
-      extents.push_back({begin, begin + 1, &operand, written});
-    }
+    const auto [begin, end] = operand.images->extent(i);
+    extents.push_back({begin, end, &operand, written});
   }
 }
 

@@ -49,6 +49,7 @@ struct LossRequest {
   Work work = Work::gradient;
   Wrt wrt = Wrt::predictions;
   LossDescriptor descriptor;
+  std::shared_ptr<Kernel> kernel;  // what the user encodes with; null in one-call functions
   Operand predictions;
   Operand labels;  // absent with class indices
   ClassIndices class_indices;

@@ -1,6 +1,5 @@
 #include "cpu/queue.hpp"
 
-#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -21,46 +20,23 @@ std::shared_ptr<CommandBuffer> CpuQueue::make_command_buffer(const std::string& 
   return std::make_shared<CpuCommandBuffer>(shared_from_this(), label);
 }
 
-void CpuQueue::add(CpuCommandBuffer* buffer) {
+std::shared_ptr<CommandBuffer> CpuQueue::begin_next() {
   const std::lock_guard lock(mutex_);
-  order_.push_back({buffer, nullptr});
-}
-
-void CpuQueue::remove(CpuCommandBuffer* buffer) {
-  {
-    const std::lock_guard lock(mutex_);
-    std::erase_if(order_, [buffer](const Place& place) { return place.buffer == buffer; });
-  }
-  run_ready();  // it may have stood before others
-}
-
-void CpuQueue::commit(std::shared_ptr<CpuCommandBuffer> buffer) {
-  {
-    const std::lock_guard lock(mutex_);
-    const auto place = std::find_if(order_.begin(), order_.end(),
-                                    [&](const Place& p) { return p.buffer == buffer.get(); });
-    place->committed = std::move(buffer);
-  }
-  run_ready();
-}
-
-std::shared_ptr<CpuCommandBuffer> CpuQueue::take_ready() {
-  const std::lock_guard lock(mutex_);
-  if (running_ || order_.empty() || order_.front().committed == nullptr) return nullptr;
-  auto buffer = std::move(order_.front().committed);
-  order_.pop_front();
-  running_ = true;
+  if (running_) return nullptr;
+  auto buffer = order_.take();
+  running_ = buffer != nullptr;
   return buffer;
 }
 
 void CpuQueue::run_ready() {
-  while (const auto buffer = take_ready()) {
-    buffer->execute();
+  while (const auto next = begin_next()) {
+    auto& buffer = static_cast<CpuCommandBuffer&>(*next);
+    buffer.execute();
     {
       const std::lock_guard lock(mutex_);
       running_ = false;
     }
-    buffer->finish();  // outside the turn: a handler may commit to this queue and wait
+    buffer.finish();  // outside the turn: a handler may commit to this queue and wait
   }
 }
 
@@ -68,8 +44,14 @@ void CpuCommandBuffer::do_encode(LossCall call) {
   encode_work([call = std::move(call)] { run(call); });
 }
 
+void CpuCommandBuffer::do_commit() {
+  queue_->order().commit(shared_from_this());
+  queue_->run_ready();
+}
+
 void CpuCommandBuffer::do_discard() {
-  queue_->remove(this);
+  queue_->order().remove(this);
+  queue_->run_ready();  // it may have stood before others
   work_.clear();
 }
 

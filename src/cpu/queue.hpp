@@ -2,41 +2,33 @@
 // waiting for.
 #pragma once
 
-#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "core/backend.hpp"
 #include "core/loss_call.hpp"
+#include "core/queue_order.hpp"
 
 namespace mpsnn_loss::cpu {
-
-class CpuCommandBuffer;
 
 class CpuQueue final : public Queue, public std::enable_shared_from_this<CpuQueue> {
  public:
   using Queue::Queue;
   std::shared_ptr<CommandBuffer> make_command_buffer(const std::string& label) override;
 
-  void add(CpuCommandBuffer* buffer);
-  void remove(CpuCommandBuffer* buffer);
-  /// The buffer may run; the queue holds it until it has.
-  void commit(std::shared_ptr<CpuCommandBuffer> buffer);
-
- private:
-  struct Place {
-    CpuCommandBuffer* buffer;
-    std::shared_ptr<CpuCommandBuffer> committed;  // null until commit
-  };
+  QueueOrder& order() { return order_; }
   /// Runs every buffer whose turn it is.
   void run_ready();
-  std::shared_ptr<CpuCommandBuffer> take_ready();
 
+ private:
+  std::shared_ptr<CommandBuffer> begin_next();
+
+  QueueOrder order_;
   std::mutex mutex_;
-  std::deque<Place> order_;
   bool running_ = false;  // one buffer at a time
 };
 
@@ -54,10 +46,8 @@ class CpuCommandBuffer final : public CommandBuffer {
 
  private:
   void do_encode(LossCall call) override;
-  void do_enqueue() override { queue_->add(this); }
-  void do_commit() override {
-    queue_->commit(std::static_pointer_cast<CpuCommandBuffer>(shared_from_this()));
-  }
+  void do_enqueue() override { queue_->order().add(this); }
+  void do_commit() override;
   void do_discard() override;
 
   const std::shared_ptr<CpuQueue> queue_;

@@ -1,4 +1,5 @@
-// Runs the tests; skips them all where MPSNN_LOSS_ISA names a set that this processor does not have.
+// Runs the tests; skips them all where MPSNN_LOSS_ISA names a set that this processor does not
+// have.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 

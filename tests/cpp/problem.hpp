@@ -142,7 +142,7 @@ inline LossRequest request_of(const Problem& problem, Inputs& in, Work work) {
   }
   request.source_gradient = problem.source_gradient;
   for (const LossParameters& values : problem.states) {
-    request.source_states.push_back(std::make_shared<LossState>(LossState{{}, values, {}}));
+    request.source_states.push_back(make_state(values));
   }
   return request;
 }

@@ -3,13 +3,17 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "core/backend.hpp"
 #include "core/error.hpp"
 #include "core/half.hpp"
 #include "core/image.hpp"
@@ -66,6 +70,13 @@ void check_refused(const std::string& argument, F run) {
   CHECK(words.starts_with(argument));
 }
 
+inline std::shared_ptr<LossState> make_state(const std::optional<LossParameters>& values) {
+  auto state = std::make_shared<LossState>();
+  state->device = cpu_device();
+  state->values = values;
+  return state;
+}
+
 /// Sets the number of threads for a scope.
 class ThreadCount {
  public:
@@ -86,11 +97,11 @@ class Array {
 
   Array() = default;
   Array(Format format, std::int64_t count, std::int64_t offset, bool guarded = false)
-      : format_(format),
-        count_(count),
-        first_(offset + (guarded ? kGuard : 0)),
-        memory_(static_cast<std::size_t>((first_ + count + (guarded ? kGuard : 0)) * size()),
-                kPattern) {}
+      : format_(format), count_(count), first_(offset + (guarded ? kGuard : 0)) {
+    const std::int64_t bytes = (first_ + count + (guarded ? kGuard : 0)) * size();
+    // Not even an empty array stands nowhere.
+    memory_.assign(static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1)), kPattern);
+  }
 
   Format format() const { return format_; }
   std::int64_t count() const { return count_; }

@@ -1,0 +1,83 @@
+"""Development sessions. `nox` runs the quick ones, `nox -l` lists all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "cpp", "tests"]
+
+PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
+CPP_SUFFIXES = {".cpp", ".hpp", ".h", ".mm"}
+SMOKE_TEST = "tests/python/test_minimal.py"
+
+
+def run_cpp_tests(session: nox.Session, preset: str) -> None:
+    session.run("cmake", "--preset", preset, "-G", "Ninja")
+    session.run("cmake", "--build", "--preset", preset)
+    session.run("ctest", "--preset", preset)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The Python tests."""
+    session.install(".[demo,test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def cpp(session: nox.Session) -> None:
+    """The C++ tests."""
+    session.install("cmake", "ninja")
+    run_cpp_tests(session, "default")
+
+
+@nox.session
+@nox.parametrize("preset", ["asan", "tsan"])
+def sanitizers(session: nox.Session, preset: str) -> None:
+    """The C++ tests with sanitizers."""
+    session.install("cmake", "ninja")
+    run_cpp_tests(session, preset)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, types, and the stubs against the compiled module."""
+    groups = nox.project.load_toml("pyproject.toml")
+    session.install(".", *nox.project.dependency_groups(groups, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    files = [
+        str(path)
+        for folder in ("src", "tests/cpp")
+        for path in sorted(Path(folder).rglob("*"))
+        if path.suffix in CPP_SUFFIXES
+    ]
+    session.run("clang-format", "--dry-run", "--Werror", *files)
+    allowed = "tests/stubtest_allowlist.txt"
+    session.run("python", "-m", "mypy.stubtest", "mpsnn_loss", "--allowlist", allowed)
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """An sdist, a wheel made from it, and the smoke test on that wheel in a fresh environment."""
+    session.install("build")
+    built = Path(session.create_tmp()).resolve() / "dist"
+    session.run("python", "-m", "build", "--outdir", str(built))
+    (wheel,) = built.glob("*.whl")
+    fresh = built.parent / "fresh"
+    session.run("python", "-m", "venv", "--clear", str(fresh))
+    python = str(fresh / "bin" / "python")
+    session.run(python, "-m", "pip", "install", str(wheel), "pytest", external=True)
+    session.run(python, "-m", "pytest", SMOKE_TEST, external=True)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The demo."""
+    session.install(".[demo]")
+    session.run("python", "-m", "mpsnn_loss", "demo", *session.posargs)

@@ -1,0 +1,138 @@
+// MPSImage batches: made, filled and read in their own storage type.
+#import <Metal/Metal.h>
+#import <MetalPerformanceShaders/MetalPerformanceShaders.h>
+
+#include <cstring>
+#include <utility>
+
+#include "core/error.hpp"
+#include "metal/objc_guard.hpp"
+#include "metal/objc_ptr.hpp"
+#include "metal/parts.hpp"
+
+namespace mpsnn_loss::metal {
+namespace {
+
+constexpr std::int64_t kMostPixels = 16384;  // of one side of a 2D texture, on every Mac
+constexpr std::int64_t kMostChannels =
+    8188;  // 2047 slices of four; headers disagree about the 2048th
+
+MPSImageFeatureChannelFormat channel_format(Format format) {
+  return format == Format::float16 ? MPSImageFeatureChannelFormatFloat16
+                                   : MPSImageFeatureChannelFormatFloat32;
+}
+
+class MetalImages final : public ImageBatch {
+ public:
+  MetalImages(std::shared_ptr<Device> device, const BatchDescriptor& descriptor, bool writable)
+      : ImageBatch(std::move(device), descriptor, writable) {
+    MPSImageDescriptor* const d = [MPSImageDescriptor
+        imageDescriptorWithChannelFormat:channel_format(descriptor.format)
+                                   width:static_cast<NSUInteger>(descriptor.shape.width)
+                                  height:static_cast<NSUInteger>(descriptor.shape.height)
+                         featureChannels:static_cast<NSUInteger>(descriptor.shape.channels)];
+    images_.reserve(static_cast<std::size_t>(descriptor.shape.images));
+    for (std::int64_t i = 0; i < descriptor.shape.images; ++i) {
+      MPSImage* const image =
+          [[MPSImage alloc] initWithDevice:(id<MTLDevice>)this->device()->native_handle()
+                           imageDescriptor:d];
+      images_.push_back(objc_ptr<MPSImage*>::adopted(not_nil(image, "MPSImage")));
+    }
+  }
+
+  /// The host memory that the results of these images go to, once they are there.
+  void set_destination(std::byte* data, std::shared_ptr<void> owner) {
+    destination_ = data;
+    owner_ = std::move(owner);
+  }
+
+  std::byte* data() const override { return nullptr; }
+  std::byte* image_data(std::int64_t) const override { return nullptr; }
+  std::pair<std::uintptr_t, std::uintptr_t> extent(std::int64_t i) const override {
+    if (destination_ == nullptr) return ImageBatch::extent(i);
+    const auto begin =
+        reinterpret_cast<std::uintptr_t>(destination_ + i * descriptor().image_bytes());
+    return {begin, begin + static_cast<std::uintptr_t>(descriptor().image_bytes())};
+  }
+  void* native_handle(std::int64_t i) const override { return at(i); }
+
+  void download(std::int64_t first, std::int64_t count, std::byte* to) const override {
+    guarded("reading an MPSImage", [&] {
+      for (std::int64_t i = 0; i < count; ++i) {
+        [at(first + i) readBytes:to + i * descriptor().image_bytes()
+                      dataLayout:MPSDataLayoutHeightxWidthxFeatureChannels
+                      imageIndex:0];
+      }
+    });
+  }
+  void upload(std::int64_t first, std::int64_t count, const std::byte* from) override {
+    guarded("writing an MPSImage", [&] {
+      for (std::int64_t i = 0; i < count; ++i) {
+        [at(first + i) writeBytes:from + i * descriptor().image_bytes()
+                       dataLayout:MPSDataLayoutHeightxWidthxFeatureChannels
+                       imageIndex:0];
+      }
+    });
+  }
+  void written() override {
+    if (destination_ != nullptr) download(0, shape().images, destination_);
+  }
+
+ private:
+  MPSImage* at(std::int64_t i) const { return images_[static_cast<std::size_t>(i)].get(); }
+
+  std::vector<objc_ptr<MPSImage*>> images_;
+  std::byte* destination_ = nullptr;
+  std::shared_ptr<void> owner_;
+};
+
+}  // namespace
+
+void check_limits(const char* argument, const BatchDescriptor& descriptor) {
+  const Shape& s = descriptor.shape;
+  if (descriptor.format == Format::float64) {
+    throw TypeError(refusal(argument, "have dtype float16 or float32 on Metal", "float64"));
+  }
+  if (s.width <= kMostPixels && s.height <= kMostPixels && s.channels <= kMostChannels) return;
+  throw ValueError(refusal(argument,
+                           "have at most " + std::to_string(kMostPixels) + " pixels a side and " +
+                               std::to_string(kMostChannels) + " channels on Metal",
+                           "shape " + to_string(s)));
+}
+
+std::shared_ptr<ImageBatch> make_images(std::shared_ptr<Device> device,
+                                        const BatchDescriptor& descriptor, bool zero_filled) {
+  check_limits("images", descriptor);
+  std::shared_ptr<MetalImages> images;
+  guarded("making MPSImages",
+          [&] { images = std::make_shared<MetalImages>(std::move(device), descriptor, true); });
+  if (zero_filled) {
+    const std::vector<std::byte> zeros(static_cast<std::size_t>(descriptor.image_bytes()));
+    for (std::int64_t i = 0; i < descriptor.shape.images; ++i) images->upload(i, 1, zeros.data());
+  }
+  return images;
+}
+
+std::shared_ptr<ImageBatch> upload_images(std::shared_ptr<Device> device,
+                                          const BatchDescriptor& descriptor, std::byte* data,
+                                          bool writable, std::shared_ptr<void> owner) {
+  check_limits("array", descriptor);
+  std::shared_ptr<MetalImages> images;
+  guarded("making MPSImages",
+          [&] { images = std::make_shared<MetalImages>(std::move(device), descriptor, writable); });
+  images->upload(0, descriptor.shape.images, data);
+  images->set_destination(data, std::move(owner));
+  return images;
+}
+
+void* image_array(const ImageBatch& batch, std::int64_t count) {
+  NSMutableArray<MPSImage*>* const array =
+      [NSMutableArray arrayWithCapacity:static_cast<NSUInteger>(count)];
+  const std::int64_t images = batch.shape().images;
+  for (std::int64_t i = 0; i < count; ++i) {
+    [array addObject:(MPSImage*)batch.native_handle(images == 1 ? 0 : i)];
+  }
+  return array;
+}
+
+}  // namespace mpsnn_loss::metal

@@ -1,0 +1,69 @@
+"""README.md: its examples run as printed, and its tables name what the package has."""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from pathlib import Path
+
+import mpsnn_loss as ml
+import pytest
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+if not README.is_file():
+    pytest.skip(
+        "README.md is not beside the tests: an installed wheel is being tested",
+        allow_module_level=True,
+    )
+
+TEXT = README.read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "code", [pytest.param(code, id=str(i)) for i, code in enumerate(blocks("python"))]
+)
+def test_a_python_example_runs_as_printed(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(code, str(README), "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out
+
+
+def test_there_is_an_example_with_arrays_and_one_with_command_buffers_beside_swift() -> None:
+    arrays, buffers = blocks("python")
+    assert "ml.loss_and_gradient(" in arrays
+    assert "command_buffer()" in buffers
+    (swift,) = blocks("swift")
+    assert len(swift.splitlines()) == len(buffers.splitlines())
+    for name in ("MPSNNLossGradient", "MPSNNForwardLoss", "MPSNNInitialGradient"):
+        assert f"ml.{name}(" in buffers
+        assert f"{name}(device: device" in swift
+
+
+def test_the_first_two_shell_lines_run_the_demo_and_the_tests() -> None:
+    lines = "".join(blocks("sh")).splitlines()
+    demo, tests = lines[:2]
+    assert "-m mpsnn_loss demo" in demo
+    assert "ctest" in tests
+    assert "-m pytest" in tests
+    assert not any(line.endswith("\\") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("heading", "enumeration"),
+    [("## The losses", ml.MPSCNNLossType), ("## Reductions", ml.MPSCNNReductionType)],
+)
+def test_a_table_has_one_row_for_each_member(heading: str, enumeration: type[IntEnum]) -> None:
+    section = TEXT.split(heading + "\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) \| `(\w+)`", section, re.MULTILINE)
+    assert rows == [(str(int(member)), member.name.lower()) for member in enumeration]
+
+
+def test_links_lead_to_files() -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    assert "CONTRIBUTING.md" in targets
+    assert [name for name in targets if not (README.parent / name).is_file()] == []
