@@ -29,6 +29,7 @@ std::shared_ptr<CommandBuffer> CpuQueue::begin_next() {
 }
 
 void CpuQueue::run_ready() {
+  const auto self = shared_from_this();  // the last handler may drop every other reference
   while (const auto next = begin_next()) {
     auto& buffer = static_cast<CpuCommandBuffer&>(*next);
     buffer.execute();

@@ -1,0 +1,18 @@
+# mpsnn_metal: the Metal backend, against Apple's frameworks or, on Linux, against the double of
+# tests/softmetal.
+if(APPLE)
+  enable_language(OBJCXX)
+  set(CMAKE_OBJCXX_STANDARD 20)
+  set(metal_libraries "-framework Foundation" "-framework Metal" "-framework MetalPerformanceShaders")
+else()
+  include(cmake/ObjCxxOnLinux.cmake)
+  add_subdirectory(tests/softmetal)
+  set(metal_libraries softmetal)
+endif()
+
+# Objects, not an archive: a linker would drop what only the Objective-C runtime refers to.
+add_library(mpsnn_metal OBJECT
+  src/metal/array_calls.mm src/metal/device.mm src/metal/encode.mm src/metal/images.mm
+  src/metal/inherited_access.mm src/metal/kernels.mm src/metal/objc_guard.mm src/metal/queue.mm)
+target_link_libraries(mpsnn_metal PUBLIC mpsnn_core ${metal_libraries})
+target_compile_options(mpsnn_metal PRIVATE -fno-objc-arc)
