@@ -3,8 +3,10 @@
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
 #include <atomic>
+#include <cstring>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "core/error.hpp"
 #include "core/queue_order.hpp"

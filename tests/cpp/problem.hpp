@@ -1,4 +1,4 @@
-// A loss on arrays in host memory: what test_kernels.cpp and test_reductions.cpp compute.
+// A loss on arrays in host memory, computed on the CPU engine.
 #pragma once
 
 #include <optional>
@@ -45,6 +45,36 @@ struct Problem {
     return words;
   }
 };
+
+/// One large image, a few of them, many small ones, and both sides of the cuts into chunks.
+inline constexpr Shape kShapes[] = {
+    {1, 1, 1, 40000}, {3, 5, 7, 11},    {700, 1, 1, 30}, {2, 90, 91, 3},  {1, 2500, 1, 10},
+    {170, 3, 5, 13},  {3, 1, 1, 17000}, {5, 1, 1, 1},    {41, 20, 20, 1}, {16400, 1, 1, 2}};
+
+/// Every reduction, with and without the batch.
+struct Reduction {
+  ReductionType type;
+  bool across;
+};
+inline constexpr Reduction kAllReductions[] = {{ReductionType::none, false},
+                                               {ReductionType::sum, false},
+                                               {ReductionType::mean, false},
+                                               {ReductionType::sum_by_non_zero_weights, false},
+                                               {ReductionType::sum, true},
+                                               {ReductionType::mean, true},
+                                               {ReductionType::sum_by_non_zero_weights, true}};
+
+/// None, or one weight per image, pixel, class or element.
+inline std::optional<Shape> weights_shape(int kind, const Shape& s, const LossInfo& loss) {
+  const bool by_pixel = loss.one_weight_per_pixel;
+  switch (kind % 5) {
+    case 1: return Shape{s.images, 1, 1, 1};
+    case 2: return Shape{s.images, s.height, s.width, 1};
+    case 3: return Shape{1, 1, 1, by_pixel ? 1 : s.channels};
+    case 4: return Shape{s.images, s.height, s.width, by_pixel ? 1 : s.channels};
+    default: return std::nullopt;
+  }
+}
 
 struct Inputs {
   Array predictions, labels, weights, gradients;

@@ -169,6 +169,10 @@ inline std::int64_t first_difference(const Array& a, std::int64_t a_first, const
   if (a.format() != b.format() || a_first + count > a.count() || b_first + count > b.count()) {
     return 0;
   }
+  const auto bytes = static_cast<std::size_t>(count * size);
+  if (bytes == 0 || std::memcmp(a.data() + a_first * size, b.data() + b_first * size, bytes) == 0) {
+    return -1;
+  }
   for (std::int64_t i = 0; i < count; ++i) {
     const std::byte* const x = a.data() + (a_first + i) * size;
     const std::byte* const y = b.data() + (b_first + i) * size;

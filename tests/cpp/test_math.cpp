@@ -95,7 +95,6 @@ void check_at_most(const Worst<T>& worst, double bound) {
   CAPTURE(static_cast<double>(worst.given));
   CAPTURE(bound);
   CHECK(worst.error <= bound);
-  MESSAGE("largest error " << worst.error << " ULP");
 }
 
 /// Compares f(x[i] + low[i]) with exact(x[i] + low[i]); `low` may be empty.

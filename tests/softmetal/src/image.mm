@@ -97,16 +97,23 @@ using namespace softmetal;
 @implementation MPSImage
 @synthesize label = _label;
 
+- (instancetype)softmetalBegin {
+  if (!(self = [super init])) return nil;
+  ++counters().images_made;
+  _softmetal = new SoftmetalImage;
+  return self;
+}
+
 - (instancetype)softmetalInitWithDevice:(id<MTLDevice>)device
                              descriptor:(const MPSImageDescriptor*)constant
                                    heap:(const std::shared_ptr<Heap>&)heap {
+  Unfinished guard(self);
   auto* descriptor = const_cast<MPSImageDescriptor*>(constant);
   if (!device || !descriptor) {
     broken(rules::nil_argument, "image: device or descriptor");
   } else if (may_be_made(descriptor) && !strikes(Fault::image_is_nil)) {
-    self = [super init];
-    ++counters().images_made;
-    _softmetal = new SoftmetalImage;
+    guard.finished();
+    self = [self softmetalBegin];
     _softmetal->device = [device retain];
     _softmetal->width = descriptor.width;
     _softmetal->height = descriptor.height;
@@ -120,7 +127,6 @@ using namespace softmetal;
     _softmetal->read_count = heap ? 1 : 0;
     return self;
   }
-  [self release];
   return nil;
 }
 
@@ -130,6 +136,7 @@ using namespace softmetal;
 }
 
 - (instancetype)initWithTexture:(id<MTLTexture>)texture featureChannels:(NSUInteger)channels {
+  Unfinished guard(self);
   const NSUInteger slices = (channels + 3) / 4;
   if (!texture) {
     broken(rules::nil_argument, "initWithTexture:");
@@ -138,9 +145,8 @@ using namespace softmetal;
     broken(rules::texture_shape, "%lu channels in %lu slices", (unsigned long)channels,
            (unsigned long)texture.arrayLength);
   } else {
-    self = [super init];
-    ++counters().images_made;
-    _softmetal = new SoftmetalImage;
+    guard.finished();
+    self = [self softmetalBegin];
     _softmetal->device = [texture.device retain];
     _softmetal->width = texture.width;
     _softmetal->height = texture.height;
@@ -153,13 +159,13 @@ using namespace softmetal;
     _softmetal->made_from_texture = true;
     return self;
   }
-  [self release];
   return nil;
 }
 
 - (instancetype)initWithParentImage:(MPSImage*)parent
                          sliceRange:(NSRange)range
                     featureChannels:(NSUInteger)channels {
+  Unfinished guard(self);
   const SoftmetalImage* whole = parent ? parent->_softmetal : nullptr;
   if (!whole) {
     broken(rules::nil_argument, "initWithParentImage:");
@@ -171,9 +177,8 @@ using namespace softmetal;
     broken(rules::texture_shape, "a view of %lu slices with %lu channels",
            (unsigned long)range.length, (unsigned long)channels);
   } else {
-    self = [super init];
-    ++counters().images_made;
-    _softmetal = new SoftmetalImage;
+    guard.finished();
+    self = [self softmetalBegin];
     _softmetal->device = [whole->device retain];
     _softmetal->width = whole->width;
     _softmetal->height = whole->height;
@@ -186,7 +191,6 @@ using namespace softmetal;
     _softmetal->first_slice = range.location;
     return self;
   }
-  [self release];
   return nil;
 }
 

@@ -17,11 +17,12 @@ using namespace softmetal;
 }
 
 - (instancetype)initWithCommandBuffer:(id<MTLCommandBuffer>)commandBuffer {
+  Unfinished guard(self);
   if (!commandBuffer) {
     broken(rules::nil_argument, "MPSCommandBuffer: command buffer");
-    [self release];
     return nil;
   }
+  guard.finished();
   if ((self = [super init])) _commandBuffer = [commandBuffer retain];
   return self;
 }

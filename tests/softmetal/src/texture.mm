@@ -94,10 +94,9 @@ using namespace softmetal;
 @synthesize label = _label;
 
 - (instancetype)initWithDevice:(id<MTLDevice>)device descriptor:(MTLTextureDescriptor*)descriptor {
-  if (!may_be_made(descriptor) || strikes(Fault::texture_is_nil)) {
-    [self release];
-    return nil;
-  }
+  Unfinished guard(self);
+  if (!may_be_made(descriptor) || strikes(Fault::texture_is_nil)) return nil;
+  guard.finished();
   if (!(self = [super init])) return nil;
   _device = [device retain];
   _descriptor = [descriptor copy];

@@ -16,6 +16,10 @@
 #define NS_NOESCAPE __attribute__((noescape))
 #endif
 
+// As in Apple's <objc/objc.h>, where nil fits every kind of pointer.
+#undef nil
+#define nil __null
+
 // GNUstep's NS_UNAVAILABLE is empty; ours stops the compiler, as Apple's does.
 #define SOFTMETAL_UNAVAILABLE __attribute__((unavailable))
 #define SOFTMETAL_EXPORT __attribute__((visibility("default")))

@@ -17,9 +17,9 @@ SOFTMETAL_EXPORT
   id<MPSNNPadding> _padding;
   id<MPSImageAllocator> _destinationImageAllocator;
 }
-- (instancetype)initWithDevice:(id<MTLDevice>)device NS_DESIGNATED_INITIALIZER;
+- (instancetype)initWithDevice:(id<MTLDevice>)device;
 - (nullable instancetype)initWithCoder:(NSCoder*)aDecoder
-                                device:(id<MTLDevice>)device NS_DESIGNATED_INITIALIZER;
+                                device:(id<MTLDevice>)device;
 @property(readwrite, nonatomic) MPSOffset primaryOffset;
 @property(readwrite, nonatomic) MPSOffset secondaryOffset;
 @property(readwrite, nonatomic) MTLRegion clipRect;
@@ -46,6 +46,14 @@ SOFTMETAL_EXPORT
 @property(readonly, nonatomic) BOOL isStateModified;
 @property(readwrite, nonatomic, retain) id<MPSNNPadding> padding;
 @property(readwrite, nonatomic, retain) id<MPSImageAllocator> destinationImageAllocator;
+- (BOOL)isResultStateReusedAcrossBatch;
+- (BOOL)appendBatchBarrier;
+- (MPSImageDescriptor*)
+    destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sourceImages
+                                 sourceStates:(nullable NSArray<MPSState*>*)sourceStates;
+@end
+
+@interface MPSCNNBinaryKernel (Encodes)
 - (void)encodeToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
                  primaryImage:(MPSImage*)primaryImage
                secondaryImage:(MPSImage*)secondaryImage
@@ -81,11 +89,6 @@ SOFTMETAL_EXPORT
                                secondaryImage:(MPSImageBatch*)secondaryImage
                                  sourceStates:(nullable NSArray<MPSStateBatch*>*)sourceStates
                              destinationImage:(MPSImageBatch*)destinationImage;
-- (BOOL)isResultStateReusedAcrossBatch;
-- (BOOL)appendBatchBarrier;
-- (MPSImageDescriptor*)
-    destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sourceImages
-                                 sourceStates:(nullable NSArray<MPSState*>*)sourceStates;
 - (NSUInteger)encodingStorageSizeForPrimaryImage:(MPSImage*)primaryImage
                                   secondaryImage:(MPSImage*)secondaryImage
                                     sourceStates:(nullable NSArray<MPSState*>*)sourceStates

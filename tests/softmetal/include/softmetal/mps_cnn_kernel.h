@@ -14,9 +14,9 @@ SOFTMETAL_EXPORT
   id<MPSNNPadding> _padding;
   id<MPSImageAllocator> _destinationImageAllocator;
 }
-- (instancetype)initWithDevice:(id<MTLDevice>)device NS_DESIGNATED_INITIALIZER;
+- (instancetype)initWithDevice:(id<MTLDevice>)device;
 - (nullable instancetype)initWithCoder:(NSCoder*)aDecoder
-                                device:(id<MTLDevice>)device NS_DESIGNATED_INITIALIZER;
+                                device:(id<MTLDevice>)device;
 @property(readwrite, nonatomic) MPSOffset offset;
 @property(readwrite, nonatomic) MTLRegion clipRect;
 @property(readwrite, nonatomic) NSUInteger destinationFeatureChannelOffset;

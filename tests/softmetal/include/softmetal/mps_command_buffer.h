@@ -12,7 +12,7 @@ SOFTMETAL_EXPORT
 @property(readonly, retain, nonatomic) id<MTLCommandBuffer> rootCommandBuffer;
 + (instancetype)commandBufferWithCommandBuffer:(id<MTLCommandBuffer>)commandBuffer;
 + (instancetype)commandBufferFromCommandQueue:(id<MTLCommandQueue>)commandQueue;
-- (instancetype)initWithCommandBuffer:(id<MTLCommandBuffer>)commandBuffer NS_DESIGNATED_INITIALIZER;
+- (instancetype)initWithCommandBuffer:(id<MTLCommandBuffer>)commandBuffer;
 - (instancetype)init SOFTMETAL_UNAVAILABLE;
 - (void)commitAndContinue;
 - (void)prefetchHeapForWorkloadSize:(size_t)size;

@@ -59,7 +59,6 @@ SOFTMETAL_EXPORT
   struct SoftmetalImage* _softmetal;
   NSString* _label;
 }
-+ (id<MPSImageAllocator>)defaultAllocator;
 @property(readonly, retain, nonatomic) id<MTLDevice> device;
 @property(readonly, nonatomic) NSUInteger width;
 @property(readonly, nonatomic) NSUInteger height;
@@ -79,7 +78,7 @@ SOFTMETAL_EXPORT
 - (instancetype)initWithTexture:(id<MTLTexture>)texture featureChannels:(NSUInteger)featureChannels;
 - (instancetype)initWithParentImage:(MPSImage*)parent
                          sliceRange:(NSRange)sliceRange
-                    featureChannels:(NSUInteger)featureChannels NS_DESIGNATED_INITIALIZER;
+                    featureChannels:(NSUInteger)featureChannels;
 - (instancetype)init SOFTMETAL_UNAVAILABLE;
 - (MPSImageBatch*)batchRepresentation;
 - (MPSImageBatch*)batchRepresentationWithSubRange:(NSRange)subRange;
@@ -87,7 +86,13 @@ SOFTMETAL_EXPORT
 - (NSUInteger)resourceSize;
 - (MPSPurgeableState)setPurgeableState:(MPSPurgeableState)state;
 - (void)synchronizeOnCommandBuffer:(id<MTLCommandBuffer>)commandBuffer;
+@end
 
+@interface MPSImage (Allocator)
++ (id<MPSImageAllocator>)defaultAllocator;
+@end
+
+@interface MPSImage (Bytes)
 - (void)readBytes:(void*)dataBytes
        dataLayout:(MPSDataLayout)dataLayout
        imageIndex:(NSUInteger)imageIndex;
@@ -132,7 +137,6 @@ SOFTMETAL_EXPORT
 
 SOFTMETAL_EXPORT
 @interface MPSTemporaryImage : MPSImage
-+ (id<MPSImageAllocator>)defaultAllocator;
 + (instancetype)temporaryImageWithCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
                                 imageDescriptor:(const MPSImageDescriptor*)imageDescriptor;
 + (void)prefetchStorageWithCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
@@ -142,6 +146,10 @@ SOFTMETAL_EXPORT
 - (instancetype)initWithDevice:(id<MTLDevice>)device
                imageDescriptor:(const MPSImageDescriptor*)imageDescriptor SOFTMETAL_UNAVAILABLE;
 @property(readwrite, nonatomic) NSUInteger readCount;
+@end
+
+@interface MPSTemporaryImage (Allocator)
++ (id<MPSImageAllocator>)defaultAllocator;
 @end
 
 MTL_EXTERN NSUInteger MPSImageBatchIncrementReadCount(MPSImageBatch* batch, NSInteger amount);

@@ -17,13 +17,13 @@ SOFTMETAL_EXPORT
 @property(readwrite, nonatomic) MPSKernelOptions options;
 @property(readonly, retain, nonatomic) id<MTLDevice> device;
 @property(copy, atomic, nullable) NSString* label;
-- (instancetype)initWithDevice:(id<MTLDevice>)device NS_DESIGNATED_INITIALIZER;
+- (instancetype)initWithDevice:(id<MTLDevice>)device;
 - (instancetype)init SOFTMETAL_UNAVAILABLE;
 - (instancetype)copyWithZone:(nullable NSZone*)zone;
 - (instancetype)copyWithZone:(nullable NSZone*)zone device:(nullable id<MTLDevice>)device;
 - (nullable instancetype)initWithCoder:(NSCoder*)aDecoder;
 - (nullable instancetype)initWithCoder:(NSCoder*)aDecoder
-                                device:(id<MTLDevice>)device NS_DESIGNATED_INITIALIZER;
+                                device:(id<MTLDevice>)device;
 @end
 
 @protocol MPSNNPadding <NSObject, NSSecureCoding>

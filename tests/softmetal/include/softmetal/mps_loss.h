@@ -45,9 +45,9 @@ SOFTMETAL_EXPORT
 @property(readwrite, nonatomic) float delta;
 - (instancetype)initWithDevice:(id<MTLDevice>)device SOFTMETAL_UNAVAILABLE;
 - (instancetype)initWithDevice:(id<MTLDevice>)device
-                lossDescriptor:(MPSCNNLossDescriptor*)lossDescriptor NS_DESIGNATED_INITIALIZER;
+                lossDescriptor:(MPSCNNLossDescriptor*)lossDescriptor;
 - (nullable instancetype)initWithCoder:(NSCoder*)aDecoder
-                                device:(id<MTLDevice>)device NS_DESIGNATED_INITIALIZER;
+                                device:(id<MTLDevice>)device;
 - (void)encodeBatchToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
                       sourceImages:(MPSImageBatch*)sourceImages
                             labels:(MPSImageBatch*)labels
@@ -82,9 +82,9 @@ SOFTMETAL_EXPORT
 @property(readwrite, nonatomic) BOOL computeLabelGradients;
 - (instancetype)initWithDevice:(id<MTLDevice>)device SOFTMETAL_UNAVAILABLE;
 - (instancetype)initWithDevice:(id<MTLDevice>)device
-                lossDescriptor:(MPSCNNLossDescriptor*)lossDescriptor NS_DESIGNATED_INITIALIZER;
+                lossDescriptor:(MPSCNNLossDescriptor*)lossDescriptor;
 - (nullable instancetype)initWithCoder:(NSCoder*)aDecoder
-                                device:(id<MTLDevice>)device NS_DESIGNATED_INITIALIZER;
+                                device:(id<MTLDevice>)device;
 - (MPSImageBatch*)encodeBatchToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
                              sourceGradients:(MPSImageBatch*)sourceGradients
                                 sourceImages:(MPSImageBatch*)sourceImages

@@ -1,0 +1,71 @@
+// Command buffers of the CPU engine, and work for them.
+#pragma once
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "core/loss_call.hpp"
+#include "cpu/queue.hpp"
+#include "support.hpp"
+
+namespace mpsnn_loss::test {
+
+using Status = CommandBufferStatus;
+using Buffer = std::shared_ptr<cpu::CpuCommandBuffer>;
+
+inline constexpr double kLong = 30;  // seconds; a wait that takes so long has failed
+
+inline std::shared_ptr<Queue> make_queue() { return cpu_device()->make_queue("queue"); }
+
+inline Buffer make_buffer(Queue& queue) {
+  return std::dynamic_pointer_cast<cpu::CpuCommandBuffer>(queue.make_command_buffer("buffer"));
+}
+inline Buffer make_buffer() { return make_buffer(*make_queue()); }
+
+/// Predictions 2, labels 0.5 and a gradient to be written.
+struct Images {
+  explicit Images(const Shape& shape = {2, 1, 1, 3}) {
+    const BatchDescriptor d{shape, Format::float32};
+    const auto filled = [&](float value) {
+      auto images = cpu_device()->make_images(d);
+      const std::vector<float> values(static_cast<std::size_t>(shape.elements()), value);
+      images->upload(0, shape.images, reinterpret_cast<const std::byte*>(values.data()));
+      return images;
+    };
+    predictions = filled(2);
+    labels = filled(0.5);
+    gradient = filled(-1);
+  }
+
+  LossCall call() const {
+    LossRequest r;
+    r.work = Work::gradient;
+    r.descriptor.loss_type = LossType::mean_squared_error;
+    r.predictions = make_operand("predictions", predictions);
+    r.labels = make_operand("labels", labels);
+    r.gradient = make_operand("gradient", gradient);
+    return LossCall(std::move(r));
+  }
+  float result(std::int64_t image = 0) const {
+    float value;
+    std::memcpy(&value, gradient->image_data(image), sizeof value);
+    return value;
+  }
+
+  std::shared_ptr<ImageBatch> predictions, labels, gradient;
+};
+
+inline constexpr float kBefore = -1, kAfter = 3;  // what result() is before and after the call
+
+inline void encode_failure(const Buffer& buffer, const std::string& words = "out of luck") {
+  buffer->encode_work([words] { throw std::runtime_error(words); });
+}
+
+/// The buffer's work appends `name` to `log`.
+inline void encode_log(const Buffer& buffer, std::vector<int>& log, int name) {
+  buffer->encode_work([&log, name] { log.push_back(name); });
+}
+
+}  // namespace mpsnn_loss::test

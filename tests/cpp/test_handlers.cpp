@@ -1,0 +1,133 @@
+// Completed handlers of command buffers.
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "buffers.hpp"
+
+namespace mpsnn_loss::test {
+
+TEST_CASE("handlers run once each, in order, after the work and before wait returns") {
+  for (const bool fails : {false, true}) {
+    const Images images;
+    const Buffer buffer = make_buffer();
+    std::vector<int> log;
+    buffer->encode(images.call());
+    if (fails) encode_failure(buffer);
+    encode_log(buffer, log, 0);
+    for (int i = 1; i <= 3; ++i) {
+      buffer->on_completed([&, i] {
+        log.push_back(i);
+        CHECK(buffer->status() == (fails ? Status::error : Status::completed));
+        CHECK((buffer->error() != nullptr) == fails);
+        if (!fails) CHECK_NOTHROW(images.gradient->check_readable());
+        CHECK(buffer->times().second > 0);
+      });
+    }
+    buffer->commit();
+    CHECK(buffer->finished_within(kLong));
+    CHECK(log == (fails ? std::vector<int>{1, 2, 3} : std::vector<int>{0, 1, 2, 3}));
+  }
+}
+
+TEST_CASE("wait on another thread returns only after the handlers have") {
+  for (int trial = 0; trial < 20; ++trial) {
+    const Buffer buffer = make_buffer();
+    std::atomic<bool> handled = false;
+    buffer->on_completed([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      handled = true;
+    });
+    std::thread committer([&] { buffer->commit(); });
+    while (buffer->status() < Status::committed) std::this_thread::yield();
+    CHECK_NOTHROW(buffer->wait(kLong));
+    CHECK(handled);
+    committer.join();
+  }
+}
+
+TEST_CASE("a wait inside the buffer's own handler is refused") {
+  const Buffer buffer = make_buffer();
+  std::string wait, poll;
+  buffer->on_completed([&] {
+    wait = refusal_of<StateError>([&] { buffer->wait(0.0); });
+    poll = refusal_of<StateError>([&] { buffer->finished_within(0.0); });
+  });
+  buffer->commit();
+  CHECK_NOTHROW(buffer->wait(kLong));
+  CHECK(wait.starts_with("command_buffer"));
+  CHECK(poll.starts_with("command_buffer"));
+}
+
+TEST_CASE("a handler may commit another buffer of the queue and wait for it") {
+  const auto queue = make_queue();
+  const Buffer first = make_buffer(*queue), second = make_buffer(*queue),
+               third = make_buffer(*queue);
+  std::vector<int> log;
+  std::string wait_for_outer;
+  third->on_completed([&] { wait_for_outer = refusal_of<StateError>([&] { first->wait(0.0); }); });
+  second->on_completed([&] {
+    third->commit();
+    CHECK_NOTHROW(third->wait(kLong));
+    log.push_back(2);
+  });
+  first->on_completed([&] {
+    second->commit();
+    CHECK_NOTHROW(second->wait(kLong));
+    log.push_back(1);
+  });
+  first->commit();
+  CHECK_NOTHROW(first->wait(kLong));
+  CHECK(log == std::vector<int>{2, 1});
+  CHECK(wait_for_outer.starts_with("command_buffer"));  // it would wait for itself
+}
+
+TEST_CASE("a handler may wait for a buffer that was committed before it ran") {
+  const auto queue = make_queue();
+  const Buffer first = make_buffer(*queue), second = make_buffer(*queue);
+  bool finished = false;
+  first->on_completed([&] { finished = second->finished_within(2); });
+  first->enqueue();
+  second->commit();  // behind the first
+  first->commit();
+  CHECK(finished);
+  CHECK_NOTHROW(second->wait(kLong));
+}
+
+TEST_CASE("a slow handler does not keep the next buffer from completing") {
+  const auto queue = make_queue();
+  const Buffer first = make_buffer(*queue), second = make_buffer(*queue);
+  std::atomic<bool> release = false;
+  std::atomic<bool> inside = false;
+  first->on_completed([&] {
+    inside = true;
+    while (!release) std::this_thread::yield();
+  });
+  first->enqueue();
+  second->commit();
+  std::thread committer([&] { first->commit(); });
+  while (!inside) std::this_thread::yield();
+  CHECK(second->finished_within(2));
+  release = true;
+  committer.join();
+  CHECK_NOTHROW(second->wait(kLong));
+}
+
+TEST_CASE("a handler may drop the last references to its buffer and its queue") {
+  auto queue = make_queue();
+  Buffer buffer = make_buffer(*queue);
+  const std::weak_ptr<Queue> watched_queue = queue;
+  const std::weak_ptr<CommandBuffer> watched_buffer = buffer;
+  buffer->on_completed([&] {
+    queue.reset();
+    buffer.reset();
+  });
+  buffer->commit();
+  CHECK(watched_buffer.expired());
+  CHECK(watched_queue.expired());
+}
+
+}  // namespace mpsnn_loss::test

@@ -1,0 +1,74 @@
+// parallel_for (cpu/thread_pool.hpp).
+#include "cpu/thread_pool.hpp"
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "support.hpp"
+
+namespace mpsnn_loss::test {
+namespace {
+
+/// Runs parallel_for and returns how many indices did not come exactly once.
+int wrong_visits(std::int64_t count) {
+  std::vector<std::atomic<int>> visits(static_cast<std::size_t>(count));
+  cpu::parallel_for(count, [&](std::int64_t i) { ++visits[static_cast<std::size_t>(i)]; });
+  int wrong = 0;
+  for (const auto& visit : visits) wrong += visit != 1;
+  return wrong;
+}
+
+}  // namespace
+
+TEST_CASE("every index is visited once, with any number of threads") {
+  for (const std::int64_t threads : {1, 2, 3, 7, 16}) {
+    const ThreadCount scope(threads);
+    for (const std::int64_t count : {0, 1, 2, 3, 6, 7, 8, 100, 1001}) {
+      CHECK(wrong_visits(count) == 0);
+    }
+  }
+}
+
+TEST_CASE("an index is visited by the same share of the work every time") {
+  const ThreadCount scope(4);
+  constexpr std::int64_t kCount = 37;
+  for (int trial = 0; trial < 20; ++trial) {
+    std::vector<std::thread::id> visitors(kCount);
+    cpu::parallel_for(kCount, [&](std::int64_t i) {
+      visitors[static_cast<std::size_t>(i)] = std::this_thread::get_id();
+    });
+    // Four contiguous shares of 9 or 10, the first of them the caller's.
+    CHECK(visitors[0] == std::this_thread::get_id());
+    for (std::size_t i = 1; i < visitors.size(); ++i) {
+      const bool begins_share = i == 9 || i == 18 || i == 27;
+      CHECK((visitors[i] == visitors[i - 1]) == !begins_share);
+    }
+  }
+}
+
+TEST_CASE("several threads may use the pool at once") {
+  const ThreadCount scope(3);
+  std::atomic<int> wrong = 0;
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 4; ++i) {
+    callers.emplace_back([&] {
+      for (int trial = 0; trial < 200; ++trial) wrong += wrong_visits(50);
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("a number of threads below 1 is refused, a huge one is cut") {
+  const ThreadCount scope(2);
+  for (const std::int64_t count : {std::int64_t{0}, std::int64_t{-1}, INT64_MIN}) {
+    check_refused<ValueError>("n must be at least 1", [&] { set_num_threads(count); });
+    CHECK(num_threads() == 2);
+  }
+  set_num_threads(INT64_MAX);
+  CHECK(num_threads() >= 1);
+}
+
+}  // namespace mpsnn_loss::test

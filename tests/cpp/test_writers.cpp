@@ -1,0 +1,152 @@
+// What images learn from the command buffer that writes them, its errors included.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "buffers.hpp"
+#include "core/gathered_images.hpp"
+
+namespace mpsnn_loss::test {
+
+TEST_CASE("a failure becomes the buffer's error, which wait throws every time") {
+  const Images images;
+  const Buffer buffer = make_buffer();
+  encode_failure(buffer);
+  buffer->encode(images.call());
+  bool later_work_ran = false;
+  buffer->encode_work([&] { later_work_ran = true; });
+  CHECK_NOTHROW(buffer->commit());
+  CHECK(buffer->status() == Status::error);
+  CHECK(buffer->finished_within(kLong));
+  for (int i = 0; i < 2; ++i) {
+    const std::string words = refusal_of<DeviceError>([&] { buffer->wait(kLong); });
+    CHECK(words.find("out of luck") != std::string::npos);
+  }
+  REQUIRE(buffer->error() != nullptr);
+  check_refused<DeviceError>("", [&] { std::rethrow_exception(buffer->error()); });
+  CHECK_FALSE(later_work_ran);
+  check_refused<DeviceError>("", [&] { images.gradient->check_readable(); });
+  check_refused<DeviceError>("", [&] { images.gradient->check_usable(); });
+  CHECK_NOTHROW(images.predictions->check_readable());
+  const auto part = gather_images("images", {{images.gradient, 1}});
+  check_refused<DeviceError>("", [&] { part->check_readable(); });
+  Images chained;
+  chained.predictions = images.gradient;
+  check_refused<DeviceError>("", [&] { chained.call(); });
+}
+
+TEST_CASE("any exception of the work becomes the buffer's error, and the queue goes on") {
+  const auto queue = make_queue();
+  const Buffer failing = make_buffer(*queue), next = make_buffer(*queue);
+  failing->encode_work([] { throw 42; });
+  CHECK_NOTHROW(failing->commit());
+  CHECK(failing->status() == Status::error);
+  CHECK(failing->finished_within(1));
+  next->commit();
+  CHECK(next->finished_within(1));
+}
+
+TEST_CASE("images are unreadable from their encode until the buffer has completed") {
+  const Images images;
+  const Buffer buffer = make_buffer();
+  const auto part = gather_images("images", {{images.gradient, 1}});
+  CHECK_NOTHROW(images.gradient->check_readable());
+  buffer->encode(images.call());
+  const auto unreadable = [&] {
+    check_refused<StateError>("", [&] { images.gradient->check_readable(); });
+    check_refused<StateError>("", [&] { part->check_readable(); });
+    CHECK_NOTHROW(images.gradient->check_usable());  // a later call may read them
+    CHECK_NOTHROW(images.predictions->check_readable());
+  };
+  unreadable();
+  buffer->enqueue();
+  unreadable();
+  buffer->encode_work(unreadable);
+  buffer->commit();
+  buffer->wait(kLong);
+  CHECK_NOTHROW(images.gradient->check_readable());
+  CHECK_NOTHROW(part->check_readable());
+}
+
+TEST_CASE("a gathered batch passes its writer on to the images it was gathered from") {
+  Images images;
+  const auto whole = images.gradient;
+  images.gradient = gather_images("images", {{whole, 1}, {whole, 0}});
+  const Buffer buffer = make_buffer();
+  buffer->encode(images.call());
+  check_refused<StateError>("", [&] { whole->check_readable(); });
+  buffer->commit();
+  CHECK_NOTHROW(whole->check_readable());
+  CHECK(images.result(1) == kAfter);
+}
+
+TEST_CASE("discarded or destroyed before the commit, a buffer leaves its images unusable") {
+  for (const bool destroy : {false, true}) {
+    for (const bool enqueue : {false, true}) {
+      const Images images;
+      Buffer buffer = make_buffer();
+      buffer->encode(images.call());
+      bool handled = false;
+      buffer->on_completed([&] { handled = true; });
+      if (enqueue) buffer->enqueue();
+      if (destroy) {
+        buffer.reset();
+      } else {
+        buffer->discard();
+      }
+      check_refused<StateError>("", [&] { images.gradient->check_readable(); });
+      check_refused<StateError>("", [&] { images.gradient->check_usable(); });
+      CHECK_NOTHROW(images.predictions->check_readable());
+      CHECK(images.result() == kBefore);
+      CHECK_FALSE(handled);
+      Images chained;
+      chained.predictions = images.gradient;
+      check_refused<StateError>("", [&] { chained.call(); });
+      // Another buffer may still write them.
+      const Buffer other = make_buffer();
+      other->encode(images.call());
+      other->commit();
+      other->wait(kLong);
+      CHECK_NOTHROW(images.gradient->check_readable());
+    }
+  }
+}
+
+TEST_CASE("a buffer keeps the images of its calls until it has completed, and no longer") {
+  for (const bool discard : {false, true}) {
+    auto images = std::make_unique<Images>();
+    const std::weak_ptr<ImageBatch> batches[] = {images->predictions, images->labels,
+                                                 images->gradient};
+    const Buffer buffer = make_buffer();
+    buffer->encode(images->call());
+    images.reset();
+    for (const auto& batch : batches) CHECK_FALSE(batch.expired());
+    if (discard) {
+      buffer->discard();
+    } else {
+      buffer->commit();
+      buffer->wait(kLong);
+    }
+    for (const auto& batch : batches) CHECK(batch.expired());
+  }
+}
+
+TEST_CASE("images keep the memory they were made on, and a buffer in flight keeps both") {
+  auto memory = std::make_shared<std::vector<float>>(6, 2.0f);
+  const std::weak_ptr<std::vector<float>> watched = memory;
+  const Buffer buffer = make_buffer();
+  {
+    Images images;
+    images.predictions =
+        cpu_device()->wrap_images({{2, 1, 1, 3}, Format::float32},
+                                  reinterpret_cast<std::byte*>(memory->data()), false, memory);
+    buffer->encode(images.call());
+    memory.reset();
+  }
+  CHECK_FALSE(watched.expired());
+  buffer->commit();
+  buffer->wait(kLong);
+  CHECK(watched.expired());
+}
+
+}  // namespace mpsnn_loss::test
