@@ -139,6 +139,7 @@ std::shared_ptr<Kernel> unarchive(std::string_view data, KernelKind kind,
   for (std::size_t i = 0; i < words / kWords; ++i) {
     PropertyValue value;
     for (std::int64_t& word : value) word = static_cast<std::int64_t>(in.number<std::uint64_t>());
+    check_property_value(inherited_properties(kind)[i], value);
     properties.inherited.push_back(value);
   }
   properties.label = in.take(in.number<std::uint32_t>());

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/element.hpp"
 #include "core/error.hpp"
 
 namespace mpsnn_loss {
@@ -115,6 +116,10 @@ Axes loss_axes(const LossDescriptor& descriptor, Axes axes) {
 }
 
 void set_source_gradient(LossRequest& request, const ArrayView& array, Axes prediction_axes) {
+  if (array.axes.empty()) {
+    request.source_gradient = read_value(static_cast<const std::byte*>(array.data), array.format);
+    return;
+  }
   const Axes expected = loss_axes(request.descriptor, prediction_axes);
   const bool exact =
       std::equal(expected.begin(), expected.end(), array.axes.begin(), array.axes.end());

@@ -192,7 +192,9 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
  protected:
   virtual void do_encode(LossCall call) = 0;
   virtual void do_enqueue() = 0;
-  virtual void do_commit() = 0;   // leads to set_result and finish, now or on another thread
+  virtual void do_commit() = 0;  // leads to set_result and finish, now or on another thread
+  /// Lets a waiting thread do work that is ready, so that it need not wait for another to do it.
+  virtual void do_help() {}
   virtual void do_discard() = 0;  // an enqueued buffer gives up its place
   // How an engine ends the buffer's life, once each and in this order:
   /// The work is done, or failed with `error`: status and results may be seen.

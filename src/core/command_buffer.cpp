@@ -1,4 +1,5 @@
 // The life of a command buffer and what images learn from it: the same for every engine.
+#include <limits>
 #include <utility>
 
 #include "core/backend.hpp"
@@ -104,6 +105,7 @@ void CommandBuffer::finish() {
 }
 
 void CommandBuffer::check_may_wait() const {
+  const std::lock_guard lock(mutex_);
   if (status() < CommandBufferStatus::committed) {
     throw StateError("command_buffer must be committed before it is waited for");
   }
@@ -113,22 +115,23 @@ void CommandBuffer::check_may_wait() const {
 }
 
 bool CommandBuffer::finished_within(double seconds) {
-  std::unique_lock lock(mutex_);
+  constexpr double kForever = 1e9;  // more seconds would overflow the clock's count
   check_may_wait();
-  return finished_changed_.wait_for(lock, std::chrono::duration<double>(seconds),
-                                    [this] { return finished_; });
+  do_help();
+  std::unique_lock lock(mutex_);
+  const auto finished = [this] { return finished_; };
+  if (seconds < kForever) {
+    return finished_changed_.wait_for(lock, std::chrono::duration<double>(seconds), finished);
+  }
+  finished_changed_.wait(lock, finished);
+  return true;
 }
 
 void CommandBuffer::wait(std::optional<double> seconds) {
-  std::unique_lock lock(mutex_);
-  check_may_wait();
-  const auto finished = [this] { return finished_; };
-  if (!seconds) {
-    finished_changed_.wait(lock, finished);
-  } else if (!finished_changed_.wait_for(lock, std::chrono::duration<double>(*seconds), finished)) {
+  if (!finished_within(seconds.value_or(std::numeric_limits<double>::infinity()))) {
     throw TimeoutError("command_buffer had not completed after its timeout");
   }
-  if (progress_->error) std::rethrow_exception(progress_->error);
+  if (const std::exception_ptr failure = error()) std::rethrow_exception(failure);
 }
 
 std::exception_ptr CommandBuffer::error() const {

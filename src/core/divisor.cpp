@@ -1,33 +1,9 @@
 #include "core/divisor.hpp"
 
-#include <cstring>
-
-#include "core/half.hpp"
+#include "core/element.hpp"
 
 namespace mpsnn_loss {
 namespace {
-
-double read(const std::byte* data, Format format, std::int64_t index) {
-  const std::byte* at = data + index * info(format).size;
-  switch (format) {
-    case Format::float16: {
-      std::uint16_t half;
-      std::memcpy(&half, at, sizeof half);
-      return static_cast<double>(half_to_float(half));
-    }
-    case Format::float32: {
-      float value;
-      std::memcpy(&value, at, sizeof value);
-      return static_cast<double>(value);
-    }
-    case Format::float64: {
-      double value;
-      std::memcpy(&value, at, sizeof value);
-      return value;
-    }
-  }
-  return 0;
-}
 
 /// The weights of one image, broadcast to it.
 class ImageWeights {
@@ -42,7 +18,8 @@ class ImageWeights {
   double at(std::int64_t row, std::int64_t column, std::int64_t channel) const {
     const std::int64_t h = shape_.height == 1 ? 0 : row, w = shape_.width == 1 ? 0 : column;
     const std::int64_t c = shape_.channels == 1 ? 0 : channel;
-    return read(data_, format_, (h * shape_.width + w) * shape_.channels + c);
+    const std::int64_t index = (h * shape_.width + w) * shape_.channels + c;
+    return read_value(data_ + index * info(format_).size, format_);
   }
   /// How many of the channels of one pixel have a non-zero weight.
   std::int64_t non_zero(std::int64_t row, std::int64_t column, std::int64_t channels) const {

@@ -1,5 +1,7 @@
 #include "core/kernel_properties.hpp"
 
+#include <algorithm>
+
 #include "core/error.hpp"
 
 namespace mpsnn_loss {
@@ -146,6 +148,29 @@ void set_inherited_value(KernelKind kind, KernelProperties& properties, std::siz
     for (const InheritedProperty& row : rows) properties.inherited.push_back(row.default_value);
   }
   properties.inherited[index] = value;
+}
+
+void check_property_value(const InheritedProperty& property, const PropertyValue& value) {
+  constexpr std::int64_t kMostEdgeModes = 5, kPaddingBits = 0xFFFF, kAllocators = 2;
+  const auto in = [](std::int64_t word, std::int64_t end) { return word >= 0 && word < end; };
+  const auto negative = [](std::int64_t word) { return word < 0; };
+  bool valid = !property.read_only || value == property.default_value;
+  switch (property.form) {
+    case count:
+    case offset: break;
+    case flag: valid = valid && in(value[0], 2); break;
+    case region:
+      valid = valid && (value == kNoClip || std::none_of(value.begin(), value.end(), negative));
+      break;
+    case edge_mode: valid = valid && in(value[0], kMostEdgeModes); break;
+    case padding: valid = valid && in(value[0], kPaddingBits + 1); break;
+    case allocator: valid = valid && in(value[0], kAllocators); break;
+  }
+  if (valid) return;
+  throw ValueError(refusal(
+      property.name,
+      property.read_only ? "be its default, as it is read-only" : "have a value of its type",
+      "word " + std::to_string(value[0])));
 }
 
 void check_encodable(KernelKind kind, const KernelProperties& properties) {

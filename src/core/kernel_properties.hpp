@@ -62,6 +62,9 @@ PropertyValue inherited_value(KernelKind kind, const KernelProperties& propertie
 void set_inherited_value(KernelKind kind, KernelProperties& properties, std::size_t index,
                          const PropertyValue& value);
 
+/// Throws ValueError naming the property where the words are no value that it can have.
+void check_property_value(const InheritedProperty& property, const PropertyValue& value);
+
 /// Throws ValueError naming the first inherited property that is not at its default: the header
 /// calls the result of encoding with one undefined.
 void check_encodable(KernelKind kind, const KernelProperties& properties);

@@ -64,6 +64,8 @@ void CpuCommandBuffer::execute() {
   } catch (const std::exception& failure) {
     error = std::make_exception_ptr(
         DeviceError(std::string("the CPU engine failed: ") + failure.what()));
+  } catch (...) {
+    error = std::make_exception_ptr(DeviceError("the CPU engine failed"));
   }
   work_.clear();  // releases the images
   end_ = now();

@@ -48,6 +48,7 @@ class CpuCommandBuffer final : public CommandBuffer {
   void do_encode(LossCall call) override;
   void do_enqueue() override { queue_->order().add(this); }
   void do_commit() override;
+  void do_help() override { queue_->run_ready(); }
   void do_discard() override;
 
   const std::shared_ptr<CpuQueue> queue_;

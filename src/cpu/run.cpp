@@ -7,33 +7,13 @@
 #include <vector>
 
 #include "core/divisor.hpp"
-#include "core/half.hpp"
+#include "core/element.hpp"
 #include "cpu/instruction_sets.hpp"
 #include "cpu/plan.hpp"
 #include "cpu/thread_pool.hpp"
 
 namespace mpsnn_loss::cpu {
 namespace {
-
-double read_value(const std::byte* data, Format format) {
-  switch (format) {
-    case Format::float16:
-      return static_cast<double>(half_to_float(*reinterpret_cast<const std::uint16_t*>(data)));
-    case Format::float32: return static_cast<double>(*reinterpret_cast<const float*>(data));
-    case Format::float64: return *reinterpret_cast<const double*>(data);
-  }
-  return 0;
-}
-
-void write_value(std::byte* data, Format format, double value) {
-  switch (format) {
-    case Format::float16:
-      *reinterpret_cast<std::uint16_t*>(data) = float_to_half(static_cast<float>(value));
-      return;
-    case Format::float32: *reinterpret_cast<float*>(data) = static_cast<float>(value); return;
-    case Format::float64: *reinterpret_cast<double*>(data) = value; return;
-  }
-}
 
 Source make_source(const Operand& operand, const Shape& full, std::int64_t first_image) {
   if (!operand) return {};

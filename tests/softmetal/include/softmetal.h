@@ -58,7 +58,7 @@ SOFTMETAL_API size_t softmetal_commits(void);
 SOFTMETAL_API void softmetal_reset_counters(void);
 
 // As the environment variables; they count for devices and buffers that come later.
-SOFTMETAL_API void softmetal_set_storage(const char* managed_or_shared);
+SOFTMETAL_API void softmetal_set_storage(const char* managed_or_shared);  // null: managed
 SOFTMETAL_API void softmetal_set_devices(unsigned count);
 SOFTMETAL_API void softmetal_set_seed(uint64_t seed);
 SOFTMETAL_API void softmetal_set_delay(unsigned microseconds);

@@ -2,6 +2,7 @@
 #pragma once
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
+#include <cstdlib>
 #include <functional>
 #include <source_location>
 #include <string>
@@ -41,6 +42,12 @@ struct WithFault {
 
  private:
   const char* name_;
+};
+
+/// Devices made as long as this lives are Intel Macs, whatever the environment says.
+struct ManagedStorage {
+  ManagedStorage() { softmetal_set_storage("managed"); }
+  ~ManagedStorage() { softmetal_set_storage(std::getenv("SOFTMETAL_STORAGE")); }
 };
 
 /// Waits until `condition` holds, for two seconds at most.

@@ -122,8 +122,8 @@ const Registration private_storage{"private storage", [] {
 }};
 
 const Registration synchronising{"managed images are synchronised before they are read", [] {
+  ManagedStorage managed;
   Scene s;
-  if (s.device.get().hasUnifiedMemory) return;
   MPSImage* result = [s.losses objectAtIndex:0];
   const auto run = [&](bool before, bool after) {
     id<MTLCommandBuffer> buffer = s.buffer();
@@ -157,8 +157,8 @@ const Registration synchronising{"managed images are synchronised before they ar
 }};
 
 const Registration lazy{"a texture that does not exist yet is not synchronised", [] {
+  ManagedStorage managed;
   Scene s;
-  if (s.device.get().hasUnifiedMemory) return;
   id<MTLCommandBuffer> first = s.buffer(), second = s.buffer();
   MPSImageBatchSynchronize(s.losses, first);  // lazily allocated: nothing is encoded
   s.forward(second);
