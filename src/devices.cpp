@@ -14,7 +14,8 @@ namespace mpsnn_loss {
 
 namespace {
 
-/// Found at the first question, never at import: Metal must not be touched by those who do not use it.
+/// Found at the first question, never at import: Metal must not be touched by those who do not use
+/// it.
 struct Found {
   std::vector<std::shared_ptr<Device>> devices;
   std::string metal_unavailable;

@@ -3,6 +3,7 @@
 
 #include "faults.hpp"
 #include "judge.hpp"
+#include "object.hpp"
 
 using namespace softmetal;
 
@@ -15,6 +16,14 @@ NSError* coding_error(NSString* words) {
       errorWithDomain:NSCocoaErrorDomain
                  code:4864  // NSCoderReadCorruptError
              userInfo:[NSDictionary dictionaryWithObject:words forKey:NSLocalizedDescriptionKey]];
+}
+
+/// GNUstep leaks an unarchiver whose initialiser raises, as it does for truncated data.
+id reading(NSKeyedUnarchiver* allocated, NSData* data) {
+  Unfinished guard(allocated);
+  id ready = [allocated initForReadingWithData:data];
+  guard.finished();
+  return ready;
 }
 
 id decoded(NSKeyedUnarchiver* unarchiver, NSSet* classes, NSError** error) {
@@ -61,7 +70,10 @@ id decoded(NSKeyedUnarchiver* unarchiver, NSSet* classes, NSError** error) {
                                 device:(id<MTLDevice>)device
                                  error:(NSError**)error {
   (void)error;
-  if ((self = [super initForReadingWithData:data])) _softmetalDevice = [device retain];
+  Unfinished guard(self);
+  self = [super initForReadingWithData:data];
+  guard.finished();
+  _softmetalDevice = [device retain];
   return self;
 }
 
@@ -79,7 +91,7 @@ id decoded(NSKeyedUnarchiver* unarchiver, NSSet* classes, NSError** error) {
 @implementation NSKeyedUnarchiver (Softmetal)
 
 + (id)unarchivedObjectOfClass:(Class)cls fromData:(NSData*)data error:(NSError**)error {
-  return decoded([[[NSKeyedUnarchiver alloc] initForReadingWithData:data] autorelease],
+  return decoded([reading([NSKeyedUnarchiver alloc], data) autorelease],
                  [NSSet setWithObject:cls], error);
 }
 

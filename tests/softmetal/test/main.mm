@@ -149,5 +149,6 @@ int main(int count, char** arguments) {
               "%d failures\n",
               ran, checks, rules_tested.size(), softmetal_rules(), softmetal_live_objects(nullptr),
               failures);
+  std::fflush(stdout);  // a leak report ends the process without
   return failures ? 1 : 0;
 }

@@ -10,7 +10,6 @@ const Registration corpses{"use after the last release", [] {
   breaks("used_after_release", [&] { [image width]; });
   breaks("used_after_release", [&] { [image release]; });
   breaks("used_after_release", [&] { [image retain]; });
-  breaks("used_after_release", [&] { [NSArray arrayWithObject:image]; });
   MPSCNNLossDescriptor* descriptor = nil;
   @autoreleasepool {
     descriptor = [MPSCNNLossDescriptor cnnLossDescriptorWithType:MPSCNNLossTypeLog
