@@ -87,6 +87,7 @@ std::vector<double> divisors(const LossCall& call) {
     case ReductionType::sum_by_non_zero_weights: break;
   }
   std::vector<double> counts(images);
+  if (shape.elements() == 0) return across ? std::vector<double>{0.0} : counts;
   double total = 0;
   for (std::size_t i = 0; i < images; ++i) {
     counts[i] = count_non_zero(call, static_cast<std::int64_t>(i));

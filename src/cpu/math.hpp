@@ -90,7 +90,7 @@ MPSNN_INLINE V exp(V x, V low) {
   const V shifted = mul_add(clamped, broadcast<V>(C::log2_e), broadcast<V>(C::round_magic));
   const V n = shifted - C::round_magic;
   V r = mul_add(n, broadcast<V>(-C::ln2_high), clamped);
-  r = mul_add(n, broadcast<V>(-C::ln2_low), r) + low;
+  r = mul_add(n, broadcast<V>(-C::ln2_low), r) + select<V>(x < floor, V{}, low);
   const V p = mul_add(r * r, polynomial(r, C::exp), r) + Scalar<V>(1);
   // Scaled in two steps, so that neither leaves the normal range before the product does.
   const auto integer =

@@ -18,7 +18,7 @@
 
 // As in Apple's <objc/objc.h>, where nil fits every kind of pointer.
 #undef nil
-#define nil __null
+#define nil nullptr
 
 // GNUstep's NS_UNAVAILABLE is empty; ours stops the compiler, as Apple's does.
 #define SOFTMETAL_UNAVAILABLE __attribute__((unavailable))
