@@ -57,9 +57,7 @@ using namespace softmetal;
                                        count:(NSUInteger)count {
   NSMutableArray* batch = [NSMutableArray array];
   for (NSUInteger i = 0; i < count; ++i) {
-    MPSImage* image = [self imageForCommandBuffer:cmdBuf
-                                  imageDescriptor:descriptor
-                                           kernel:kernel];
+    MPSImage* image = [self imageForCommandBuffer:cmdBuf imageDescriptor:descriptor kernel:kernel];
     if (!image) return nil;
     [batch addObject:image];
   }

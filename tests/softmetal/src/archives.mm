@@ -12,10 +12,10 @@ namespace {
 NSString* const root_key = @"root";  // as Apple's archives name their root object
 
 NSError* coding_error(NSString* words) {
-  return [NSError
-      errorWithDomain:NSCocoaErrorDomain
-                 code:4864  // NSCoderReadCorruptError
-             userInfo:[NSDictionary dictionaryWithObject:words forKey:NSLocalizedDescriptionKey]];
+  return [NSError errorWithDomain:NSCocoaErrorDomain
+                             code:4864  // NSCoderReadCorruptError
+                         userInfo:[NSDictionary dictionaryWithObject:words
+                                                              forKey:NSLocalizedDescriptionKey]];
 }
 
 /// GNUstep leaks an unarchiver whose initialiser raises, as it does for truncated data.
@@ -91,8 +91,8 @@ id decoded(NSKeyedUnarchiver* unarchiver, NSSet* classes, NSError** error) {
 @implementation NSKeyedUnarchiver (Softmetal)
 
 + (id)unarchivedObjectOfClass:(Class)cls fromData:(NSData*)data error:(NSError**)error {
-  return decoded([reading([NSKeyedUnarchiver alloc], data) autorelease],
-                 [NSSet setWithObject:cls], error);
+  return decoded([reading([NSKeyedUnarchiver alloc], data) autorelease], [NSSet setWithObject:cls],
+                 error);
 }
 
 @end

@@ -17,7 +17,8 @@ double smoothed(Loss loss, double t, const Parameters& p) {
   if (loss == Loss::softmax_cross_entropy) {
     return t * (1 - p.label_smoothing) + p.label_smoothing / p.classes;
   }
-  if (loss == Loss::sigmoid_cross_entropy) return t * (1 - p.label_smoothing) + p.label_smoothing / 2;
+  if (loss == Loss::sigmoid_cross_entropy)
+    return t * (1 - p.label_smoothing) + p.label_smoothing / 2;
   return t;
 }
 
@@ -97,7 +98,9 @@ struct Sample {
   const Values* v;  // null: 1 everywhere
   const Parameters& p;
 
-  double weight(std::size_t pixel, std::size_t channel) const { return v ? v->at(pixel, channel) : 1; }
+  double weight(std::size_t pixel, std::size_t channel) const {
+    return v ? v->at(pixel, channel) : 1;
+  }
   double label(std::size_t pixel, std::size_t channel) const {
     return smoothed(loss, t.at(pixel, channel), p);
   }
@@ -144,7 +147,8 @@ std::vector<double> weighted_losses(const Sample& s) {
     for (std::size_t c = 0; c < s.y.channels; ++c) {
       const double v = s.weight(i, c), t = s.label(i, c);
       double loss = 0;
-      if (v != 0) loss = lp.empty() ? element_loss(s.loss, s.y.at(i, c), t, s.p) : -product(t, lp[c]);
+      if (v != 0)
+        loss = lp.empty() ? element_loss(s.loss, s.y.at(i, c), t, s.p) : -product(t, lp[c]);
       result.push_back(v == 0 ? 0 : s.p.weight * v * loss);
     }
   }
@@ -153,7 +157,8 @@ std::vector<double> weighted_losses(const Sample& s) {
 
 double divisor(const Sample& s, Reduction reduction) {
   const bool by_pixel = s.loss == Loss::softmax_cross_entropy;
-  const double pixels = static_cast<double>(s.y.pixels), channels = static_cast<double>(s.y.channels);
+  const double pixels = static_cast<double>(s.y.pixels),
+               channels = static_cast<double>(s.y.channels);
   if (reduction == Reduction::mean) return by_pixel ? pixels : pixels * channels;
   if (reduction != Reduction::sum_by_non_zero_weights) return 1;
   double count = 0;
@@ -164,10 +169,12 @@ double divisor(const Sample& s, Reduction reduction) {
   return count;
 }
 
-std::vector<Sample> samples(const Problem& problem, const Batch& y, const Batch& t, const Batch& v) {
+std::vector<Sample> samples(const Problem& problem, const Batch& y, const Batch& t,
+                            const Batch& v) {
   std::vector<Sample> result;
   for (std::size_t n = 0; n < y.size(); ++n) {
-    result.push_back({problem.loss, y[n], t[n], v.empty() ? nullptr : &v[n], problem.parameters[n]});
+    result.push_back(
+        {problem.loss, y[n], t[n], v.empty() ? nullptr : &v[n], problem.parameters[n]});
   }
   return result;
 }
@@ -182,7 +189,8 @@ std::vector<double> divisors(const Problem& problem, const std::vector<Sample>& 
   double total = 0;
   for (const Sample& s : all) result.push_back(divisor(s, problem.reduction));
   for (double d : result) total += d;
-  if (reduces_across(problem) && problem.reduction != Reduction::sum) result.assign(all.size(), total);
+  if (reduces_across(problem) && problem.reduction != Reduction::sum)
+    result.assign(all.size(), total);
   return result;
 }
 
@@ -196,7 +204,9 @@ struct PixelGradient {
   double by;
   bool for_labels;
 
-  double scale(std::size_t c) const { return g.at(pixel, c) * s.p.weight * s.weight(pixel, c) / by; }
+  double scale(std::size_t c) const {
+    return g.at(pixel, c) * s.p.weight * s.weight(pixel, c) / by;
+  }
 
   void append_elements(std::vector<double>& to) const {
     const auto derivative = for_labels ? by_label : by_prediction;

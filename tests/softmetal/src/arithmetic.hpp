@@ -8,8 +8,16 @@ namespace softmetal {
 
 /// Apple's raw values.
 enum class Loss {
-  mean_absolute_error, mean_squared_error, softmax_cross_entropy, sigmoid_cross_entropy,
-  categorical_cross_entropy, hinge, huber, cosine_distance, log, kullback_leibler
+  mean_absolute_error,
+  mean_squared_error,
+  softmax_cross_entropy,
+  sigmoid_cross_entropy,
+  categorical_cross_entropy,
+  hinge,
+  huber,
+  cosine_distance,
+  log,
+  kullback_leibler
 };
 enum class Reduction { none, sum, mean, sum_by_non_zero_weights };
 

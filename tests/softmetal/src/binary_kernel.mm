@@ -95,13 +95,27 @@ using namespace softmetal;
   return self;
 }
 
-- (MPSOffset)primaryOffset { return get(self, _primaryOffset); }
-- (void)setPrimaryOffset:(MPSOffset)value { set(self, _primaryOffset, value); }
-- (MPSOffset)secondaryOffset { return get(self, _secondaryOffset); }
-- (void)setSecondaryOffset:(MPSOffset)value { set(self, _secondaryOffset, value); }
-- (MTLRegion)clipRect { return get(self, _clipRect); }
-- (void)setClipRect:(MTLRegion)value { set(self, _clipRect, value); }
-- (NSUInteger)destinationFeatureChannelOffset { return get(self, _destinationFeatureChannelOffset); }
+- (MPSOffset)primaryOffset {
+  return get(self, _primaryOffset);
+}
+- (void)setPrimaryOffset:(MPSOffset)value {
+  set(self, _primaryOffset, value);
+}
+- (MPSOffset)secondaryOffset {
+  return get(self, _secondaryOffset);
+}
+- (void)setSecondaryOffset:(MPSOffset)value {
+  set(self, _secondaryOffset, value);
+}
+- (MTLRegion)clipRect {
+  return get(self, _clipRect);
+}
+- (void)setClipRect:(MTLRegion)value {
+  set(self, _clipRect, value);
+}
+- (NSUInteger)destinationFeatureChannelOffset {
+  return get(self, _destinationFeatureChannelOffset);
+}
 - (void)setDestinationFeatureChannelOffset:(NSUInteger)value {
   set(self, _destinationFeatureChannelOffset, value);
 }
@@ -129,36 +143,90 @@ using namespace softmetal;
 - (void)setSecondarySourceFeatureChannelMaxCount:(NSUInteger)value {
   set(self, _secondarySourceFeatureChannelMaxCount, value);
 }
-- (MPSImageEdgeMode)primaryEdgeMode { return get(self, _primaryEdgeMode); }
-- (void)setPrimaryEdgeMode:(MPSImageEdgeMode)value { set(self, _primaryEdgeMode, value); }
-- (MPSImageEdgeMode)secondaryEdgeMode { return get(self, _secondaryEdgeMode); }
-- (void)setSecondaryEdgeMode:(MPSImageEdgeMode)value { set(self, _secondaryEdgeMode, value); }
-- (NSUInteger)primaryStrideInPixelsX { return get(self, _primaryStrideInPixelsX); }
-- (void)setPrimaryStrideInPixelsX:(NSUInteger)value { set(self, _primaryStrideInPixelsX, value); }
-- (NSUInteger)primaryStrideInPixelsY { return get(self, _primaryStrideInPixelsY); }
-- (void)setPrimaryStrideInPixelsY:(NSUInteger)value { set(self, _primaryStrideInPixelsY, value); }
-- (NSUInteger)secondaryStrideInPixelsX { return get(self, _secondaryStrideInPixelsX); }
-- (void)setSecondaryStrideInPixelsX:(NSUInteger)value { set(self, _secondaryStrideInPixelsX, value); }
-- (NSUInteger)secondaryStrideInPixelsY { return get(self, _secondaryStrideInPixelsY); }
-- (void)setSecondaryStrideInPixelsY:(NSUInteger)value { set(self, _secondaryStrideInPixelsY, value); }
-- (NSUInteger)primaryKernelWidth { return 1; }
-- (NSUInteger)primaryKernelHeight { return 1; }
-- (NSUInteger)secondaryKernelWidth { return 1; }
-- (NSUInteger)secondaryKernelHeight { return 1; }
-- (NSUInteger)primaryDilationRateX { return 1; }
-- (NSUInteger)primaryDilationRateY { return 1; }
-- (NSUInteger)secondaryDilationRateX { return 1; }
-- (NSUInteger)secondaryDilationRateY { return 1; }
-- (BOOL)isBackwards { return NO; }
-- (BOOL)isStateModified { return NO; }
-- (id<MPSNNPadding>)padding { return get(self, _padding); }
-- (void)setPadding:(id<MPSNNPadding>)value { set_object(self, &_padding, value, "padding"); }
-- (id<MPSImageAllocator>)destinationImageAllocator { return get(self, _destinationImageAllocator); }
+- (MPSImageEdgeMode)primaryEdgeMode {
+  return get(self, _primaryEdgeMode);
+}
+- (void)setPrimaryEdgeMode:(MPSImageEdgeMode)value {
+  set(self, _primaryEdgeMode, value);
+}
+- (MPSImageEdgeMode)secondaryEdgeMode {
+  return get(self, _secondaryEdgeMode);
+}
+- (void)setSecondaryEdgeMode:(MPSImageEdgeMode)value {
+  set(self, _secondaryEdgeMode, value);
+}
+- (NSUInteger)primaryStrideInPixelsX {
+  return get(self, _primaryStrideInPixelsX);
+}
+- (void)setPrimaryStrideInPixelsX:(NSUInteger)value {
+  set(self, _primaryStrideInPixelsX, value);
+}
+- (NSUInteger)primaryStrideInPixelsY {
+  return get(self, _primaryStrideInPixelsY);
+}
+- (void)setPrimaryStrideInPixelsY:(NSUInteger)value {
+  set(self, _primaryStrideInPixelsY, value);
+}
+- (NSUInteger)secondaryStrideInPixelsX {
+  return get(self, _secondaryStrideInPixelsX);
+}
+- (void)setSecondaryStrideInPixelsX:(NSUInteger)value {
+  set(self, _secondaryStrideInPixelsX, value);
+}
+- (NSUInteger)secondaryStrideInPixelsY {
+  return get(self, _secondaryStrideInPixelsY);
+}
+- (void)setSecondaryStrideInPixelsY:(NSUInteger)value {
+  set(self, _secondaryStrideInPixelsY, value);
+}
+- (NSUInteger)primaryKernelWidth {
+  return 1;
+}
+- (NSUInteger)primaryKernelHeight {
+  return 1;
+}
+- (NSUInteger)secondaryKernelWidth {
+  return 1;
+}
+- (NSUInteger)secondaryKernelHeight {
+  return 1;
+}
+- (NSUInteger)primaryDilationRateX {
+  return 1;
+}
+- (NSUInteger)primaryDilationRateY {
+  return 1;
+}
+- (NSUInteger)secondaryDilationRateX {
+  return 1;
+}
+- (NSUInteger)secondaryDilationRateY {
+  return 1;
+}
+- (BOOL)isBackwards {
+  return NO;
+}
+- (BOOL)isStateModified {
+  return NO;
+}
+- (id<MPSNNPadding>)padding {
+  return get(self, _padding);
+}
+- (void)setPadding:(id<MPSNNPadding>)value {
+  set_object(self, &_padding, value, "padding");
+}
+- (id<MPSImageAllocator>)destinationImageAllocator {
+  return get(self, _destinationImageAllocator);
+}
 - (void)setDestinationImageAllocator:(id<MPSImageAllocator>)value {
   set_object(self, &_destinationImageAllocator, value, "destinationImageAllocator");
 }
-- (BOOL)isResultStateReusedAcrossBatch { return NO; }
-- (BOOL)appendBatchBarrier { return NO; }
+- (BOOL)isResultStateReusedAcrossBatch {
+  return NO;
+}
+- (BOOL)appendBatchBarrier {
+  return NO;
+}
 
 - (BOOL)softmetalHasDefaultGeometry {
   if (_destinationFeatureChannelOffset || _primarySourceFeatureChannelOffset ||
@@ -185,9 +253,8 @@ using namespace softmetal;
   _primaryOffset = _secondaryOffset = offset;
 }
 
-- (MPSImageDescriptor*)
-    destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sources
-                                 sourceStates:(NSArray<MPSState*>*)states {
+- (MPSImageDescriptor*)destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sources
+                                                    sourceStates:(NSArray<MPSState*>*)states {
   KernelWindow window(self, KernelWindow::change, "sizing a result");
   [self softmetalSetOffsets:disturbed_offset];
   return sized_result(self, _padding, sources, states, [self softmetalResultFor:sources]);

@@ -1,5 +1,6 @@
-// A blocks runtime after clang's published Block ABI ("Block Implementation Specification"). The one
-// in libgnustep-base 1.28 does not retain the objects that a copied block captures; Apple's does.
+// A blocks runtime after clang's published Block ABI ("Block Implementation Specification"). The
+// one in libgnustep-base 1.28 does not retain the objects that a copied block captures; Apple's
+// does.
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -58,7 +59,8 @@ Byref* copy_byref(Byref* from) {
     return live;
   }
   auto* to = static_cast<Byref*>(std::malloc(static_cast<std::size_t>(live->size)));
-  std::memcpy(static_cast<void*>(to), static_cast<void*>(live), static_cast<std::size_t>(live->size));
+  std::memcpy(static_cast<void*>(to), static_cast<void*>(live),
+              static_cast<std::size_t>(live->size));
   to->flags = (live->flags & ~refcount_mask) | needs_free | 2;  // the block's and the scope's
   to->forwarding = to;
   live->forwarding = to;

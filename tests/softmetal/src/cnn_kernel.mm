@@ -66,40 +66,84 @@ using namespace softmetal;
   return self;
 }
 
-- (MPSOffset)offset { return get(self, _offset); }
-- (void)setOffset:(MPSOffset)value { set(self, _offset, value); }
-- (MTLRegion)clipRect { return get(self, _clipRect); }
-- (void)setClipRect:(MTLRegion)value { set(self, _clipRect, value); }
-- (NSUInteger)destinationFeatureChannelOffset { return get(self, _destinationFeatureChannelOffset); }
+- (MPSOffset)offset {
+  return get(self, _offset);
+}
+- (void)setOffset:(MPSOffset)value {
+  set(self, _offset, value);
+}
+- (MTLRegion)clipRect {
+  return get(self, _clipRect);
+}
+- (void)setClipRect:(MTLRegion)value {
+  set(self, _clipRect, value);
+}
+- (NSUInteger)destinationFeatureChannelOffset {
+  return get(self, _destinationFeatureChannelOffset);
+}
 - (void)setDestinationFeatureChannelOffset:(NSUInteger)value {
   set(self, _destinationFeatureChannelOffset, value);
 }
-- (NSUInteger)sourceFeatureChannelOffset { return get(self, _sourceFeatureChannelOffset); }
+- (NSUInteger)sourceFeatureChannelOffset {
+  return get(self, _sourceFeatureChannelOffset);
+}
 - (void)setSourceFeatureChannelOffset:(NSUInteger)value {
   set(self, _sourceFeatureChannelOffset, value);
 }
-- (NSUInteger)sourceFeatureChannelMaxCount { return get(self, _sourceFeatureChannelMaxCount); }
+- (NSUInteger)sourceFeatureChannelMaxCount {
+  return get(self, _sourceFeatureChannelMaxCount);
+}
 - (void)setSourceFeatureChannelMaxCount:(NSUInteger)value {
   set(self, _sourceFeatureChannelMaxCount, value);
 }
-- (MPSImageEdgeMode)edgeMode { return get(self, _edgeMode); }
-- (void)setEdgeMode:(MPSImageEdgeMode)value { set(self, _edgeMode, value); }
-- (NSUInteger)kernelWidth { return 1; }
-- (NSUInteger)kernelHeight { return 1; }
-- (NSUInteger)strideInPixelsX { return 1; }
-- (NSUInteger)strideInPixelsY { return 1; }
-- (NSUInteger)dilationRateX { return 1; }
-- (NSUInteger)dilationRateY { return 1; }
-- (BOOL)isBackwards { return NO; }
-- (BOOL)isStateModified { return NO; }
-- (id<MPSNNPadding>)padding { return get(self, _padding); }
-- (void)setPadding:(id<MPSNNPadding>)value { set_object(self, &_padding, value, "padding"); }
-- (id<MPSImageAllocator>)destinationImageAllocator { return get(self, _destinationImageAllocator); }
+- (MPSImageEdgeMode)edgeMode {
+  return get(self, _edgeMode);
+}
+- (void)setEdgeMode:(MPSImageEdgeMode)value {
+  set(self, _edgeMode, value);
+}
+- (NSUInteger)kernelWidth {
+  return 1;
+}
+- (NSUInteger)kernelHeight {
+  return 1;
+}
+- (NSUInteger)strideInPixelsX {
+  return 1;
+}
+- (NSUInteger)strideInPixelsY {
+  return 1;
+}
+- (NSUInteger)dilationRateX {
+  return 1;
+}
+- (NSUInteger)dilationRateY {
+  return 1;
+}
+- (BOOL)isBackwards {
+  return NO;
+}
+- (BOOL)isStateModified {
+  return NO;
+}
+- (id<MPSNNPadding>)padding {
+  return get(self, _padding);
+}
+- (void)setPadding:(id<MPSNNPadding>)value {
+  set_object(self, &_padding, value, "padding");
+}
+- (id<MPSImageAllocator>)destinationImageAllocator {
+  return get(self, _destinationImageAllocator);
+}
 - (void)setDestinationImageAllocator:(id<MPSImageAllocator>)value {
   set_object(self, &_destinationImageAllocator, value, "destinationImageAllocator");
 }
-- (BOOL)isResultStateReusedAcrossBatch { return NO; }
-- (BOOL)appendBatchBarrier { return NO; }
+- (BOOL)isResultStateReusedAcrossBatch {
+  return NO;
+}
+- (BOOL)appendBatchBarrier {
+  return NO;
+}
 
 - (BOOL)softmetalHasDefaultGeometry {
   if (_destinationFeatureChannelOffset || _sourceFeatureChannelOffset || _edgeMode ||
@@ -117,9 +161,8 @@ using namespace softmetal;
   return suggestion_for(source, false);
 }
 
-- (MPSImageDescriptor*)
-    destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sources
-                                 sourceStates:(NSArray<MPSState*>*)states {
+- (MPSImageDescriptor*)destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sources
+                                                    sourceStates:(NSArray<MPSState*>*)states {
   KernelWindow window(self, KernelWindow::change, "sizing a result");
   _offset = disturbed_offset;
   return sized_result(self, _padding, sources, states,
@@ -167,9 +210,8 @@ using namespace softmetal;
   }
   KernelWindow window(self, KernelWindow::change, "encoding with a result of its own");
   _offset = {0, 0, 0};  // the policy's choice for a result as large as the source
-  MPSImageDescriptor* descriptor =
-      sized_result(self, _padding, sourceImages, nil,
-                   [self softmetalResultFor:[sourceImages objectAtIndex:0]]);
+  MPSImageDescriptor* descriptor = sized_result(
+      self, _padding, sourceImages, nil, [self softmetalResultFor:[sourceImages objectAtIndex:0]]);
   MPSImageBatch* results = allocate_results(self, _destinationImageAllocator, commandBuffer,
                                             descriptor, sourceImages.count);
   [self softmetalEncode:sourceImages to:results buffer:commandBuffer];
@@ -199,11 +241,10 @@ using namespace softmetal;
   return nil;
 }
 
-- (MPSStateBatch*)
-    temporaryResultStateBatchForCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
-                                  sourceImage:(MPSImageBatch*)sourceImage
-                                 sourceStates:(NSArray<MPSStateBatch*>*)sourceStates
-                             destinationImage:(MPSImageBatch*)destinationImage {
+- (MPSStateBatch*)temporaryResultStateBatchForCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
+                                                sourceImage:(MPSImageBatch*)sourceImage
+                                               sourceStates:(NSArray<MPSStateBatch*>*)sourceStates
+                                           destinationImage:(MPSImageBatch*)destinationImage {
   (void)commandBuffer, (void)sourceImage, (void)sourceStates, (void)destinationImage;
   return nil;
 }

@@ -10,7 +10,7 @@ namespace softmetal {
 
 struct Operand {
   const char* name;
-  MPSImageBatch* images;     // nil: left out
+  MPSImageBatch* images;  // nil: left out
   bool optional = false;
   bool values_count = true;  // false where only the shape matters
 };

@@ -121,7 +121,8 @@ bool judge_aliases(const Encode& e, const ImageStorage& storage) {
 
 Values load(const View& view, const Operand& operand) {
   const std::size_t pixels = view.width() * view.height();
-  if (!operand.values_count) return {pixels, view.channels, std::vector<double>(pixels * view.channels)};
+  if (!operand.values_count)
+    return {pixels, view.channels, std::vector<double>(pixels * view.channels)};
   if (!view.texels->written()) broken(rules::read_unwritten, "%s of a kernel", operand.name);
   if (view.texels->wrapped && !view.padding_is_finite()) {
     broken(rules::padding_not_finite, "%s of a kernel", operand.name);
@@ -139,8 +140,8 @@ Command command_for(const Encode& e, const ImageStorage& storage) {
   }
   std::vector<Operand> operands = e.sources;
   for (Operand& operand : operands) operand.images = nil;  // nothing of Objective-C outlives us
-  command.run = [operands, sources = storage.sources, destination = storage.destination, run = e.run,
-                 undefined = e.undefined] {
+  command.run = [operands, sources = storage.sources, destination = storage.destination,
+                 run = e.run, undefined = e.undefined] {
     std::vector<Batch> values(sources.size());
     for (std::size_t s = 0; s < sources.size(); ++s) {
       for (const View& view : sources[s]) values[s].push_back(load(view, operands[s]));

@@ -41,8 +41,9 @@ constexpr std::array<Entry, fault_count> entries{{
     {"copy_forgets_properties", "a copied kernel has the default dynamic properties"},
     {"archive_forgets_properties", "an unarchived kernel has the default dynamic properties"},
     {"temporary_states_are_temporary", "temporary result states have resources and read counts"},
-    {"results_follow_source_format", "results of returning encodes have the format of the source, "
-                                     "not float16"},
+    {"results_follow_source_format",
+     "results of returning encodes have the format of the source, "
+     "not float16"},
     {"run_handlers_of_dropped", "a buffer dropped uncommitted still runs its completed handlers"},
     {"buffer_error", "command buffers end in this MTLCommandBufferError"},
     {"buffer_error_without_nserror", "command buffers end in error, and error is nil"},

@@ -73,18 +73,42 @@ using namespace softmetal;
   return self;
 }
 
-- (MPSCNNLossType)lossType { return _lossType; }
-- (MPSCNNReductionType)reductionType { return _reductionType; }
-- (BOOL)reduceAcrossBatch { return _reduceAcrossBatch; }
-- (NSUInteger)numberOfClasses { return _numberOfClasses; }
-- (float)weight { return get(self, _weight); }
-- (void)setWeight:(float)value { set(self, _weight, value); }
-- (float)labelSmoothing { return get(self, _labelSmoothing); }
-- (void)setLabelSmoothing:(float)value { set(self, _labelSmoothing, value); }
-- (float)epsilon { return get(self, _epsilon); }
-- (void)setEpsilon:(float)value { set(self, _epsilon, value); }
-- (float)delta { return get(self, _delta); }
-- (void)setDelta:(float)value { set(self, _delta, value); }
+- (MPSCNNLossType)lossType {
+  return _lossType;
+}
+- (MPSCNNReductionType)reductionType {
+  return _reductionType;
+}
+- (BOOL)reduceAcrossBatch {
+  return _reduceAcrossBatch;
+}
+- (NSUInteger)numberOfClasses {
+  return _numberOfClasses;
+}
+- (float)weight {
+  return get(self, _weight);
+}
+- (void)setWeight:(float)value {
+  set(self, _weight, value);
+}
+- (float)labelSmoothing {
+  return get(self, _labelSmoothing);
+}
+- (void)setLabelSmoothing:(float)value {
+  set(self, _labelSmoothing, value);
+}
+- (float)epsilon {
+  return get(self, _epsilon);
+}
+- (void)setEpsilon:(float)value {
+  set(self, _epsilon, value);
+}
+- (float)delta {
+  return get(self, _delta);
+}
+- (void)setDelta:(float)value {
+  set(self, _delta, value);
+}
 
 - (LossShape)softmetalShape {
   return {_lossType, _reductionType, _reduceAcrossBatch, _numberOfClasses};
@@ -107,9 +131,8 @@ using namespace softmetal;
     const bool fits =
         reduced ? is_single_value(result) : same_shape(result, [sources objectAtIndex:i]);
     if (fits) continue;
-    broken(rules::destination_shape, "a loss image of %lu x %lu x %lu",
-           (unsigned long)result.width, (unsigned long)result.height,
-           (unsigned long)result.featureChannels);
+    broken(rules::destination_shape, "a loss image of %lu x %lu x %lu", (unsigned long)result.width,
+           (unsigned long)result.height, (unsigned long)result.featureChannels);
     return NO;
   }
   for (MPSState* state in states) {
@@ -264,11 +287,10 @@ using namespace softmetal;
   return [self softmetalStateFor:sourceImage destination:destinationImage buffer:commandBuffer];
 }
 
-- (MPSStateBatch*)
-    temporaryResultStateBatchForCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
-                                  sourceImage:(MPSImageBatch*)sourceImage
-                                 sourceStates:(NSArray<MPSStateBatch*>*)sourceStates
-                             destinationImage:(MPSImageBatch*)destinationImage {
+- (MPSStateBatch*)temporaryResultStateBatchForCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
+                                                sourceImage:(MPSImageBatch*)sourceImage
+                                               sourceStates:(NSArray<MPSStateBatch*>*)sourceStates
+                                           destinationImage:(MPSImageBatch*)destinationImage {
   (void)sourceStates;
   return [self softmetalStatesFor:sourceImage destinations:destinationImage buffer:commandBuffer];
 }

@@ -18,8 +18,8 @@ struct SoftmetalImage {
   MTLCPUCacheMode cache_mode = MTLCPUCacheModeDefaultCache;
   SoftmetalTexture* texture = nil;  // allocated at first use
   bool made_from_texture = false;
-  MPSImage* parent = nil;           // the image that this one is a view of
-  NSUInteger first_slice = 0;       // within the parent's texture
+  MPSImage* parent = nil;                 // the image that this one is a view of
+  NSUInteger first_slice = 0;             // within the parent's texture
   std::shared_ptr<softmetal::Heap> heap;  // of a temporary
   NSUInteger read_count = 0;              // of a temporary
 

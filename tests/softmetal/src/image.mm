@@ -286,10 +286,9 @@ using namespace softmetal;
            (unsigned long)range.location, (unsigned long)NSMaxRange(range));
     return nil;
   }
-  return [[[MPSImage alloc]
-      initWithParentImage:self
-               sliceRange:NSMakeRange(range.location / 4, (channels + 3) / 4)
-          featureChannels:channels] autorelease];
+  return [[[MPSImage alloc] initWithParentImage:self
+                                     sliceRange:NSMakeRange(range.location / 4, (channels + 3) / 4)
+                                featureChannels:channels] autorelease];
 }
 
 - (NSUInteger)resourceSize {

@@ -76,7 +76,8 @@ void clear_padding(MPSImage* image, const Transfer& t) {
     const View view = view_of(image, t.image + t.region.origin.z + d);
     const NSUInteger size = size_of(view.texels->format.channel);
     const NSUInteger used = ((inside.channels - 1) % 4 + 1) * size;
-    const NSUInteger padding = view.texels->texel_size() - std::min(used, view.texels->texel_size());
+    const NSUInteger padding =
+        view.texels->texel_size() - std::min(used, view.texels->texel_size());
     const std::byte zeros[16] = {};
     for (NSUInteger y = 0; padding > 0 && y < t.region.size.height; ++y) {
       for (NSUInteger x = 0; x < t.region.size.width; ++x) {
@@ -106,12 +107,13 @@ void read(MPSImage* image, Transfer t, void* bytes) {
   const NSUInteger size = size_of(texels.format.channel);
   const NSUInteger slices = image->_softmetal->slices_per_image();
   make_dense(t, size);
-  for_each_value(t, size, [&](NSUInteger x, NSUInteger y, NSUInteger channel, NSUInteger index,
-                              NSUInteger offset) {
-    const std::byte* texel =
-        texels.cpu_texel(x, y, first.first_slice + index * slices + channel / 4);
-    std::copy_n(texel + channel % 4 * size, size, static_cast<std::byte*>(bytes) + offset);
-  });
+  for_each_value(
+      t, size,
+      [&](NSUInteger x, NSUInteger y, NSUInteger channel, NSUInteger index, NSUInteger offset) {
+        const std::byte* texel =
+            texels.cpu_texel(x, y, first.first_slice + index * slices + channel / 4);
+        std::copy_n(texel + channel % 4 * size, size, static_cast<std::byte*>(bytes) + offset);
+      });
 }
 
 void write(MPSImage* image, Transfer t, const void* bytes) {
@@ -124,11 +126,13 @@ void write(MPSImage* image, Transfer t, const void* bytes) {
   const NSUInteger size = size_of(texels.format.channel);
   const NSUInteger slices = image->_softmetal->slices_per_image();
   make_dense(t, size);
-  for_each_value(t, size, [&](NSUInteger x, NSUInteger y, NSUInteger channel, NSUInteger index,
-                              NSUInteger offset) {
-    texels.write_from_cpu(x, y, first.first_slice + index * slices + channel / 4,
-                          channel % 4 * size, static_cast<const std::byte*>(bytes) + offset, size);
-  });
+  for_each_value(
+      t, size,
+      [&](NSUInteger x, NSUInteger y, NSUInteger channel, NSUInteger index, NSUInteger offset) {
+        texels.write_from_cpu(x, y, first.first_slice + index * slices + channel / 4,
+                              channel % 4 * size, static_cast<const std::byte*>(bytes) + offset,
+                              size);
+      });
   clear_padding(image, t);
   if (is_whole_texture(image, t)) texels.replaced_by_cpu();
 }

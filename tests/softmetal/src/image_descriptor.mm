@@ -43,13 +43,13 @@ MTLPixelFormat pixel_format_of(MPSImageFeatureChannelFormat format, NSUInteger c
                                            width:(NSUInteger)width
                                           height:(NSUInteger)height
                                  featureChannels:(NSUInteger)featureChannels {
-  return [self imageDescriptorWithChannelFormat:channelFormat
-                                          width:width
-                                         height:height
-                                featureChannels:featureChannels
-                                 numberOfImages:1
-                                          usage:MTLTextureUsageShaderRead |
-                                                MTLTextureUsageShaderWrite];
+  return [self
+      imageDescriptorWithChannelFormat:channelFormat
+                                 width:width
+                                height:height
+                       featureChannels:featureChannels
+                        numberOfImages:1
+                                 usage:MTLTextureUsageShaderRead | MTLTextureUsageShaderWrite];
 }
 
 + (instancetype)imageDescriptorWithChannelFormat:(MPSImageFeatureChannelFormat)channelFormat

@@ -62,8 +62,10 @@ void judge_cosine_weights(const LossShape& shape, const Batch& weights) {
 }
 
 Problem problem_for(const LossShape& shape, const std::vector<LossParameters>& parameters) {
-  Problem problem{static_cast<Loss>(shape.type), static_cast<Reduction>(shape.reduction),
-                  shape.across_batch != NO, {}};
+  Problem problem{static_cast<Loss>(shape.type),
+                  static_cast<Reduction>(shape.reduction),
+                  shape.across_batch != NO,
+                  {}};
   for (const LossParameters& p : parameters) {
     problem.parameters.push_back(
         {p.weight, p.label_smoothing, static_cast<double>(shape.classes), p.epsilon, p.delta});

@@ -75,20 +75,48 @@ using namespace softmetal;
   return self;
 }
 
-- (MPSCNNLossType)lossType { return _lossType; }
-- (MPSCNNReductionType)reductionType { return _reductionType; }
-- (BOOL)reduceAcrossBatch { return _reduceAcrossBatch; }
-- (NSUInteger)numberOfClasses { return _numberOfClasses; }
-- (float)weight { return get(self, _weight); }
-- (void)setWeight:(float)value { set(self, _weight, value); }
-- (float)labelSmoothing { return get(self, _labelSmoothing); }
-- (void)setLabelSmoothing:(float)value { set(self, _labelSmoothing, value); }
-- (float)epsilon { return get(self, _epsilon); }
-- (void)setEpsilon:(float)value { set(self, _epsilon, value); }
-- (float)delta { return get(self, _delta); }
-- (void)setDelta:(float)value { set(self, _delta, value); }
-- (BOOL)computeLabelGradients { return get(self, _computeLabelGradients); }
-- (void)setComputeLabelGradients:(BOOL)value { set(self, _computeLabelGradients, value); }
+- (MPSCNNLossType)lossType {
+  return _lossType;
+}
+- (MPSCNNReductionType)reductionType {
+  return _reductionType;
+}
+- (BOOL)reduceAcrossBatch {
+  return _reduceAcrossBatch;
+}
+- (NSUInteger)numberOfClasses {
+  return _numberOfClasses;
+}
+- (float)weight {
+  return get(self, _weight);
+}
+- (void)setWeight:(float)value {
+  set(self, _weight, value);
+}
+- (float)labelSmoothing {
+  return get(self, _labelSmoothing);
+}
+- (void)setLabelSmoothing:(float)value {
+  set(self, _labelSmoothing, value);
+}
+- (float)epsilon {
+  return get(self, _epsilon);
+}
+- (void)setEpsilon:(float)value {
+  set(self, _epsilon, value);
+}
+- (float)delta {
+  return get(self, _delta);
+}
+- (void)setDelta:(float)value {
+  set(self, _delta, value);
+}
+- (BOOL)computeLabelGradients {
+  return get(self, _computeLabelGradients);
+}
+- (void)setComputeLabelGradients:(BOOL)value {
+  set(self, _computeLabelGradients, value);
+}
 
 - (LossShape)softmetalShape {
   return {_lossType, _reductionType, _reduceAcrossBatch, _numberOfClasses};
@@ -145,9 +173,8 @@ using namespace softmetal;
       return NO;
     }
     if (!same_shape(result, image)) {
-      broken(rules::destination_shape, "a gradient of %lu x %lu x %lu",
-             (unsigned long)result.width, (unsigned long)result.height,
-             (unsigned long)result.featureChannels);
+      broken(rules::destination_shape, "a gradient of %lu x %lu x %lu", (unsigned long)result.width,
+             (unsigned long)result.height, (unsigned long)result.featureChannels);
       return NO;
     }
   }

@@ -7,9 +7,9 @@
 namespace softmetal {
 
 id<MPSNNPadding> default_padding() {
-  return [MPSNNDefaultPadding
-      paddingWithMethod:MPSNNPaddingMethodAlignCentered | MPSNNPaddingMethodAddRemainderToTopLeft |
-                        MPSNNPaddingMethodSizeSame];
+  return [MPSNNDefaultPadding paddingWithMethod:MPSNNPaddingMethodAlignCentered |
+                                                MPSNNPaddingMethodAddRemainderToTopLeft |
+                                                MPSNNPaddingMethodSizeSame];
 }
 
 // The format of automatic results is undocumented and "not reliably float32": the double takes the
@@ -44,8 +44,8 @@ MPSImageDescriptor* sized_result(MPSKernel* kernel, id<MPSNNPadding> padding,
 MPSImageBatch* allocate_results(MPSKernel* kernel, id<MPSImageAllocator> allocator,
                                 id<MTLCommandBuffer> buffer, MPSImageDescriptor* descriptor,
                                 NSUInteger count) {
-  if ([allocator respondsToSelector:@selector(imageBatchForCommandBuffer:
-                                                         imageDescriptor:kernel:count:)]) {
+  if ([allocator
+          respondsToSelector:@selector(imageBatchForCommandBuffer:imageDescriptor:kernel:count:)]) {
     return [allocator imageBatchForCommandBuffer:buffer
                                  imageDescriptor:descriptor
                                           kernel:kernel
@@ -78,8 +78,7 @@ MPSImageBatch* allocate_results(MPSKernel* kernel, id<MPSImageAllocator> allocat
 }
 
 + (instancetype)paddingForTensorflowAveragePoolingValidOnly {
-  return [self paddingWithMethod:MPSNNPaddingMethodSizeValidOnly |
-                                 MPSNNPaddingMethodAlignCentered |
+  return [self paddingWithMethod:MPSNNPaddingMethodSizeValidOnly | MPSNNPaddingMethodAlignCentered |
                                  MPSNNPaddingMethodAddRemainderToBottomRight];
 }
 
@@ -101,7 +100,8 @@ MPSImageBatch* allocate_results(MPSKernel* kernel, id<MPSImageAllocator> allocat
 
 - (id)initWithCoder:(NSCoder*)coder {
   if (!(self = [super init])) return nil;
-  _method = static_cast<MPSNNPaddingMethod>([coder decodeInt64ForKey:@"MPSNNDefaultPadding.method"]);
+  _method =
+      static_cast<MPSNNPaddingMethod>([coder decodeInt64ForKey:@"MPSNNDefaultPadding.method"]);
   return self;
 }
 

@@ -40,7 +40,8 @@ bool conforms(Class start, Protocol* wanted) {
     unsigned count = 0;
     Protocol** list = (Protocol**)class_copyProtocolList(one, &count);
     bool found = false;
-    for (unsigned i = 0; i < count; ++i) found = found || is_or_adopts((ProtocolRecord*)list[i], name);
+    for (unsigned i = 0; i < count; ++i)
+      found = found || is_or_adopts((ProtocolRecord*)list[i], name);
     std::free(list);
     if (found) return true;
   }

@@ -170,8 +170,7 @@ using namespace softmetal;
 }
 
 - (id<MTLCommandBuffer>)commandBufferWithDescriptor:(MTLCommandBufferDescriptor*)descriptor {
-  return [self bufferRetaining:descriptor.retainedReferences
-                  errorOptions:descriptor.errorOptions];
+  return [self bufferRetaining:descriptor.retainedReferences errorOptions:descriptor.errorOptions];
 }
 
 @end

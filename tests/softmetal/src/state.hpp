@@ -22,8 +22,8 @@ struct SoftmetalState {
   id<MTLDevice> device = nil;
   bool made_by_loss = false;
   bool filled = false;
-  softmetal::LossParameters made_with;  // properties of the forward kernel when it made the state
-  softmetal::LossParameters values;     // and when it was encoded
+  softmetal::LossParameters made_with;    // properties of the forward kernel when it made the state
+  softmetal::LossParameters values;       // and when it was encoded
   std::shared_ptr<softmetal::Heap> heap;  // of a temporary
   NSUInteger read_count = 0;              // of a temporary
 

@@ -35,10 +35,10 @@ struct Texels {
   const TexelFormat format;
   const std::size_t width, height, slices;
   const Storage storage;
-  bool wrapped = false;            // made by the user, so its padding may be the user's fault
-  std::atomic<bool> alive{true};   // the texture object has not been deallocated
-  std::atomic<int> reading{0};     // committed, uncompleted commands that read it
-  std::atomic<int> writing{0};     // and that write it, or bring it to the CPU
+  bool wrapped = false;           // made by the user, so its padding may be the user's fault
+  std::atomic<bool> alive{true};  // the texture object has not been deallocated
+  std::atomic<int> reading{0};    // committed, uncompleted commands that read it
+  std::atomic<int> writing{0};    // and that write it, or bring it to the CPU
 
   std::size_t texel_size() const { return size_of(format.channel) * format.channels; }
   std::size_t row_size() const { return texel_size() * width; }

@@ -47,8 +47,8 @@ bool may_be_made(MTLTextureDescriptor* d) {
     broken(rules::slices_over_limit, "%lu slices", (unsigned long)d.arrayLength);
   } else if ((!array && d.textureType != MTLTextureType2D) || (!array && d.arrayLength != 1) ||
              d.depth != 1 || d.mipmapLevelCount != 1 || d.sampleCount != 1) {
-    broken(rules::texture_shape, "texture type %lu with %lu slices",
-           (unsigned long)d.textureType, (unsigned long)d.arrayLength);
+    broken(rules::texture_shape, "texture type %lu with %lu slices", (unsigned long)d.textureType,
+           (unsigned long)d.arrayLength);
   } else {
     return true;
   }

@@ -1,4 +1,5 @@
-// softmetal_tests [part of a test's name]   runs the tests
+// softmetal_tests [part of a test's name]   runs the tests; those named "seeded ..." have a mistake
+//                                           in them and run, and fail, only when asked for
 // softmetal_tests --rules                   prints rules.md
 #include <chrono>
 #include <cmath>
@@ -83,7 +84,8 @@ void check_near(double value, double expected, double tolerance, const std::stri
                 Place place) {
   const bool near = std::fabs(value - expected) <= tolerance ||
                     (std::isnan(value) && std::isnan(expected)) || value == expected;
-  check(near, what + ": " + std::to_string(value) + ", expected " + std::to_string(expected), place);
+  check(near, what + ": " + std::to_string(value) + ", expected " + std::to_string(expected),
+        place);
 }
 
 void breaks(const char* rule, const std::function<void()>& action, Place place) {
@@ -137,7 +139,9 @@ int main(int count, char** arguments) {
   const char* part = count > 1 ? arguments[1] : "";
   int ran = 0;
   for (const Test& test : tests()) {
-    if (!std::strstr(test.name, part)) continue;
+    const bool seeded = std::strstr(test.name, "seeded") != nullptr;
+    const bool asked = std::strstr(part, "seeded") != nullptr;
+    if (!std::strstr(test.name, part) || seeded != asked) continue;
     ++ran;
     run(test);
   }

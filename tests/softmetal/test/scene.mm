@@ -32,9 +32,7 @@ MPSImageBatch* make_batch(id<MTLDevice> device, NSUInteger count, Shape shape, f
 
 std::vector<float> values_of(MPSImage* image) {
   std::vector<float> values(image.width * image.height * image.featureChannels);
-  [image readBytes:values.data()
-        dataLayout:MPSDataLayoutHeightxWidthxFeatureChannels
-        imageIndex:0];
+  [image readBytes:values.data() dataLayout:MPSDataLayoutHeightxWidthxFeatureChannels imageIndex:0];
   return values;
 }
 

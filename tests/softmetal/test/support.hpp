@@ -32,6 +32,9 @@ void breaks(const char* rule, const std::function<void()>& action, Place place =
 /// `action` must break no rule.
 void allowed(const char* what, const std::function<void()>& action, Place place = Place::current());
 
+/// Waits until `condition` holds, for two seconds at most.
+bool eventually(const std::function<bool()>& condition);
+
 /// A fault that is on as long as this lives.
 struct WithFault {
   WithFault(const char* name, double value = 1, unsigned skip = 0, unsigned count = 0)
@@ -39,9 +42,15 @@ struct WithFault {
     check(softmetal_set_fault_window(name, value, skip, count) == 1, name);
   }
   ~WithFault() { softmetal_clear_fault(name_); }
+  /// Waits until it has struck once more.
+  void wait_for_strike() {
+    check(eventually([this] { return softmetal_fault_strikes(name_) > seen_; }), "a strike");
+    seen_ = softmetal_fault_strikes(name_);
+  }
 
  private:
   const char* name_;
+  size_t seen_ = 0;
 };
 
 /// Devices made as long as this lives are Intel Macs, whatever the environment says.
@@ -49,9 +58,6 @@ struct ManagedStorage {
   ManagedStorage() { softmetal_set_storage("managed"); }
   ~ManagedStorage() { softmetal_set_storage(std::getenv("SOFTMETAL_STORAGE")); }
 };
-
-/// Waits until `condition` holds, for two seconds at most.
-bool eventually(const std::function<bool()>& condition);
 
 /// Runs `action` on a thread of its own, which GNUstep is told of, with a pool.
 class InThread {

@@ -5,7 +5,7 @@
 
 namespace {
 
-const Registration plain{"allowed: forward, gradient, read back", [] {
+void plain() {
   Scene s;
   allowed("plain use", [&] {
     id<MTLCommandBuffer> buffer = s.buffer();
@@ -16,9 +16,9 @@ const Registration plain{"allowed: forward, gradient, read back", [] {
     check_near(values_of([s.losses objectAtIndex:1])[3], 0.125, 0, "a loss");
     check_near(values_of([s.results objectAtIndex:0])[29], -1, 0, "a gradient");
   });
-}};
+}
 
-const Registration two_threads{"allowed: one kernel from two threads, one after the other", [] {
+void two_threads() {
   Scene s;
   allowed("sequential use", [&] {
     for (int i = 0; i < 2; ++i) {
@@ -30,9 +30,9 @@ const Registration two_threads{"allowed: one kernel from two threads, one after 
       }).join();
     }
   });
-}};
+}
 
-const Registration repeated{"allowed: one image many times", [] {
+void repeated() {
   Scene s;
   s.weights = @[ [s.weights objectAtIndex:0], [s.weights objectAtIndex:0] ];
   s.gradients = @[ [s.gradients objectAtIndex:1], [s.gradients objectAtIndex:1] ];
@@ -44,16 +44,15 @@ const Registration repeated{"allowed: one image many times", [] {
     s.finish(buffer);
     check_near(values_of([s.losses objectAtIndex:0])[0], 0, 0, "labels that are the predictions");
   });
-}};
+}
 
-const Registration cpu_only{"allowed: reading what only the CPU wrote", [] {
+void cpu_only() {
   Scene s;
-  allowed("without a synchronise", [&] {
-    check_near(values_of([s.labels objectAtIndex:0])[7], 0.75, 0, "value");
-  });
-}};
+  allowed("without a synchronise",
+          [&] { check_near(values_of([s.labels objectAtIndex:0])[7], 0.75, 0, "value"); });
+}
 
-const Registration shared{"allowed: shared storage without a synchronise", [] {
+void shared() {
   Scene s;
   const auto shared_image = [&] {
     MPSImageDescriptor* d = describe(s.shape);
@@ -68,9 +67,9 @@ const Registration shared{"allowed: shared storage without a synchronise", [] {
     [buffer waitUntilCompleted];
     check_near(values_of([s.losses objectAtIndex:0])[0], 0.125, 0, "value");
   });
-}};
+}
 
-const Registration gradient_sizes{"allowed: source gradients of either size", [] {
+void gradient_sizes() {
   for (bool reduced : {false, true}) {
     for (bool full : {false, true}) {
       Scene s(MPSCNNLossTypeMeanSquaredError,
@@ -84,9 +83,9 @@ const Registration gradient_sizes{"allowed: source gradients of either size", []
       });
     }
   }
-}};
+}
 
-const Registration formats{"allowed: different formats among the operands", [] {
+void formats() {
   Scene s;
   const std::vector<uint16_t> halves(s.shape.count(), 0x3800);  // 0.5
   const auto half_image = [&] {
@@ -106,9 +105,9 @@ const Registration formats{"allowed: different formats among the operands", [] {
     [[s.results objectAtIndex:0] readBytes:bits.data() dataLayout:{} imageIndex:0];
     check(bits[0] == 0xb800, "gradient -0.5");
   });
-}};
+}
 
-const Registration empty_buffer{"allowed: an empty buffer, and one that is dropped", [] {
+void empty_buffer() {
   Scene s;
   allowed("empty", [&] {
     id<MTLCommandBuffer> buffer = s.buffer();
@@ -122,9 +121,9 @@ const Registration empty_buffer{"allowed: an empty buffer, and one that is dropp
       s.forward(s.buffer());
     }
   });
-}};
+}
 
-const Registration conformance{"protocols can be asked for", [] {
+void conformance() {
   Scene s;
   check([s.device.get() conformsToProtocol:@protocol(MTLDevice)], "MTLDevice");
   check([s.queue.get() conformsToProtocol:@protocol(MTLCommandQueue)], "MTLCommandQueue");
@@ -132,19 +131,37 @@ const Registration conformance{"protocols can be asked for", [] {
   check(![s.loss.get() conformsToProtocol:@protocol(MTLDevice)], "a kernel is no device");
   check([@"text" conformsToProtocol:@protocol(NSCoding)], "GNUstep's own classes");
   check([[MPSImage defaultAllocator] conformsToProtocol:@protocol(NSSecureCoding)], "adopted");
-}};
+}
 
-const Registration batch_iteration{"MPSImageBatchIterate", [] {
+void batch_iteration() {
   Scene s;
   MPSImage *a = [s.labels objectAtIndex:0], *b = [s.labels objectAtIndex:1];
   __block NSUInteger sum = 0;
-  const NSInteger last = MPSImageBatchIterate(@[ a, a, b ], ^NSInteger(MPSImage*, NSUInteger index) {
-    sum += index + 1;
-    return NSIntegerMin;
-  });
+  const NSInteger last =
+      MPSImageBatchIterate(@[ a, a, b ], ^NSInteger(MPSImage*, NSUInteger index) {
+        sum += index + 1;
+        return NSIntegerMin;
+      });
   check(sum == 4 && last == NSIntegerMin, "once for each image, at its first index");
-  check(MPSImageBatchIterate(@[ a, b ], ^NSInteger(MPSImage*, NSUInteger) { return 5; }) == 5, "stop");
+  check(MPSImageBatchIterate(@[ a, b ],
+                             ^NSInteger(MPSImage*, NSUInteger) {
+                               return 5;
+                             }) == 5,
+        "stop");
   check(MPSImageBatchResourceSize(@[ a, a ]) == a.resourceSize, "resource size");
-}};
+}
+
+const Registration all[] = {
+    {"allowed: forward, gradient, read back", plain},
+    {"allowed: one kernel from two threads, one after the other", two_threads},
+    {"allowed: one image many times", repeated},
+    {"allowed: reading what only the CPU wrote", cpu_only},
+    {"allowed: shared storage without a synchronise", shared},
+    {"allowed: source gradients of either size", gradient_sizes},
+    {"allowed: different formats among the operands", formats},
+    {"allowed: an empty buffer, and one that is dropped", empty_buffer},
+    {"protocols can be asked for", conformance},
+    {"MPSImageBatchIterate", batch_iteration},
+};
 
 }  // namespace

@@ -22,7 +22,7 @@ T* unarchive(NSData* data, id<MTLDevice> device) {
                                                error:&error];
 }
 
-const Registration round_trip{"every property survives an archive and a copy", [] {
+void round_trip() {
   Scene s(MPSCNNLossTypeHuber, MPSCNNReductionTypeMean, true);
   MPSNNLossGradient* g = s.loss_gradient;
   g.weight = 2.5f;
@@ -38,11 +38,14 @@ const Registration round_trip{"every property survives an archive and a copy", [
   g.destinationImageAllocator = [MPSImage defaultAllocator];
   g.padding = [MPSNNDefaultPadding paddingWithMethod:MPSNNPaddingMethodSizeFull];
   Held<MPSNNLossGradient*> copy([g copy]);
-  for (MPSNNLossGradient* k in @[ copy.get(), unarchive<MPSNNLossGradient>(archive(g), s.device) ]) {
+  for (MPSNNLossGradient* k in
+       @[ copy.get(), unarchive<MPSNNLossGradient>(archive(g), s.device) ]) {
     check(k != g && k.device == s.device.get(), "another kernel, same device");
-    check(k.weight == 2.5f && k.labelSmoothing == 0.125f && k.epsilon == 0.5f && k.delta == 3, "four");
+    check(k.weight == 2.5f && k.labelSmoothing == 0.125f && k.epsilon == 0.5f && k.delta == 3,
+          "four");
     check(k.computeLabelGradients && [k.label isEqual:@"a label"] && k.options == 16, "others");
-    check(k.lossType == MPSCNNLossTypeHuber && k.reductionType == 2 && k.reduceAcrossBatch, "fixed");
+    check(k.lossType == MPSCNNLossTypeHuber && k.reductionType == 2 && k.reduceAcrossBatch,
+          "fixed");
     check(k.primaryOffset.y == -2 && k.clipRect.size.height == 4, "geometry");
     check(k.secondaryStrideInPixelsY == 7 && [k.padding paddingMethod] == 32, "sizing");
     check(k.destinationImageAllocator == [MPSImage defaultAllocator], "allocator");
@@ -51,12 +54,13 @@ const Registration round_trip{"every property survives an archive and a copy", [
   loss.weight = 4;
   loss.offset = {0, 1, 0};
   Held<MPSNNForwardLoss*> other([loss copyWithZone:nil device:s.device]);
-  for (MPSNNForwardLoss* k in @[ other.get(), unarchive<MPSNNForwardLoss>(archive(loss), s.device) ]) {
+  for (MPSNNForwardLoss* k in
+       @[ other.get(), unarchive<MPSNNForwardLoss>(archive(loss), s.device) ]) {
     check(k.weight == 4 && k.offset.y == 1 && k.lossType == MPSCNNLossTypeHuber, "forward loss");
   }
-}};
+}
 
-const Registration refused{"archives that are not right", [] {
+void refused() {
   Scene s;
   NSData* data = archive(s.loss_gradient.get());
   NSError* error = nil;
@@ -66,14 +70,18 @@ const Registration refused{"archives that are not right", [] {
                                                    error:&error];
   check(!wrong && error, "another class");
   NSData* half = [data subdataWithRange:NSMakeRange(0, data.length / 2)];
-  const std::string raised = exception_of([&] {
-    check(!unarchive<MPSNNLossGradient>(half, s.device), "half an archive");
-  });
+  const std::string raised = exception_of(
+      [&] { check(!unarchive<MPSNNLossGradient>(half, s.device), "half an archive"); });
   check(!raised.empty(), "truncated data raises");
   check([NSKeyedUnarchiver unarchivedObjectOfClass:[MPSNNLossGradient class]
                                           fromData:data
                                              error:&error] != nil,
         "without a device: the default one");
-}};
+}
+
+const Registration all[] = {
+    {"every property survives an archive and a copy", round_trip},
+    {"archives that are not right", refused},
+};
 
 }  // namespace

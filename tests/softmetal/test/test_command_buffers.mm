@@ -3,7 +3,7 @@
 
 namespace {
 
-const Registration after_commit{"commit ends encoding", [] {
+void after_commit() {
   Scene s;
   id<MTLCommandBuffer> buffer = s.buffer();
   s.forward(buffer);
@@ -17,11 +17,17 @@ const Registration after_commit{"commit ends encoding", [] {
   });
   breaks("committed_twice", [&] { [buffer commit]; });
   breaks("committed_twice", [&] { [buffer enqueue]; });
-  breaks("handler_after_commit", [&] { [buffer addCompletedHandler:^(id<MTLCommandBuffer>) {}]; });
-  breaks("handler_after_commit", [&] { [buffer addScheduledHandler:^(id<MTLCommandBuffer>) {}]; });
-}};
+  breaks("handler_after_commit", [&] {
+    [buffer addCompletedHandler:^(id<MTLCommandBuffer>){
+    }];
+  });
+  breaks("handler_after_commit", [&] {
+    [buffer addScheduledHandler:^(id<MTLCommandBuffer>){
+    }];
+  });
+}
 
-const Registration waiting{"waits that cannot end", [] {
+void waiting() {
   Scene s;
   id<MTLCommandBuffer> buffer = s.buffer();
   breaks("wait_before_commit", [&] { [buffer waitUntilCompleted]; });
@@ -29,15 +35,17 @@ const Registration waiting{"waits that cannot end", [] {
   [buffer enqueue];
   breaks("wait_before_commit", [&] { [buffer waitUntilCompleted]; });
   softmetal_set_on_violation("record");  // nobody could catch what a worker thread raises
-  [buffer addCompletedHandler:^(id<MTLCommandBuffer> done) { [done waitUntilCompleted]; }];
+  [buffer addCompletedHandler:^(id<MTLCommandBuffer> done) {
+    [done waitUntilCompleted];
+  }];
   [buffer commit];
   [buffer waitUntilCompleted];
   softmetal_set_on_violation("raise");
   check(softmetal_violations_of("wait_in_handler") == 1, "waiting in the own handler");
   softmetal_clear_violations();
-}};
+}
 
-const Registration in_handler{"wait in a handler, raised", [] {
+void in_handler() {
   Scene s;
   id<MTLCommandBuffer> later = [s.buffer() retain];
   id<MTLCommandBuffer> buffer = s.buffer();
@@ -51,9 +59,9 @@ const Registration in_handler{"wait in a handler, raised", [] {
   [buffer waitUntilCompleted];
   [later waitUntilCompleted];
   [later release];
-}};
+}
 
-const Registration dropping{"an enqueued buffer is dropped", [] {
+void dropping() {
   Scene s;
   breaks("enqueued_and_dropped", [&] {
     @autoreleasepool {
@@ -61,24 +69,24 @@ const Registration dropping{"an enqueued buffer is dropped", [] {
     }
   });
   allowed("the queue goes on behind it", [&] { s.finish(s.buffer()); });
-}};
+}
 
-const Registration two_writers{"two threads in one buffer", [] {
+void two_writers() {
   Scene s;
   id<MTLCommandBuffer> buffer = s.buffer();
-  WithFault slow("encode_pause", 30000);
+  WithFault slow("encode_pause", 60000);
   breaks("written_by_two_threads", [&] {
     InThread other([&] { s.forward(buffer); });
-    sleep_milliseconds(10);
+    slow.wait_for_strike();
     s.gradient(buffer);
   });
   allowed("one thread after the other", [&] {
     InThread([&] { s.forward(buffer); }).join();
     s.finish(buffer);
   });
-}};
+}
 
-const Registration full_queue{"no slot can come free", [] {
+void full_queue() {
   Scene s;
   softmetal_set_block_seconds(0.05);
   NSMutableArray* buffers = [NSMutableArray array];
@@ -88,9 +96,9 @@ const Registration full_queue{"no slot can come free", [] {
   [[buffers objectAtIndex:0] waitUntilCompleted];
   allowed("a completed buffer frees its slot", [&] { s.buffer(); });
   softmetal_set_block_seconds(5);
-}};
+}
 
-const Registration blocking{"64 uncompleted buffers block", [] {
+void blocking() {
   Scene s;
   WithFault late("completion_late", 60, 0, 1);
   allowed("the 65th buffer waits for the first", [&] {
@@ -100,9 +108,9 @@ const Registration blocking{"64 uncompleted buffers block", [] {
     check(-[start timeIntervalSinceNow] > 0.04, "it was there at once");
     s.finish(last);
   });
-}};
+}
 
-const Registration encoders{"encoders", [] {
+void encoders() {
   Scene s;
   id<MTLCommandBuffer> buffer = s.buffer();
   @autoreleasepool {
@@ -114,9 +122,8 @@ const Registration encoders{"encoders", [] {
            [&] { [[s.losses objectAtIndex:0] synchronizeOnCommandBuffer:buffer]; });
     [encoder endEncoding];
     breaks("encoder_used_after_end", [&] { [encoder endEncoding]; });
-    breaks("encoder_used_after_end", [&] {
-      [encoder synchronizeResource:[[s.losses objectAtIndex:0] texture]];
-    });
+    breaks("encoder_used_after_end",
+           [&] { [encoder synchronizeResource:[[s.losses objectAtIndex:0] texture]]; });
   }
   breaks("encoder_released_open", [&] {
     @autoreleasepool {
@@ -130,11 +137,12 @@ const Registration encoders{"encoders", [] {
     [encoder endEncoding];
     [buffer commit];
     [buffer waitUntilCompleted];
-    check_near(values_of([s.losses objectAtIndex:0])[0], 0.125, 0, "read after a blit of one's own");
+    check_near(values_of([s.losses objectAtIndex:0])[0], 0.125, 0,
+               "read after a blit of one's own");
   });
-}};
+}
 
-const Registration order{"buffers run in the order of enqueuing", [] {
+void order() {
   Scene s;
   allowed("enqueue first, commit last", [&] {
     __block NSMutableArray* ran = [NSMutableArray array];
@@ -142,7 +150,9 @@ const Registration order{"buffers run in the order of enqueuing", [] {
     first.label = @"first";
     second.label = @"second";
     for (id<MTLCommandBuffer> buffer in @[ first, second ]) {
-      [buffer addCompletedHandler:^(id<MTLCommandBuffer> done) { [ran addObject:done.label]; }];
+      [buffer addCompletedHandler:^(id<MTLCommandBuffer> done) {
+        [ran addObject:done.label];
+      }];
       [buffer enqueue];
     }
     check(first.status == MTLCommandBufferStatusEnqueued, "enqueued");
@@ -154,14 +164,16 @@ const Registration order{"buffers run in the order of enqueuing", [] {
     check([ran isEqual:@[ @"first", @"second" ]], "order of completion");
     check(second.GPUStartTime >= first.GPUEndTime && first.GPUStartTime > 0, "times");
   });
-}};
+}
 
-const Registration handlers{"handlers", [] {
+void handlers() {
   Scene s;
   allowed("handlers", [&] {
     __block int scheduled = 0, completed = 0;
     id<MTLCommandBuffer> buffer = s.buffer();
-    [buffer addScheduledHandler:^(id<MTLCommandBuffer>) { ++scheduled; }];
+    [buffer addScheduledHandler:^(id<MTLCommandBuffer>) {
+      ++scheduled;
+    }];
     for (int i = 0; i < 3; ++i) {
       [buffer addCompletedHandler:^(id<MTLCommandBuffer> done) {
         check(done.status == MTLCommandBufferStatusCompleted, "status in a handler");
@@ -174,16 +186,18 @@ const Registration handlers{"handlers", [] {
     [buffer waitUntilCompleted];
     check(scheduled == 1 && completed == 3, "all handlers have returned before wait does");
   });
-}};
+}
 
-const Registration captured{"a copied block keeps what it captured", [] {
+void captured() {
   Scene s;
   id<MTLCommandBuffer> buffer = nil;
   __block bool lived = false;
   @autoreleasepool {
     buffer = [s.buffer() retain];
     MPSImage* image = make_image(s.device, {1, 1, 1}, 3);
-    [buffer addCompletedHandler:^(id<MTLCommandBuffer>) { lived = image.width == 1; }];
+    [buffer addCompletedHandler:^(id<MTLCommandBuffer>) {
+      lived = image.width == 1;
+    }];
   }
   check(softmetal_live_objects("MPSImage") > 10, "images");
   allowed("use of a captured image", [&] {
@@ -192,9 +206,9 @@ const Registration captured{"a copied block keeps what it captured", [] {
   });
   check(lived, "the handler ran");
   [buffer release];
-}};
+}
 
-const Registration wrapped{"MPSCommandBuffer", [] {
+void wrapped() {
   Scene s;
   allowed("commitAndContinue moves temporaries on", [&] {
     MPSCommandBuffer* buffer = [MPSCommandBuffer commandBufferFromCommandQueue:s.queue];
@@ -204,7 +218,9 @@ const Registration wrapped{"MPSCommandBuffer", [] {
                                            imageDescriptor:describe(s.shape)];
     NSArray* one = @[ [s.predictions objectAtIndex:0] ];
     Held<MPSNNInitialGradient*> ones([[MPSNNInitialGradient alloc] initWithDevice:s.device]);
-    [ones.get() encodeBatchToCommandBuffer:buffer sourceImages:one destinationImages:@[ temporary ]];
+    [ones.get() encodeBatchToCommandBuffer:buffer
+                              sourceImages:one
+                         destinationImages:@[ temporary ]];
     [buffer commitAndContinue];
     check(buffer.status == MTLCommandBufferStatusNotEnqueued, "a new root");
     [s.loss.get() encodeBatchToCommandBuffer:buffer
@@ -219,9 +235,9 @@ const Registration wrapped{"MPSCommandBuffer", [] {
     check(first.status == MTLCommandBufferStatusCompleted, "the first root");
     check_near(values_of([s.losses objectAtIndex:0])[0], 0.5625, 0, "value through a temporary");
   });
-}};
+}
 
-const Registration foreign{"somebody else commits", [] {
+void foreign() {
   ManagedStorage managed;
   Scene s;
   id<MTLCommandBuffer> buffer = s.buffer();
@@ -229,6 +245,22 @@ const Registration foreign{"somebody else commits", [] {
   [buffer commit];  // before the results were synchronised
   [buffer waitUntilCompleted];
   breaks("read_unsynchronised", [&] { values_of([s.losses objectAtIndex:0]); });
-}};
+}
+
+const Registration all[] = {
+    {"commit ends encoding", after_commit},
+    {"waits that cannot end", waiting},
+    {"wait in a handler, raised", in_handler},
+    {"an enqueued buffer is dropped", dropping},
+    {"two threads in one buffer", two_writers},
+    {"no slot can come free", full_queue},
+    {"64 uncompleted buffers block", blocking},
+    {"encoders", encoders},
+    {"buffers run in the order of enqueuing", order},
+    {"handlers", handlers},
+    {"a copied block keeps what it captured", captured},
+    {"MPSCommandBuffer", wrapped},
+    {"somebody else commits", foreign},
+};
 
 }  // namespace

@@ -11,7 +11,7 @@ void is_nil(const char* fault, T&& make) {
   check(softmetal_fault_strikes(fault) > 0, std::string(fault) + ": it struck");
 }
 
-const Registration nils{"what can be nil", [] {
+void nils() {
   Scene s;
   is_nil("no_device", [] { return MTLCreateSystemDefaultDevice(); });
   is_nil("no_device", [] { return MPSGetPreferredDevice(MPSDeviceOptionsDefault); });
@@ -37,9 +37,9 @@ const Registration nils{"what can be nil", [] {
                                        destinationImage:s.losses];
   });
   is_nil("copy_is_nil", [&] { return [s.loss.get() copyWithZone:nil device:nil]; });
-}};
+}
 
-const Registration archives{"archives", [] {
+void archives() {
   Scene s;
   NSError* error = nil;
   const auto archive = [&] {
@@ -67,25 +67,28 @@ const Registration archives{"archives", [] {
   check(copy.get().weight == 1 && copy.get().lossType == s.descriptor.lossType, "forgotten too");
   WithFault raising("unarchive_raises");
   check(exception_of([&] { unarchive(); }) == "NSInvalidUnarchiveOperationException", "raises");
-}};
+}
 
-const Registration encoding{"encodes that raise", [] {
+void encoding() {
   Scene s;
   {
     WithFault raising("encode_raises");
-    check(exception_of([&] { s.forward(s.buffer()); }) == "NSInternalInconsistencyException", "raise");
+    check(exception_of([&] { s.forward(s.buffer()); }) == "NSInternalInconsistencyException",
+          "raise");
   }
   WithFault no_memory("texture_is_nil", 1, 0, 1);
   check(exception_of([&] { s.forward(s.buffer()); }) == "NSMallocException", "no memory");
-}};
+}
 
-const Registration errors{"command buffers that fail", [] {
+void errors() {
   Scene s;
   for (int code : {1, 2, 3, 4, 7, 8, 9, 10, 11, 12}) {
     WithFault failing("buffer_error", code, 0, 1);
     id<MTLCommandBuffer> buffer = s.buffer();
     __block NSInteger seen = 0;
-    [buffer addCompletedHandler:^(id<MTLCommandBuffer> done) { seen = done.error.code; }];
+    [buffer addCompletedHandler:^(id<MTLCommandBuffer> done) {
+      seen = done.error.code;
+    }];
     s.forward(buffer);
     s.finish(buffer);
     check(buffer.status == MTLCommandBufferStatusError, "status");
@@ -98,9 +101,9 @@ const Registration errors{"command buffers that fail", [] {
   id<MTLCommandBuffer> buffer = s.buffer();
   s.finish(buffer);
   check(buffer.status == MTLCommandBufferStatusError && !buffer.error, "error without an NSError");
-}};
+}
 
-const Registration logging{"validation that only logs", [] {
+void logging() {
   Scene s;
   WithFault quiet("log_and_do_nothing");
   id<MTLCommandBuffer> buffer = s.buffer();
@@ -112,9 +115,9 @@ const Registration logging{"validation that only logs", [] {
   [buffer waitUntilCompleted];
   check(buffer.status == MTLCommandBufferStatusCompleted, "and completed");
   softmetal_clear_violations();
-}};
+}
 
-const Registration dropped{"handlers of a dropped buffer", [] {
+void dropped() {
   Scene s;
   int runs = 0;
   int* const counted = &runs;
@@ -130,27 +133,27 @@ const Registration dropped{"handlers of a dropped buffer", [] {
   WithFault on("run_handlers_of_dropped");
   drop_one();
   check(runs == 1, "or run");
-}};
+}
 
-const Registration formats{"results that follow the format of the source", [] {
+void formats() {
   Scene s;
   WithFault on("results_follow_source_format");
-  MPSImageDescriptor* d = [s.loss.get()
-      destinationImageDescriptorForSourceImages:@[ [s.predictions objectAtIndex:0] ]
-                                   sourceStates:nil];
+  MPSImageDescriptor* d =
+      [s.loss.get() destinationImageDescriptorForSourceImages:@[ [s.predictions objectAtIndex:0] ]
+                                                 sourceStates:nil];
   check(d.channelFormat == float32, "float32");
-}};
+}
 
-const Registration windows{"faults strike where they are told to", [] {
+void windows() {
   Scene s;
   WithFault second("image_is_nil", 1, 1, 1);
   check(make_image(s.device, {}) != nil, "the first is spared");
   check(make_image(s.device, {}) == nil, "the second is struck");
   check(make_image(s.device, {}) != nil, "the third is spared");
   check(softmetal_set_fault("no such fault", 1) == 0, "unknown name");
-}};
+}
 
-const Registration counting{"counters", [] {
+void counting() {
   Scene s(MPSCNNLossTypeMeanSquaredError, MPSCNNReductionTypeNone, false, {1, 1, 1000});
   softmetal_reset_counters();
   id<MTLCommandBuffer> buffer = s.buffer();
@@ -162,6 +165,18 @@ const Registration counting{"counters", [] {
   check(softmetal_images_made() == 1, "one image");
   check(softmetal_live_objects("MPSNNForwardLoss") == 1, "one forward loss");
   check(softmetal_live_objects("MPSImage") > 10 && softmetal_live_objects(nullptr) > 20, "more");
-}};
+}
+
+const Registration all[] = {
+    {"what can be nil", nils},
+    {"archives", archives},
+    {"encodes that raise", encoding},
+    {"command buffers that fail", errors},
+    {"validation that only logs", logging},
+    {"handlers of a dropped buffer", dropped},
+    {"results that follow the format of the source", formats},
+    {"faults strike where they are told to", windows},
+    {"counters", counting},
+};
 
 }  // namespace

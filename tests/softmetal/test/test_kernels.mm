@@ -14,13 +14,13 @@ void encode_and_finish(const Scene& s) {
   s.finish(buffer);
 }
 
-const Registration changing{"a kernel is changed while another thread encodes it", [] {
+void changing() {
   Scene s;
   id<MTLCommandBuffer> buffer = s.buffer();
-  WithFault slow("encode_pause", 30000);
+  WithFault slow("encode_pause", 60000);
   breaks("kernel_changed_during_encode", [&] {
     InThread other([&] { s.forward(buffer); });
-    sleep_milliseconds(10);
+    slow.wait_for_strike();
     s.loss.get().weight = 2;
   });
   breaks("kernel_changed_during_encode", [&] {
@@ -34,7 +34,7 @@ const Registration changing{"a kernel is changed while another thread encodes it
                              destinationStates:nullptr
                    destinationStateIsTemporary:NO];
     });
-    sleep_milliseconds(10);
+    slow.wait_for_strike();
     (void)s.loss.get().weight;
   });
   s.loss.get().offset = {0, 0, 0};
@@ -42,16 +42,17 @@ const Registration changing{"a kernel is changed while another thread encodes it
     InThread other([&] { s.forward(s.buffer()); });
     s.forward(s.buffer());
   });
-}};
+}
 
-const Registration batches{"batches", [] {
+void batches() {
   Scene s;
   NSArray* one = @[ [s.labels objectAtIndex:0] ];
-  const MPSImageBatch *labels = s.labels, *predictions = s.predictions, *losses = s.losses;
+  MPSImageBatch *const labels = s.labels, *const predictions = s.predictions,
+                       *const losses = s.losses;
   const auto restore = [&] {
-    s.labels = (MPSImageBatch*)labels;
-    s.predictions = (MPSImageBatch*)predictions;
-    s.losses = (MPSImageBatch*)losses;
+    s.labels = labels;
+    s.predictions = predictions;
+    s.losses = losses;
   };
   s.labels = one;
   breaks("batch_count", [&] { s.forward(s.buffer()); });
@@ -70,9 +71,9 @@ const Registration batches{"batches", [] {
   s.labels = @[ [labels objectAtIndex:0], make_image(s.device, s.shape, float16) ];
   breaks("batch_formats", [&] { s.forward(s.buffer()); });
   restore();
-}};
+}
 
-const Registration shapes{"shapes of operands", [] {
+void shapes() {
   Scene s;
   const Shape other{2, 3, 4};
   s.labels = make_batch(s.device, 2, other, 1);
@@ -104,9 +105,9 @@ const Registration shapes{"shapes of operands", [] {
                               sourceImages:s.predictions
                          destinationImages:s.losses];
   });
-}};
+}
 
-const Registration aliases{"destinations that are also something else", [] {
+void aliases() {
   Scene s;
   s.results = @[ [s.predictions objectAtIndex:1], [s.results objectAtIndex:1] ];
   breaks("destination_aliases_source", [&] { s.gradient(s.buffer()); });
@@ -125,9 +126,9 @@ const Registration aliases{"destinations that are also something else", [] {
   NSArray* views = four.batchRepresentation;
   s.results = @[ [views objectAtIndex:1], [views objectAtIndex:3] ];
   allowed("different images of one texture", [&] { s.gradient(s.buffer()); });
-}};
+}
 
-const Registration geometry{"offsets, clip rectangles and the rest", [] {
+void geometry() {
   Scene s;
   MPSNNForwardLoss* loss = s.loss;
   MPSNNLossGradient* gradient = s.loss_gradient;
@@ -149,9 +150,9 @@ const Registration geometry{"offsets, clip rectangles and the rest", [] {
   breaks("sizing_not_default", [&] { encode_and_finish(s); });
   gradient.primaryStrideInPixelsX = 1;
   allowed("defaults again", [&] { encode_and_finish(s); });
-}};
+}
 
-const Registration disturbed{"returning encodes disturb the offsets", [] {
+void disturbed() {
   Scene s;
   MPSNNForwardLoss* loss = s.loss;
   MPSNNLossGradient* gradient = s.loss_gradient;
@@ -185,9 +186,9 @@ const Registration disturbed{"returning encodes disturb the offsets", [] {
   std::vector<uint16_t> halves(s.shape.count());
   [first readBytes:halves.data() dataLayout:{} imageIndex:0];
   check(halves[0] == 0x3400, "0.25 in half precision");
-}};
+}
 
-const Registration inherited{"encodes without labels", [] {
+void inherited() {
   Scene s;
   breaks("wrong_encode", [&] {
     [s.loss.get() encodeBatchToCommandBuffer:s.buffer()
@@ -199,11 +200,10 @@ const Registration inherited{"encodes without labels", [] {
                                         primaryImages:s.gradients
                                       secondaryImages:s.predictions];
   });
-}};
+}
 
-const Registration cosine{"cosine distance", [] {
-  breaks("cosine_reduction",
-         [] { Scene(MPSCNNLossTypeCosineDistance, MPSCNNReductionTypeMean); });
+void cosine() {
+  breaks("cosine_reduction", [] { Scene(MPSCNNLossTypeCosineDistance, MPSCNNReductionTypeMean); });
   Scene s(MPSCNNLossTypeCosineDistance, MPSCNNReductionTypeSum);
   std::vector<float> uneven(s.shape.count(), 1);
   uneven[7] = 2;
@@ -213,9 +213,9 @@ const Registration cosine{"cosine distance", [] {
     s.forward(buffer);
     s.finish(buffer);
   });
-}};
+}
 
-const Registration defaults{"Apple's defaults", [] {
+void defaults() {
   Scene s;
   MPSNNLossGradient* g = s.loss_gradient;
   check(g.weight == 1 && g.labelSmoothing == 0 && g.epsilon == 1e-7f && g.delta == 1, "dynamic");
@@ -227,12 +227,13 @@ const Registration defaults{"Apple's defaults", [] {
   check(g.primaryEdgeMode == MPSImageEdgeModeZero && g.options == MPSKernelOptionsNone, "modes");
   check([g.padding paddingMethod] == 16 && g.label == nil, "padding, label");
   check(g.destinationImageAllocator == [MPSTemporaryImage defaultAllocator], "allocator");
-  check(![g isResultStateReusedAcrossBatch] && ![g appendBatchBarrier] && !g.isStateModified, "BOOLs");
+  check(![g isResultStateReusedAcrossBatch] && ![g appendBatchBarrier] && !g.isStateModified,
+        "BOOLs");
   const MTLRegion clip = g.clipRect;
   check(memcmp(&clip, &MPSRectNoClip, sizeof clip) == 0, "clipRect");
-}};
+}
 
-const Registration captured{"properties count when they are encoded", [] {
+void captured() {
   Scene s;
   s.weights = nil;
   allowed("changes after the encode", [&] {
@@ -242,6 +243,19 @@ const Registration captured{"properties count when they are encoded", [] {
     s.finish(buffer);
     check_near(values_of([s.losses objectAtIndex:0])[0], 0.25, 0, "the value of then");
   });
-}};
+}
+
+const Registration all[] = {
+    {"a kernel is changed while another thread encodes it", changing},
+    {"batches", batches},
+    {"shapes of operands", shapes},
+    {"destinations that are also something else", aliases},
+    {"offsets, clip rectangles and the rest", geometry},
+    {"returning encodes disturb the offsets", disturbed},
+    {"encodes without labels", inherited},
+    {"cosine distance", cosine},
+    {"Apple's defaults", defaults},
+    {"properties count when they are encoded", captured},
+};
 
 }  // namespace

@@ -3,7 +3,7 @@
 
 namespace {
 
-const Registration corpses{"use after the last release", [] {
+void corpses() {
   Scene s;
   MPSImage* image = [[MPSImage alloc] initWithDevice:s.device imageDescriptor:describe(s.shape)];
   [image release];
@@ -16,9 +16,19 @@ const Registration corpses{"use after the last release", [] {
                                                    reductionType:MPSCNNReductionTypeSum];
   }
   breaks("used_after_release", [&] { descriptor.weight = 2; });
-}};
+}
 
-const Registration unretained{"retainedReferences = NO keeps nothing alive", [] {
+void leak() {
+  Scene s;
+  [make_image(s.device, {}) retain];
+}
+
+void over_release() {
+  Scene s;
+  [make_image(s.device, {}) release];
+}
+
+void unretained() {
   Scene s;
   const auto run_with_dropped_image = [&](bool retained) {
     id<MTLCommandBuffer> buffer =
@@ -45,9 +55,9 @@ const Registration unretained{"retainedReferences = NO keeps nothing alive", [] 
   allowed("an ordinary buffer keeps textures", [&] {
     check(run_with_dropped_image(true).status == MTLCommandBufferStatusCompleted, "status");
   });
-}};
+}
 
-const Registration nils{"nil where the header says nonnull", [] {
+void nils() {
   Scene s;
   id nothing = nil;  // a variable: the compiler objects to a literal
   id<MTLCommandBuffer> buffer = s.buffer();
@@ -81,7 +91,9 @@ const Registration nils{"nil where the header says nonnull", [] {
   });
   breaks("nil_argument",
          [&] { [[MPSImage alloc] initWithDevice:nothing imageDescriptor:describe({})]; });
-  breaks("nil_argument", [&] { [[MPSImage alloc] initWithDevice:s.device imageDescriptor:(MPSImageDescriptor*)nothing]; });
+  breaks("nil_argument", [&] {
+    [[MPSImage alloc] initWithDevice:s.device imageDescriptor:(MPSImageDescriptor*)nothing];
+  });
   breaks("nil_argument", [&] { [[MPSImage alloc] initWithTexture:nothing featureChannels:1]; });
   breaks("nil_argument",
          [&] { [[MPSNNForwardLoss alloc] initWithDevice:s.device lossDescriptor:nothing]; });
@@ -96,9 +108,9 @@ const Registration nils{"nil where the header says nonnull", [] {
                                     sourceStates:nil
                                 destinationImage:nothing];
   });
-}};
+}
 
-const Registration devices{"two devices", [] {
+void devices() {
   softmetal_set_devices(2);
   Held<NSArray*> all(MTLCopyAllDevices());
   softmetal_set_devices(1);
@@ -122,18 +134,27 @@ const Registration devices{"two devices", [] {
     } end{encoder};
     [encoder synchronizeResource:[[s.labels objectAtIndex:0] texture]];
   });
-}};
+}
 
-const Registration device_facts{"what a device says of itself", [] {
+void device_facts() {
   Held<id<MTLDevice>> device(MTLCreateSystemDefaultDevice());
   id<MTLDevice> d = device;
   check(d.name.length > 0 && d.registryID != 0 && !d.isHeadless && !d.isRemovable, "facts");
   check(MPSSupportsMTLDevice(d) && !MPSSupportsMTLDevice(nil), "MPSSupportsMTLDevice");
   check(MPSGetPreferredDevice(MPSDeviceOptionsDefault) == d, "MPSGetPreferredDevice");
   check([d supportsFamily:MTLGPUFamilyMac2], "family");
-  const MTLStorageMode mode =
-      d.hasUnifiedMemory ? MTLStorageModeShared : MTLStorageModeManaged;
+  const MTLStorageMode mode = d.hasUnifiedMemory ? MTLStorageModeShared : MTLStorageModeManaged;
   check(make_image(d, {}).texture.storageMode == mode, "default storage of images");
-}};
+}
+
+const Registration all[] = {
+    {"use after the last release", corpses},
+    {"seeded leak", leak},
+    {"seeded over-release", over_release},
+    {"retainedReferences = NO keeps nothing alive", unretained},
+    {"nil where the header says nonnull", nils},
+    {"two devices", devices},
+    {"what a device says of itself", device_facts},
+};
 
 }  // namespace

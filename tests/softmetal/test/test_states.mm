@@ -28,7 +28,7 @@ void gradient(const Scene& s, id<MTLCommandBuffer> buffer, MPSStateBatch* states
                                destinationGradients:s.results];
 }
 
-const Registration carried{"states carry the four properties", [] {
+void carried() {
   Scene s;
   allowed("forward to gradient", [&] {
     id<MTLCommandBuffer> buffer = s.buffer();
@@ -54,9 +54,9 @@ const Registration carried{"states carry the four properties", [] {
     gradient(s, buffer, @[ one, one ]);
     s.finish(buffer);
   });
-}};
+}
 
-const Registration misuse{"states in the wrong place", [] {
+void misuse() {
   Scene s;
   id<MTLCommandBuffer> buffer = s.buffer();
   MPSState* foreign = [[[MPSState alloc] initWithResource:nil] autorelease];
@@ -65,7 +65,8 @@ const Registration misuse{"states in the wrong place", [] {
   MPSStateBatch* states = make_states(s);
   breaks("state_not_filled", [&] { gradient(s, buffer, states); });
   breaks("batch_count", [&] { gradient(s, buffer, @[ [states objectAtIndex:0] ]); });
-  breaks("read_count_changed_at_zero", [&] { ((MPSState*)[states objectAtIndex:0]).readCount = 2; });
+  breaks("read_count_changed_at_zero",
+         [&] { ((MPSState*)[states objectAtIndex:0]).readCount = 2; });
   s.loss.get().delta = 2;
   breaks("state_properties_changed", [&] { forward(s, buffer, states); });
   breaks("state_and_kernel_disagree", [&] { gradient(s, buffer, states); });
@@ -79,9 +80,9 @@ const Registration misuse{"states in the wrong place", [] {
   softmetal_allow("state_properties_changed", 0);
   s.loss_gradient.get().delta = 2;
   breaks("states_disagree", [&] { gradient(s, buffer, mixed); });
-}};
+}
 
-const Registration temporary{"temporary states with resources", [] {
+void temporary() {
   Scene s;
   WithFault resources("temporary_states_are_temporary");
   const auto make = [&](id<MTLCommandBuffer> buffer) {
@@ -113,9 +114,9 @@ const Registration temporary{"temporary states with resources", [] {
       make(s.buffer());
     }
   });
-}};
+}
 
-const Registration returned{"states out of a returning encode", [] {
+void returned() {
   Scene s;
   s.loss.get().destinationImageAllocator = [MPSImage defaultAllocator];
   for (BOOL isTemporary : {NO, YES}) {
@@ -134,6 +135,13 @@ const Registration returned{"states out of a returning encode", [] {
     });
     s.loss.get().offset = {0, 0, 0};
   }
-}};
+}
+
+const Registration all[] = {
+    {"states carry the four properties", carried},
+    {"states in the wrong place", misuse},
+    {"temporary states with resources", temporary},
+    {"states out of a returning encode", returned},
+};
 
 }  // namespace

@@ -27,15 +27,14 @@ void use(const Scene& s, id<MTLCommandBuffer> buffer, MPSImage* image) {
                          destinationImages:@[ [s.losses objectAtIndex:0] ]];
 }
 
-const Registration no_cpu{"the CPU stays away", [] {
+void no_cpu() {
   Scene s;
   id<MTLCommandBuffer> buffer = s.buffer();
   MPSTemporaryImage* image = make_temporary(buffer, s.shape);
   const std::vector<float> values(s.shape.count());
   breaks("temporary_cpu_access", [&] { values_of(image); });
-  breaks("temporary_cpu_access", [&] {
-    [image writeBytes:values.data() dataLayout:{} imageIndex:0];
-  });
+  breaks("temporary_cpu_access",
+         [&] { [image writeBytes:values.data() dataLayout:{} imageIndex:0]; });
   breaks("private_cpu_access", [&] {
     float texel[4];
     [image.texture getBytes:texel
@@ -47,9 +46,9 @@ const Registration no_cpu{"the CPU stays away", [] {
   });
   allowed("synchronising does nothing", [&] { [image synchronizeOnCommandBuffer:buffer]; });
   image.readCount = 0;
-}};
+}
 
-const Registration one_buffer{"one command buffer", [] {
+void one_buffer() {
   Scene s;
   id<MTLCommandBuffer> first = s.buffer(), second = s.buffer();
   MPSTemporaryImage* image = make_temporary(first, s.shape);
@@ -59,9 +58,9 @@ const Registration one_buffer{"one command buffer", [] {
   use(s, first, image);
   s.finish(first);
   breaks("temporary_on_other_buffer", [&] { use(s, second, image); });
-}};
+}
 
-const Registration counts{"read counts", [] {
+void counts() {
   Scene s;
   id<MTLCommandBuffer> buffer = s.buffer();
   MPSTemporaryImage* image = make_temporary(buffer, s.shape);
@@ -75,15 +74,14 @@ const Registration counts{"read counts", [] {
   breaks("read_count_zero", [&] { fill(s, buffer, image); });
   breaks("read_count_changed_at_zero", [&] { image.readCount = 1; });
   breaks("read_count_changed_at_zero", [&] { image.readCount = 0; });
-  allowed("batch functions pass over a count of 0", [&] {
-    check(MPSImageBatchIncrementReadCount(@[ image, image ], 1) == 1, "one image");
-  });
+  allowed("batch functions pass over a count of 0",
+          [&] { check(MPSImageBatchIncrementReadCount(@[ image, image ], 1) == 1, "one image"); });
   MPSTemporaryImage* discarded = make_temporary(buffer, s.shape);
   discarded.readCount = 0;
   breaks("read_count_zero", [&] { fill(s, buffer, discarded); });
-}};
+}
 
-const Registration left_over{"counts that are left over", [] {
+void left_over() {
   Scene s;
   breaks("read_count_left_over", [&] {
     @autoreleasepool {
@@ -112,9 +110,9 @@ const Registration left_over{"counts that are left over", [] {
     }
     s.loss.get().offset = {0, 0, 0};
   });
-}};
+}
 
-const Registration unique{"once for every different image", [] {
+void unique() {
   Scene s;
   id<MTLCommandBuffer> buffer = s.buffer();
   MPSTemporaryImage* image = make_temporary(buffer, s.shape);
@@ -129,13 +127,14 @@ const Registration unique{"once for every different image", [] {
     check(image.readCount == 0, "read count");
   });
   MPSTemporaryImage* other = make_temporary(buffer, s.shape);
-  check(MPSImageBatchIncrementReadCount(@[ other, other, [s.losses objectAtIndex:0] ], 2) == 2, "2");
+  check(MPSImageBatchIncrementReadCount(@[ other, other, [s.losses objectAtIndex:0] ], 2) == 2,
+        "2");
   check(other.readCount == 3, "read count of 1 + 2");
   MPSImageBatchIncrementReadCount(@[ other ], -3);
   check(other.readCount == 0, "given back");
-}};
+}
 
-const Registration forgetting{"a kernel that forgets the decrement", [] {
+void forgetting() {
   Scene s;
   WithFault forgets("forget_read_count_decrement");
   allowed("what is left is set to 0", [&] {
@@ -150,9 +149,9 @@ const Registration forgetting{"a kernel that forgets the decrement", [] {
       check_near(values_of([s.losses objectAtIndex:0])[0], 0.0625, 0, "the value is right");
     }
   });
-}};
+}
 
-const Registration recycled{"memory goes to others at 0", [] {
+void recycled() {
   Scene s;
   id<MTLCommandBuffer> buffer = s.buffer();
   MPSTemporaryImage* image = make_temporary(buffer, s.shape);
@@ -163,6 +162,16 @@ const Registration recycled{"memory goes to others at 0", [] {
   use(s, buffer, same);  // behind the back of the read count
   s.finish(buffer);
   check(std::isnan(values_of([s.losses objectAtIndex:0])[0]), "undefined contents are NaN");
-}};
+}
+
+const Registration all[] = {
+    {"the CPU stays away", no_cpu},
+    {"one command buffer", one_buffer},
+    {"read counts", counts},
+    {"counts that are left over", left_over},
+    {"once for every different image", unique},
+    {"a kernel that forgets the decrement", forgetting},
+    {"memory goes to others at 0", recycled},
+};
 
 }  // namespace

@@ -18,8 +18,7 @@ SOFTMETAL_EXPORT
   id<MPSImageAllocator> _destinationImageAllocator;
 }
 - (instancetype)initWithDevice:(id<MTLDevice>)device;
-- (nullable instancetype)initWithCoder:(NSCoder*)aDecoder
-                                device:(id<MTLDevice>)device;
+- (nullable instancetype)initWithCoder:(NSCoder*)aDecoder device:(id<MTLDevice>)device;
 @property(readwrite, nonatomic) MPSOffset primaryOffset;
 @property(readwrite, nonatomic) MPSOffset secondaryOffset;
 @property(readwrite, nonatomic) MTLRegion clipRect;
@@ -48,9 +47,9 @@ SOFTMETAL_EXPORT
 @property(readwrite, nonatomic, retain) id<MPSImageAllocator> destinationImageAllocator;
 - (BOOL)isResultStateReusedAcrossBatch;
 - (BOOL)appendBatchBarrier;
-- (MPSImageDescriptor*)
-    destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sourceImages
-                                 sourceStates:(nullable NSArray<MPSState*>*)sourceStates;
+- (MPSImageDescriptor*)destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sourceImages
+                                                    sourceStates:
+                                                        (nullable NSArray<MPSState*>*)sourceStates;
 @end
 
 @interface MPSCNNBinaryKernel (Encodes)
@@ -72,17 +71,17 @@ SOFTMETAL_EXPORT
                                   secondaryImage:(MPSImage*)secondaryImage
                                     sourceStates:(nullable NSArray<MPSState*>*)sourceStates
                                 destinationImage:(MPSImage*)destinationImage;
-- (nullable MPSStateBatch*)
-    resultStateBatchForPrimaryImage:(MPSImageBatch*)primaryImage
-                     secondaryImage:(MPSImageBatch*)secondaryImage
-                       sourceStates:(nullable NSArray<MPSStateBatch*>*)sourceStates
-                   destinationImage:(MPSImageBatch*)destinationImage;
-- (nullable MPSState*)
-    temporaryResultStateForCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
-                            primaryImage:(MPSImage*)primaryImage
-                          secondaryImage:(MPSImage*)secondaryImage
-                            sourceStates:(nullable NSArray<MPSState*>*)sourceStates
-                        destinationImage:(MPSImage*)destinationImage;
+- (nullable MPSStateBatch*)resultStateBatchForPrimaryImage:(MPSImageBatch*)primaryImage
+                                            secondaryImage:(MPSImageBatch*)secondaryImage
+                                              sourceStates:
+                                                  (nullable NSArray<MPSStateBatch*>*)sourceStates
+                                          destinationImage:(MPSImageBatch*)destinationImage;
+- (nullable MPSState*)temporaryResultStateForCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
+                                              primaryImage:(MPSImage*)primaryImage
+                                            secondaryImage:(MPSImage*)secondaryImage
+                                              sourceStates:
+                                                  (nullable NSArray<MPSState*>*)sourceStates
+                                          destinationImage:(MPSImage*)destinationImage;
 - (nullable MPSStateBatch*)
     temporaryResultStateBatchForCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
                                  primaryImage:(MPSImageBatch*)primaryImage
@@ -93,10 +92,10 @@ SOFTMETAL_EXPORT
                                   secondaryImage:(MPSImage*)secondaryImage
                                     sourceStates:(nullable NSArray<MPSState*>*)sourceStates
                                 destinationImage:(nullable MPSImage*)destinationImage;
-- (NSUInteger)
-    batchEncodingStorageSizeForPrimaryImage:(MPSImageBatch*)primaryImage
-                             secondaryImage:(MPSImageBatch*)secondaryImage
-                               sourceStates:(nullable NSArray<MPSStateBatch*>*)sourceStates
-                           destinationImage:(nullable MPSImageBatch*)destinationImage;
+- (NSUInteger)batchEncodingStorageSizeForPrimaryImage:(MPSImageBatch*)primaryImage
+                                       secondaryImage:(MPSImageBatch*)secondaryImage
+                                         sourceStates:
+                                             (nullable NSArray<MPSStateBatch*>*)sourceStates
+                                     destinationImage:(nullable MPSImageBatch*)destinationImage;
 @end
 NS_ASSUME_NONNULL_END

@@ -15,8 +15,7 @@ SOFTMETAL_EXPORT
   id<MPSImageAllocator> _destinationImageAllocator;
 }
 - (instancetype)initWithDevice:(id<MTLDevice>)device;
-- (nullable instancetype)initWithCoder:(NSCoder*)aDecoder
-                                device:(id<MTLDevice>)device;
+- (nullable instancetype)initWithCoder:(NSCoder*)aDecoder device:(id<MTLDevice>)device;
 @property(readwrite, nonatomic) MPSOffset offset;
 @property(readwrite, nonatomic) MTLRegion clipRect;
 @property(readwrite, nonatomic) NSUInteger destinationFeatureChannelOffset;
@@ -46,15 +45,15 @@ SOFTMETAL_EXPORT
 - (nullable MPSState*)resultStateForSourceImage:(MPSImage*)sourceImage
                                    sourceStates:(nullable NSArray<MPSState*>*)sourceStates
                                destinationImage:(MPSImage*)destinationImage;
-- (nullable MPSStateBatch*)
-    resultStateBatchForSourceImage:(MPSImageBatch*)sourceImage
-                      sourceStates:(nullable NSArray<MPSStateBatch*>*)sourceStates
-                  destinationImage:(MPSImageBatch*)destinationImage;
-- (nullable MPSState*)
-    temporaryResultStateForCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
-                             sourceImage:(MPSImage*)sourceImage
-                            sourceStates:(nullable NSArray<MPSState*>*)sourceStates
-                        destinationImage:(MPSImage*)destinationImage;
+- (nullable MPSStateBatch*)resultStateBatchForSourceImage:(MPSImageBatch*)sourceImage
+                                             sourceStates:
+                                                 (nullable NSArray<MPSStateBatch*>*)sourceStates
+                                         destinationImage:(MPSImageBatch*)destinationImage;
+- (nullable MPSState*)temporaryResultStateForCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
+                                               sourceImage:(MPSImage*)sourceImage
+                                              sourceStates:
+                                                  (nullable NSArray<MPSState*>*)sourceStates
+                                          destinationImage:(MPSImage*)destinationImage;
 - (nullable MPSStateBatch*)
     temporaryResultStateBatchForCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
                                   sourceImage:(MPSImageBatch*)sourceImage
@@ -62,9 +61,9 @@ SOFTMETAL_EXPORT
                              destinationImage:(MPSImageBatch*)destinationImage;
 - (BOOL)isResultStateReusedAcrossBatch;
 - (BOOL)appendBatchBarrier;
-- (MPSImageDescriptor*)
-    destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sourceImages
-                                 sourceStates:(nullable NSArray<MPSState*>*)sourceStates;
+- (MPSImageDescriptor*)destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sourceImages
+                                                    sourceStates:
+                                                        (nullable NSArray<MPSState*>*)sourceStates;
 - (NSUInteger)encodingStorageSizeForSourceImage:(MPSImage*)sourceImage
                                    sourceStates:(nullable NSArray<MPSState*>*)sourceStates
                                destinationImage:(nullable MPSImage*)destinationImage;

@@ -22,8 +22,7 @@ SOFTMETAL_EXPORT
 - (instancetype)copyWithZone:(nullable NSZone*)zone;
 - (instancetype)copyWithZone:(nullable NSZone*)zone device:(nullable id<MTLDevice>)device;
 - (nullable instancetype)initWithCoder:(NSCoder*)aDecoder;
-- (nullable instancetype)initWithCoder:(NSCoder*)aDecoder
-                                device:(id<MTLDevice>)device;
+- (nullable instancetype)initWithCoder:(NSCoder*)aDecoder device:(id<MTLDevice>)device;
 @end
 
 @protocol MPSNNPadding <NSObject, NSSecureCoding>
@@ -31,11 +30,11 @@ SOFTMETAL_EXPORT
 - (MPSNNPaddingMethod)paddingMethod;
 @optional
 - (NSString*)label;
-- (MPSImageDescriptor*)
-    destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sourceImages
-                                 sourceStates:(nullable NSArray<MPSState*>*)sourceStates
-                                    forKernel:(MPSKernel*)kernel
-                          suggestedDescriptor:(MPSImageDescriptor*)inDescriptor;
+- (MPSImageDescriptor*)destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sourceImages
+                                                    sourceStates:
+                                                        (nullable NSArray<MPSState*>*)sourceStates
+                                                       forKernel:(MPSKernel*)kernel
+                                             suggestedDescriptor:(MPSImageDescriptor*)inDescriptor;
 - (nullable instancetype)inverse;
 @end
 

@@ -46,8 +46,7 @@ SOFTMETAL_EXPORT
 - (instancetype)initWithDevice:(id<MTLDevice>)device SOFTMETAL_UNAVAILABLE;
 - (instancetype)initWithDevice:(id<MTLDevice>)device
                 lossDescriptor:(MPSCNNLossDescriptor*)lossDescriptor;
-- (nullable instancetype)initWithCoder:(NSCoder*)aDecoder
-                                device:(id<MTLDevice>)device;
+- (nullable instancetype)initWithCoder:(NSCoder*)aDecoder device:(id<MTLDevice>)device;
 - (void)encodeBatchToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
                       sourceImages:(MPSImageBatch*)sourceImages
                             labels:(MPSImageBatch*)labels
@@ -83,8 +82,7 @@ SOFTMETAL_EXPORT
 - (instancetype)initWithDevice:(id<MTLDevice>)device SOFTMETAL_UNAVAILABLE;
 - (instancetype)initWithDevice:(id<MTLDevice>)device
                 lossDescriptor:(MPSCNNLossDescriptor*)lossDescriptor;
-- (nullable instancetype)initWithCoder:(NSCoder*)aDecoder
-                                device:(id<MTLDevice>)device;
+- (nullable instancetype)initWithCoder:(NSCoder*)aDecoder device:(id<MTLDevice>)device;
 - (MPSImageBatch*)encodeBatchToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
                              sourceGradients:(MPSImageBatch*)sourceGradients
                                 sourceImages:(MPSImageBatch*)sourceImages

@@ -24,11 +24,11 @@ SOFTMETAL_EXPORT
 - (MPSStateResourceType)resourceTypeAtIndex:(NSUInteger)index;
 - (NSUInteger)resourceSize;
 - (void)synchronizeOnCommandBuffer:(id<MTLCommandBuffer>)commandBuffer;
-- (MPSImageDescriptor*)
-    destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sourceImages
-                                 sourceStates:(nullable NSArray<MPSState*>*)sourceStates
-                                    forKernel:(MPSKernel*)kernel
-                          suggestedDescriptor:(MPSImageDescriptor*)inDescriptor;
+- (MPSImageDescriptor*)destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sourceImages
+                                                    sourceStates:
+                                                        (nullable NSArray<MPSState*>*)sourceStates
+                                                       forKernel:(MPSKernel*)kernel
+                                             suggestedDescriptor:(MPSImageDescriptor*)inDescriptor;
 @end
 
 SOFTMETAL_EXPORT
