@@ -16,6 +16,10 @@ function(add_instruction_sets target source)
     # Vectors never cross a translation unit, so the note about their calling convention is moot. -O3 also
     # in debug builds: unoptimised vector code is too slow to test with.
     target_compile_options(mpsnn_kernels_${name} PRIVATE ${flags_${name}} -O3 -Wno-psabi)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      # gcc 12 warns of its own AVX-512 intrinsics (its bug 105593).
+      target_compile_options(mpsnn_kernels_${name} PRIVATE -Wno-maybe-uninitialized)
+    endif()
     target_link_libraries(mpsnn_kernels_${name} PRIVATE mpsnn_options)
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:mpsnn_kernels_${name}>)
   endforeach()

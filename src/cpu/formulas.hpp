@@ -79,14 +79,14 @@ struct Formula<LossType::sigmoid_cross_entropy> {
     const V rest = mul_add(Scalar<V>(1) - t, p.label_scale, p.label_offset);
     const V above = y * rest + select<V>(smooth == V{}, V{}, y - y);
     const V linear = select<V>(y > V{}, above, -label_product(smooth, y));
-    return linear + log1p_of_unit(exp(-abs(y)));
+    return linear + log1p_of_unit(exp_of_nonpositive(-abs(y)));
   }
   // sigmoid(y) - t'
   template <class V>
   MPSNN_INLINE V by_prediction(V y, V t, const Parameters<V>& p) {
     const V smooth = mul_add(t, p.label_scale, p.label_offset);
     const V rest = mul_add(Scalar<V>(1) - t, p.label_scale, p.label_offset);
-    const V e = exp(-abs(y));
+    const V e = exp_of_nonpositive(-abs(y));
     const V numerator = select<V>(y > V{}, rest - smooth * e, e * rest - smooth);
     return numerator / (Scalar<V>(1) + e);
   }

@@ -14,15 +14,15 @@ namespace mpsnn_loss::cpu::MPSNN_ISA {
 namespace {
 
 template <LossType type, class T>
-void run_loss(const Plan& plan, std::int64_t chunk) {
+void run_loss(const Plan& plan, std::int64_t chunk, [[maybe_unused]] std::byte* scratch) {
   if constexpr (info(type).family == Family::channel) {
-    run_softmax_chunk<T>(plan, chunk);
+    run_softmax_chunk<T>(plan, chunk, scratch);
   } else {
     run_element_chunk<Formula<type>, T>(plan, chunk);
   }
 }
 
-using ChunkFunction = void (*)(const Plan&, std::int64_t);
+using ChunkFunction = void (*)(const Plan&, std::int64_t, std::byte*);
 
 /// One entry per row of the table of losses; a loss without a formula does not compile.
 template <class T, std::size_t... I>
@@ -31,12 +31,12 @@ constexpr ChunkFunction chunk_function(LossType type, std::integer_sequence<std:
   return functions[static_cast<std::size_t>(type)];
 }
 
-void run_chunk(const Plan& plan, std::int64_t chunk) {
+void run_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
   constexpr auto losses = std::make_integer_sequence<std::size_t, kLosses.size()>();
   const ChunkFunction function = plan.double_precision
                                      ? chunk_function<double>(plan.loss_type, losses)
                                      : chunk_function<float>(plan.loss_type, losses);
-  function(plan, chunk);
+  function(plan, chunk, scratch);
 }
 
 }  // namespace

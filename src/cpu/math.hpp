@@ -16,7 +16,9 @@ struct MathConstants<float> {
   static constexpr float ln2_low = -2.12194440e-4f;
   static constexpr float round_magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   static constexpr float exp_underflow = -104.0f;    // below, exp is 0 even as a subnormal
-  static constexpr float exp_overflow = 89.0f;
+  static constexpr float reducible = 8192.0f;        // up to here arguments are reduced exactly
+  static constexpr int head_room = 64;               // brings all results into the normal range
+  static constexpr float head_room_scale = 0x1p-64f;
   static constexpr int mantissa_bits = 23;
   static constexpr int exponent_bias = 127;
   static constexpr std::uint32_t one = 0x3F800000u;
@@ -41,7 +43,9 @@ struct MathConstants<double> {
   static constexpr double ln2_low = 1.90821492927058770002e-10;
   static constexpr double round_magic = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double exp_underflow = -746.0;
-  static constexpr double exp_overflow = 710.0;
+  static constexpr double reducible = 524288.0;
+  static constexpr int head_room = 64;
+  static constexpr double head_room_scale = 0x1p-64;
   static constexpr int mantissa_bits = 52;
   static constexpr int exponent_bias = 1023;
   static constexpr std::uint64_t one = 0x3FF0000000000000u;
@@ -73,36 +77,76 @@ MPSNN_INLINE V polynomial(V x, const Scalar<V> (&coefficients)[N]) {
   return sum;
 }
 
-/// 2^n for integers n given as n + round_magic, -bias < n <= bias.
+/// 2^(n - bias) for n in the range of a normal number's exponent field.
 template <class V>
-MPSNN_INLINE V power_of_two(Mask<V> n) {
+MPSNN_INLINE V power_of_two(Mask<V> biased) {
   using C = MathConstants<Scalar<V>>;
-  return from_bits<V>(reinterpret_cast<Bits<V>>((n + C::exponent_bias) << C::mantissa_bits));
+  return from_bits<V>(reinterpret_cast<Bits<V>>(biased << C::mantissa_bits));
 }
 
-/// exp(x + low), where |low| is at most the last place of x. Below 1 ULP from the largest argument
-/// to the smallest normal result; subnormal results are rounded once more.
+/// An argument split as n ln 2 + r, |r| <= ln 2 / 2, with n as the bits of n + round_magic.
 template <class V>
-MPSNN_INLINE V exp(V x, V low) {
+struct Reduced {
+  Mask<V> shifted;
+  V r;
+};
+
+/// Exact in r but for its last place while |x| is below 2^13 (float) or 2^19 (double).
+template <class V>
+MPSNN_INLINE Reduced<V> reduce(V x) {
   using C = MathConstants<Scalar<V>>;
-  const V floor = broadcast<V>(C::exp_underflow), ceiling = broadcast<V>(C::exp_overflow);
-  const V clamped = select<V>(x < floor, floor, select<V>(x > ceiling, ceiling, x));  // NaN stays
-  const V shifted = mul_add(clamped, broadcast<V>(C::log2_e), broadcast<V>(C::round_magic));
+  const V shifted = mul_add(x, broadcast<V>(C::log2_e), broadcast<V>(C::round_magic));
   const V n = shifted - C::round_magic;
-  V r = mul_add(n, broadcast<V>(-C::ln2_high), clamped);
-  r = mul_add(n, broadcast<V>(-C::ln2_low), r) + select<V>(x < floor, V{}, low);
-  const V p = mul_add(r * r, polynomial(r, C::exp), r) + Scalar<V>(1);
-  // Scaled in two steps, so that neither leaves the normal range before the product does.
-  const auto integer =
-      reinterpret_cast<Mask<V>>(shifted) - reinterpret_cast<Mask<V>>(broadcast<V>(C::round_magic));
-  const Mask<V> half = integer >> 1;
-  return p * power_of_two<V>(half) * power_of_two<V>(integer - half);
+  const V r = mul_add(n, broadcast<V>(-C::ln2_high), x);
+  return {reinterpret_cast<Mask<V>>(shifted), mul_add(n, broadcast<V>(-C::ln2_low), r)};
 }
 
 template <class V>
-MPSNN_INLINE V exp(V x) {
-  return exp(x, V{});
+MPSNN_INLINE V exp_of_remainder(V r) {
+  using C = MathConstants<Scalar<V>>;
+  return mul_add(r * r, polynomial(r, C::exp), r) + Scalar<V>(1);
 }
+
+/// exp(x) for x <= 0 and NaN; below 1 ULP down to the smallest normal result, rounded once more
+/// below it.
+template <class V>
+MPSNN_INLINE V exp_of_nonpositive(V x) {
+  using C = MathConstants<Scalar<V>>;
+  const Reduced<V> a = reduce(larger(broadcast<V>(C::exp_underflow), x));
+  // Scaled in two steps, the second a constant, so that the first never leaves the normal range.
+  const auto origin =
+      reinterpret_cast<Mask<V>>(broadcast<V>(C::round_magic)) - (C::head_room + C::exponent_bias);
+  return exp_of_remainder(a.r) * power_of_two<V>(a.shifted - origin) * C::head_room_scale;
+}
+
+/// A shift by which exponentials are scaled: exp(x) 2^-k with k near the largest x / ln 2, so that
+/// none overflows and no difference of arguments is rounded.
+template <class V>
+class ExpShift {
+ public:
+  /// `most`: at least as large as any argument that will follow.
+  MPSNN_INLINE_MEMBER explicit ExpShift(V most) {
+    using C = MathConstants<Scalar<V>>;
+    // Arguments too large for the reduction are moved first. That is exact for those that matter,
+    // as they lie within a factor of 2 of `most`.
+    origin_ = select<V>(abs(most) < broadcast<V>(C::reducible), V{}, most);
+    const V rest = most - origin_;
+    // One more, as the common factor is anything from 2^-1/2 to 2^1/2.
+    floor_ = rest + (C::exp_underflow - 1);
+    exponent_ = reduce(rest).shifted - (C::head_room + C::exponent_bias);
+  }
+  /// exp(x - most) up to a factor that is the same for all x; 0 where that is below the smallest
+  /// subnormal number.
+  MPSNN_INLINE_MEMBER V exp(V x) const {
+    using C = MathConstants<Scalar<V>>;
+    const Reduced<V> a = reduce(larger(floor_, x - origin_));
+    return exp_of_remainder(a.r) * power_of_two<V>(a.shifted - exponent_) * C::head_room_scale;
+  }
+
+ private:
+  V origin_, floor_;
+  Mask<V> exponent_;
+};
 
 /// log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2), plus n · ln 2.
 MPSNN_INLINE FloatVector log_reduced(FloatVector f, FloatVector n) {

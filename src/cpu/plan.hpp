@@ -22,6 +22,13 @@ struct Source {
   bool dense = false;                      // laid out exactly as the predictions are
 };
 
+/// An output of the predictions' layout.
+struct Sink {
+  std::byte* data = nullptr;  // null: not wanted
+  Format format = Format::float32;
+  bool streams = false;  // too large for the caches: stored past them
+};
+
 struct Plan {
   LossType loss_type;
   bool want_loss, want_gradient;
@@ -35,16 +42,14 @@ struct Plan {
   std::int64_t ignored_class;
 
   double label_scale, label_offset, epsilon, delta;
-  double loss_scale;              // of element losses: ω
+  double loss_scale;              // ω, on losses that are not reduced
   const double* gradient_scales;  // g ω / D: one, or one per image
   bool scale_per_image;
 
-  std::byte* gradient;
-  Format gradient_format;
-  std::byte* loss;  // element losses, where nothing is reduced; else null
-  Format loss_format;
+  Sink gradient;
+  Sink loss;  // where nothing is reduced
 
-  double* sums;         // of weighted losses: one per chunk, or one per image
+  double* sums;         // of weighted losses, without ω: one per chunk, or one per image
   bool sums_per_image;  // a chunk holds whole images and every image wants its own sum
 
   // A unit is an element, or a whole pixel for losses that couple channels.
@@ -53,6 +58,7 @@ struct Plan {
   std::int64_t chunks;
   std::int64_t chunk_units;       // at most, within one image or across whole images
   std::int64_t chunks_per_image;  // 0: chunks hold whole images
+  std::int64_t row_scratch;       // bytes that a chunk needs beside the stack
 };
 
 struct Range {
@@ -72,10 +78,28 @@ inline Range chunk_range(const Plan& plan, std::int64_t chunk) {
   return {base + first, base + (last < plan.image_units ? last : plan.image_units)};
 }
 
+/// A sum of many terms whose rounding errors do not grow with their number (Neumaier).
+class CompensatedSum {
+ public:
+  [[gnu::always_inline]] void add(double x) {
+    const double sum = value_ + x, part = sum - value_;
+    error_ += (value_ - (sum - part)) + (x - part);
+    value_ = sum;
+  }
+  [[gnu::always_inline]] double total() const {
+    const double sum = value_ + error_;
+    return sum == sum ? sum : value_;  // the error of an infinite sum is NaN
+  }
+
+ private:
+  double value_ = 0, error_ = 0;
+};
+
 /// What one instruction set provides.
 struct KernelSet {
   const char* name;
-  void (*run_chunk)(const Plan& plan, std::int64_t chunk);
+  /// `scratch`: plan.row_scratch bytes that no other thread uses, aligned for any element.
+  void (*run_chunk)(const Plan& plan, std::int64_t chunk, std::byte* scratch);
 };
 
 }  // namespace mpsnn_loss::cpu

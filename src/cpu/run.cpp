@@ -1,6 +1,8 @@
 // From a call to plans: scales and divisors, the cut into chunks, and the end of the reductions.
 #include "cpu/run.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -32,6 +34,19 @@ Source make_source(const Operand& operand, const Shape& full, std::int64_t first
   return source;
 }
 
+/// Bytes of the largest cache, as far as the system tells.
+std::int64_t last_level_cache() {
+  static const std::int64_t bytes = [] {
+    constexpr std::int64_t kUsual = 32 << 20;
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+    const long found = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    if (found > 0) return static_cast<std::int64_t>(found);
+#endif
+    return kUsual;
+  }();
+  return bytes;
+}
+
 /// The cut into chunks: parts of large images, or groups of small ones.
 void cut(Plan& plan, const LossCall& call) {
   const Shape& shape = plan.shape;
@@ -40,6 +55,7 @@ void cut(Plan& plan, const LossCall& call) {
   plan.image_units = by_pixel ? shape.pixels() : shape.image_elements();
   const std::int64_t images = shape.images;
   if (shape.elements() == 0) return;
+  if (by_pixel) plan.row_scratch = shape.channels * std::int64_t{sizeof(double)};
   const std::int64_t units = std::max<std::int64_t>(1, kChunkElements / plan.unit_elements);
   if (plan.image_units >= units || images == 1) {
     plan.chunks_per_image = (plan.image_units + units - 1) / units;
@@ -55,6 +71,31 @@ void cut(Plan& plan, const LossCall& call) {
   }
 }
 
+/// One double per image, or one for all of them.
+class PerImage {
+ public:
+  PerImage(std::int64_t count, double value) : one_(value) {
+    if (count > 1) many_.assign(static_cast<std::size_t>(count), value);
+  }
+  double* data() { return many_.empty() ? &one_ : many_.data(); }
+  double& operator[](std::int64_t image) {
+    return many_.empty() ? one_ : many_[static_cast<std::size_t>(image)];
+  }
+  bool is_one() const { return many_.empty(); }
+
+ private:
+  double one_;
+  std::vector<double> many_;  // empty where one holds for all
+};
+
+/// True where float32 holds the value without loss of range, and products with it keep theirs: a
+/// factor this small or large would move results in or out of the normal range.
+bool fits_float(double value) {
+  constexpr double kSmallest = 0x1p-100, kLargest = 0x1p60;
+  const double size = std::abs(value);
+  return !std::isfinite(value) || size == 0 || (size >= kSmallest && size <= kLargest);
+}
+
 /// One call in progress.
 class Run {
  public:
@@ -62,18 +103,18 @@ class Run {
       : call_(call),
         request_(*call),
         shape_(call->predictions.shape()),
-        divisors_(divisors(call)) {}
+        across_(request_.descriptor.reduces_across_batch()),
+        reduces_loss_(request_.loss && request_.descriptor.reduces()),
+        divisors_(divisors(call)),
+        losses_(reduces_loss_ && !across_ ? shape_.images : 1, 0.0) {}
 
   void execute() {
-    const bool wants_loss = static_cast<bool>(request_.loss);
-    if (wants_loss && request_.descriptor.reduces())
-      losses_.assign(static_cast<std::size_t>(shape_.images), 0.0);
     if (is_one_piece()) {
       compute(0, shape_.images);
     } else {
       for (std::int64_t i = 0; i < shape_.images; ++i) compute(i, 1);
     }
-    if (wants_loss && request_.descriptor.reduces()) write_losses();
+    if (reduces_loss_) write_losses();
   }
 
  private:
@@ -81,10 +122,12 @@ class Run {
   /// images.
   bool is_one_piece() const {
     if (!call_.image_parameters().empty()) return false;
-    const auto operands = {&request_.predictions,      &request_.labels, &request_.weights,
-                           &request_.source_gradients, &request_.loss,   &request_.gradient};
-    return std::all_of(operands.begin(), operands.end(),
-                       [](const Operand* o) { return !*o || o->data != nullptr; });
+    for (const Operand* operand :
+         {&request_.predictions, &request_.labels, &request_.weights, &request_.source_gradients,
+          &request_.loss, &request_.gradient}) {
+      if (*operand && operand->data == nullptr) return false;
+    }
+    return true;
   }
 
   const LossParameters& parameters(std::int64_t image) const {
@@ -101,8 +144,7 @@ class Run {
     double g = request_.source_gradient;
     if (const Operand& gradients = request_.source_gradients;
         gradients && !is_per_element(gradients)) {
-      const std::int64_t from = request_.descriptor.reduces_across_batch() ? 0 : image;
-      g = read_value(gradients.image_data(from), gradients.descriptor.format);
+      g = read_value(gradients.image_data(across_ ? 0 : image), gradients.descriptor.format);
     }
     const double d = divisor(image);
     return d == 0 ? 0 : g * parameters(image).weight / d;
@@ -112,32 +154,34 @@ class Run {
     return !request_.descriptor.reduces() && gradients.shape() == shape_;
   }
 
+  /// One scale of the gradient holds for all images.
+  bool has_one_scale() const {
+    const Operand& gradients = request_.source_gradients;
+    return divisors_.size() == 1 && (!gradients || across_ || is_per_element(gradients));
+  }
+
   void compute(std::int64_t first, std::int64_t count) {
     Plan plan = make_plan(first, count);
-    std::vector<double> scales;
-    const bool one_scale = divisors_.size() == 1 && (!request_.source_gradients ||
-                                                     request_.descriptor.reduces_across_batch() ||
-                                                     is_per_element(request_.source_gradients));
-    for (std::int64_t i = 0; i < (one_scale ? 1 : count); ++i)
-      scales.push_back(count > 0 ? gradient_scale(first + i) : 0);
-    plan.scale_per_image = scales.size() > 1;
+    PerImage scales(has_one_scale() ? 1 : count, 0.0);
+    bool scales_fit = true;
+    if (plan.want_gradient && count > 0) {
+      for (std::int64_t i = 0; i < (scales.is_one() ? 1 : count); ++i) {
+        scales[i] = gradient_scale(first + i);
+        scales_fit = scales_fit && fits_float(scales[i]);
+      }
+    }
+    plan.scale_per_image = !scales.is_one();
     plan.gradient_scales = scales.data();
-    // A scale outside float32's normal range would cost precision that the product may still have.
-    const auto leaves_float = [](double scale) {
-      return std::isfinite(scale) && scale != 0 && !std::isnormal(static_cast<float>(scale));
-    };
-    const bool promote = !plan.double_precision && plan.want_gradient &&
-                         std::any_of(scales.begin(), scales.end(), leaves_float);
-    if (!promote) return compute(plan, first);
+    if (plan.double_precision || scales_fit) return run_plan(plan, first);
+    // The loss does not depend on the scale, nor may its bits depend on the gradient beside it.
     if (plan.want_loss) {
       Plan loss_plan = plan;
       loss_plan.want_gradient = loss_plan.by_labels = false;
-      compute(loss_plan, first);
+      run_plan(loss_plan, first);
     }
     plan.want_loss = plan.sums_per_image = false;
-    plan.loss = nullptr;
     plan.double_precision = true;
-    compute(plan, first);
+    run_plan(plan, first);
   }
 
   Plan make_plan(std::int64_t first, std::int64_t count) const {
@@ -148,7 +192,6 @@ class Run {
     plan.want_loss = static_cast<bool>(request_.loss);
     plan.want_gradient = static_cast<bool>(request_.gradient);
     plan.by_labels = plan.want_gradient && request_.wrt == Wrt::labels;
-    plan.double_precision = request_.predictions.descriptor.format == Format::float64;
     plan.shape = shape_;
     plan.shape.images = count;
     plan.predictions = make_source(request_.predictions, shape_, first);
@@ -169,69 +212,83 @@ class Run {
     plan.epsilon = p.epsilon;
     plan.delta = p.delta;
     plan.loss_scale = p.weight;
-    if (plan.want_gradient) {
-      plan.gradient = request_.gradient.image_data(first);
-      plan.gradient_format = request_.gradient.descriptor.format;
-    }
-    if (plan.want_loss && !descriptor.reduces()) {
-      plan.loss = request_.loss.image_data(first);
-      plan.loss_format = request_.loss.descriptor.format;
-    }
+    plan.double_precision = request_.predictions.descriptor.format == Format::float64 ||
+                            !fits_float(plan.label_offset) || !fits_float(p.epsilon) ||
+                            !fits_float(p.delta) || (!reduces_loss_ && !fits_float(p.weight));
+    if (plan.want_gradient) plan.gradient = make_sink(request_.gradient, first);
+    if (plan.want_loss && !reduces_loss_) plan.loss = make_sink(request_.loss, first);
     cut(plan, call_);
     return plan;
   }
 
+  Sink make_sink(const Operand& output, std::int64_t first) const {
+    const std::int64_t bytes = output.descriptor.bytes();
+    // What is read and written together must not fit the last-level cache.
+    return {output.image_data(first), output.descriptor.format, 3 * bytes > last_level_cache()};
+  }
+
   /// Runs the chunks and adds the sums of their losses to the images they belong to.
-  void compute(Plan& plan, std::int64_t first) {
-    std::vector<double> sums;
-    const bool sums_up = plan.want_loss && plan.loss == nullptr;
-    if (sums_up)
-      sums.assign(static_cast<std::size_t>(plan.sums_per_image ? plan.shape.images : plan.chunks),
-                  0.0);
+  void run_plan(Plan& plan, std::int64_t first) {
+    const bool sums_up = plan.want_loss && plan.loss.data == nullptr;
+    PerImage sums(!sums_up ? 1 : plan.sums_per_image ? plan.shape.images : plan.chunks, 0.0);
     plan.sums = sums.data();
     const auto run_chunk = active_instruction_set().run_chunk;
-    parallel_for(plan.chunks, [&plan, run_chunk](std::int64_t chunk) { run_chunk(plan, chunk); });
-    for (std::size_t i = 0; i < sums.size(); ++i) {
-      std::int64_t image = static_cast<std::int64_t>(i);
-      if (plan.chunks_per_image > 0) image /= plan.chunks_per_image;
-      if (plan.chunks_per_image == 0 && !plan.sums_per_image) image = 0;  // across the batch
-      losses_[static_cast<std::size_t>(first + image)] += sums[i];
+    parallel_for(plan.chunks, plan.row_scratch,
+                 [&plan, run_chunk](std::int64_t chunk, std::byte* scratch) {
+                   run_chunk(plan, chunk, scratch);
+                 });
+    if (!sums_up) return;
+    if (plan.sums_per_image) {
+      for (std::int64_t i = 0; i < plan.shape.images; ++i) add_loss(first + i, sums[i]);
+      return;
+    }
+    const std::int64_t step = plan.chunks_per_image == 0 ? plan.chunks : plan.chunks_per_image;
+    for (std::int64_t chunk = 0; chunk < plan.chunks; chunk += step) {
+      CompensatedSum sum;
+      for (std::int64_t i = 0; i < step; ++i) sum.add(sums[chunk + i]);
+      add_loss(first + chunk / step, sum.total());
     }
   }
 
   /// Ends the reduction: ω Σ / D per image, or across the batch into image 0 and zero into the
   /// others.
   void write_losses() {
-    const bool across = request_.descriptor.reduces_across_batch();
-    double total = 0;
-    for (std::size_t i = 0; i < losses_.size(); ++i) {
-      const auto image = static_cast<std::int64_t>(i);
-      if (request_.descriptor.loss_type == LossType::cosine_distance)
-        losses_[i] += sum_of_pixel_weights(call_, image);
-      losses_[i] *= parameters(image).weight;
-      total += losses_[i];
+    if (request_.descriptor.loss_type == LossType::cosine_distance) {
+      for (std::int64_t i = 0; i < shape_.images; ++i) add_loss(i, sum_of_pixel_weights(call_, i));
     }
-    const auto divided = [&](double sum, std::int64_t image) {
-      const double d = divisor(image);
-      if (d != 0) return sum / d;
-      return request_.descriptor.reduction_type == ReductionType::mean
-                 ? std::numeric_limits<double>::quiet_NaN()
-                 : 0.0;
-    };
     const Format format = request_.loss.descriptor.format;
     for (std::int64_t i = 0; i < request_.loss.shape().images; ++i) {
-      const double value = !across  ? divided(losses_[static_cast<std::size_t>(i)], i)
-                           : i == 0 ? divided(total, 0)
-                                    : 0.0;
+      const double value = !across_ ? divided(losses_[i], i)
+                           : i == 0 ? divided(total_.total(), 0)
+                                    : 0;
       write_value(request_.loss.image_data(i), format, value);
     }
+  }
+
+  void add_loss(std::int64_t image, double sum) {
+    if (across_) {
+      total_.add(sum);
+    } else {
+      losses_[image] += sum;
+    }
+  }
+
+  double divided(double sum, std::int64_t image) const {
+    const double d = divisor(image);
+    if (d != 0) return parameters(image).weight * sum / d;
+    return request_.descriptor.reduction_type == ReductionType::mean
+               ? std::numeric_limits<double>::quiet_NaN()
+               : 0.0;
   }
 
   const LossCall& call_;
   const LossRequest& request_;
   const Shape shape_;
+  const bool across_;        // a reduction runs over the batch too
+  const bool reduces_loss_;  // a loss is wanted, and reduced
   const std::vector<double> divisors_;
-  std::vector<double> losses_;  // weighted sums of each image, without ω
+  PerImage losses_;       // Σ v ℓ of each image
+  CompensatedSum total_;  // or of all
 };
 
 void fill_with_ones(const Operand& gradient) {

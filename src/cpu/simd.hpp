@@ -1,12 +1,16 @@
 // The vector vocabulary of the formulas and loops, over the compilers' own vector types (gcc,
-// clang). Every file that includes this is compiled once per instruction set, in a namespace of its
-// own, so that no code for a newer processor can end up in what an older one runs.
+// clang); intrinsics stand here alone, where the types have no operator. Every file that includes
+// this is compiled once per instruction set, in a namespace of its own, so that no code for a newer
+// processor can end up in what an older one runs.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
-#if defined(__FMA__)
+#include "core/half.hpp"
+
+#if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>
@@ -28,6 +32,7 @@ inline constexpr std::size_t kVectorBytes = 16;
 
 #define MPSNN_INLINE [[gnu::always_inline]] static inline
 #define MPSNN_INLINE_MEMBER [[gnu::always_inline]] inline
+#define MPSNN_INLINE_LAMBDA __attribute__((always_inline))
 
 template <class T>
 struct VectorOf;
@@ -86,30 +91,107 @@ MPSNN_INLINE void store(Scalar<V>* to, V v) {
   __builtin_memcpy(to, &v, sizeof v);
 }
 
-/// The first `count` lanes from memory, zero in the others.
+/// True in the first `count` lanes.
+template <class V>
+MPSNN_INLINE Mask<V> first_lanes(std::size_t count) {
+  using Word = decltype(Mask<V>{}[0] + 0);
+  static constexpr auto index = []<std::size_t... I>(std::index_sequence<I...>) {
+    return Mask<V>{static_cast<Word>(I)...};
+  }(std::make_index_sequence<lanes<V>>());
+  return index < static_cast<Word>(count);
+}
+
+/// The first `count` lanes from memory, zero in the others; nothing beyond them is touched.
 template <class V>
 MPSNN_INLINE V load_first(const Scalar<V>* from, std::size_t count) {
+#if defined(__AVX512F__)
+  const auto mask = (1u << count) - 1u;
+  if constexpr (sizeof(Scalar<V>) == 4) {
+    return (V)_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), from);
+  } else {
+    return (V)_mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), from);
+  }
+#elif defined(__AVX2__)
+  if constexpr (sizeof(Scalar<V>) == 4) {
+    return (V)_mm256_maskload_ps(from, (__m256i)first_lanes<V>(count));
+  } else {
+    return (V)_mm256_maskload_pd(from, (__m256i)first_lanes<V>(count));
+  }
+#else
   V v{};
-  __builtin_memcpy(&v, from, count * sizeof(Scalar<V>));
+  for (std::size_t i = 0; i < count; ++i) v[i] = from[i];
   return v;
+#endif
 }
 
 template <class V>
 MPSNN_INLINE void store_first(Scalar<V>* to, V v, std::size_t count) {
-  __builtin_memcpy(to, &v, count * sizeof(Scalar<V>));
+#if defined(__AVX512F__)
+  const auto mask = (1u << count) - 1u;
+  if constexpr (sizeof(Scalar<V>) == 4) {
+    _mm512_mask_storeu_ps(to, static_cast<__mmask16>(mask), (__m512)v);
+  } else {
+    _mm512_mask_storeu_pd(to, static_cast<__mmask8>(mask), (__m512d)v);
+  }
+#elif defined(__AVX2__)
+  if constexpr (sizeof(Scalar<V>) == 4) {
+    _mm256_maskstore_ps(to, (__m256i)first_lanes<V>(count), (__m256)v);
+  } else {
+    _mm256_maskstore_pd(to, (__m256i)first_lanes<V>(count), (__m256d)v);
+  }
+#else
+  for (std::size_t i = 0; i < count; ++i) to[i] = v[i];
+#endif
 }
 
-/// True in the first `count` lanes.
-template <class V>
-MPSNN_INLINE Mask<V> first_lanes(std::size_t count) {
-  Mask<V> index;
-  for (std::size_t i = 0; i < lanes<V>; ++i) index[i] = static_cast<decltype(index[0] + 0)>(i);
-  return index < static_cast<decltype(index[0] + 0)>(count);
+/// Stores past the caches, for results larger than they are. `to` is aligned to a vector.
+MPSNN_INLINE void stream([[maybe_unused]] float* to, [[maybe_unused]] FloatVector v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(to, (__m512)v);
+#elif defined(__AVX2__)
+  _mm256_stream_ps(to, (__m256)v);
+#elif defined(__x86_64__)
+  _mm_stream_ps(to, (__m128)v);
+#else
+  store(to, v);
+#endif
+}
+MPSNN_INLINE void stream(double* to, DoubleVector v) {
+  stream(reinterpret_cast<float*>(to), reinterpret_cast<FloatVector>(v));
+}
+/// Makes streamed stores visible to other threads before what follows.
+MPSNN_INLINE void finish_streams() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
 }
 
 template <class V>
 MPSNN_INLINE V select(Mask<V> mask, V yes, V no) {
   return mask ? yes : no;
+}
+
+/// The larger of two; b where either is NaN.
+template <class V>
+MPSNN_INLINE V larger(V a, V b) {
+  return a > b ? a : b;
+}
+
+/// True where any lane is NaN.
+template <class V>
+MPSNN_INLINE bool has_nan(V v) {
+  const Mask<V> nan = v != v;
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask((__m512i)nan) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_epi8((__m256i)nan) != 0;
+#elif defined(__x86_64__)
+  return _mm_movemask_epi8((__m128i)nan) != 0;
+#else
+  Scalar<V> count = 0;
+  for (std::size_t i = 0; i < lanes<V>; ++i) count += nan[i] != 0 ? 1 : 0;
+  return count != 0;
+#endif
 }
 
 template <class V>
@@ -124,13 +206,6 @@ MPSNN_INLINE V from_bits(Bits<V> b) {
 template <class V>
 MPSNN_INLINE V abs(V v) {
   return from_bits<V>(bits(v) & ~bits(broadcast<V>(Scalar<V>(-0.0))));
-}
-
-template <class V>
-MPSNN_INLINE Scalar<V> horizontal_sum(V v) {
-  Scalar<V> sum = 0;
-  for (std::size_t i = 0; i < lanes<V>; ++i) sum += v[i];
-  return sum;
 }
 
 /// a·b + c, with one rounding where the processor has it and two where it has not.
@@ -161,6 +236,28 @@ MPSNN_INLINE V mul_add(V a, V b, V c) {
   return a * b + c;
 }
 #endif
+
+/// A vector of float16 in memory, as float32 and back (to nearest even).
+MPSNN_INLINE FloatVector load_half(const std::uint16_t* from) {
+#if defined(__AVX512F__)
+  return (FloatVector)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from));
+#elif defined(__F16C__)
+  return (FloatVector)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)from));
+#else
+  FloatVector v;
+  for (std::size_t i = 0; i < lanes<FloatVector>; ++i) v[i] = half_to_float(from[i]);
+  return v;
+#endif
+}
+MPSNN_INLINE void store_half(std::uint16_t* to, FloatVector v) {
+#if defined(__AVX512F__)
+  _mm256_storeu_si256((__m256i*)to, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__)
+  _mm_storeu_si128((__m128i*)to, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+#else
+  for (std::size_t i = 0; i < lanes<FloatVector>; ++i) to[i] = float_to_half(v[i]);
+#endif
+}
 
 /// A sum and what its rounding lost (Knuth's TwoSum).
 template <class V>
@@ -193,5 +290,99 @@ MPSNN_INLINE V one_minus_product(V a, V b) {
   return select<V>(result == result, result, one - product);  // the split of huge factors overflows
 #endif
 }
+
+/// One step of a transposition: exchanges the odd blocks of `block` lanes of `a` with the even ones
+/// of `b`.
+template <std::size_t block, class V, std::size_t... I>
+MPSNN_INLINE void exchange_blocks(V& a, V& b, std::index_sequence<I...>) {
+  constexpr int n = static_cast<int>(lanes<V>), step = static_cast<int>(block);
+  const V low = __builtin_shufflevector(
+      a, b, ((I & block) == 0 ? static_cast<int>(I) : static_cast<int>(I) - step + n)...);
+  const V high = __builtin_shufflevector(
+      a, b, ((I & block) == 0 ? static_cast<int>(I) + step : static_cast<int>(I) + n)...);
+  a = low;
+  b = high;
+}
+
+/// Transposes a square of vectors: lane j of vector i becomes lane i of vector j.
+template <class V, std::size_t block = 1>
+MPSNN_INLINE void transpose(V (&square)[lanes<V>]) {
+  if constexpr (block < lanes<V>) {
+    for (std::size_t i = 0; i < lanes<V>; ++i) {
+      if ((i & block) == 0) {
+        exchange_blocks<block>(square[i], square[i + block], std::make_index_sequence<lanes<V>>());
+      }
+    }
+    transpose<V, block * 2>(square);
+  }
+}
+
+/// The halves of a vector, in float64.
+struct Wide {
+  DoubleVector low, high;
+};
+MPSNN_INLINE Wide widen(FloatVector v) {
+#if defined(__AVX512F__)
+  return {(DoubleVector)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v)),
+          (DoubleVector)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)v, 1))};
+#elif defined(__AVX2__)
+  return {(DoubleVector)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v)),
+          (DoubleVector)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1))};
+#elif defined(__x86_64__)
+  return {(DoubleVector)_mm_cvtps_pd((__m128)v),
+          (DoubleVector)_mm_cvtps_pd(_mm_movehl_ps((__m128)v, (__m128)v))};
+#else
+  Wide wide;
+  for (std::size_t i = 0; i < lanes<DoubleVector>; ++i) {
+    wide.low[i] = static_cast<double>(v[i]);
+    wide.high[i] = static_cast<double>(v[i + lanes<DoubleVector>]);
+  }
+  return wide;
+#endif
+}
+
+/// Loops take so many vectors at a time, whose sums then do not wait for one another.
+inline constexpr std::size_t kBlock = 4;
+template <class V>
+using Block = V[kBlock];
+
+template <class V>
+MPSNN_INLINE V sum_of(const Block<V>& u) {
+  return (u[0] + u[1]) + (u[2] + u[3]);
+}
+
+/// Sums over vectors in float64. A block is added in its own precision before it is widened.
+template <class T>
+class Accumulator;
+
+template <>
+class Accumulator<double> {
+ public:
+  MPSNN_INLINE_MEMBER void add(DoubleVector u) { sum_ += u; }
+  MPSNN_INLINE_MEMBER void add_block(const Block<DoubleVector>& u) { add(sum_of(u)); }
+  MPSNN_INLINE_MEMBER double total() const {
+    double total = 0;
+    for (std::size_t i = 0; i < lanes<DoubleVector>; ++i) total += sum_[i];
+    return total;
+  }
+
+ private:
+  DoubleVector sum_{};
+};
+
+template <>
+class Accumulator<float> {
+ public:
+  MPSNN_INLINE_MEMBER void add(FloatVector u) {
+    const Wide wide = widen(u);
+    low_.add(wide.low);
+    high_.add(wide.high);
+  }
+  MPSNN_INLINE_MEMBER void add_block(const Block<FloatVector>& u) { add(sum_of(u)); }
+  MPSNN_INLINE_MEMBER double total() const { return low_.total() + high_.total(); }
+
+ private:
+  Accumulator<double> low_, high_;
+};
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

@@ -1,6 +1,6 @@
-// Brings the operands of a tile into contiguous arrays of the compute type: converts float16,
-// spreads broadcast weights, and expands class indices. What is already so in memory is used where
-// it stands.
+// Brings the operands of a tile into contiguous arrays of the compute type, and results out of
+// them: converts float16, spreads broadcast weights, expands class indices, streams large results.
+// What is already so in memory is used where it stands.
 #pragma once
 
 #include "core/half.hpp"
@@ -8,6 +8,9 @@
 #include "cpu/simd.hpp"
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
+
+/// Elements that are staged at a time: a few such arrays stay in the first-level cache.
+inline constexpr std::int64_t kTileElements = 1024;
 
 template <class T>
 inline constexpr Format kFormatOf = sizeof(T) == 4 ? Format::float32 : Format::float64;
@@ -23,49 +26,146 @@ MPSNN_INLINE T read_element(const std::byte* data, Format format, std::int64_t i
   return T{};
 }
 
+template <class From, class T>
+MPSNN_INLINE void copy_converted(const From* from, std::int64_t count, T* to) {
+  for (std::int64_t i = 0; i < count; ++i) to[i] = static_cast<T>(from[i]);
+}
+template <class T>
+MPSNN_INLINE void copy_converted(const std::uint16_t* from, std::int64_t count, T* to) {
+  constexpr auto width = static_cast<std::int64_t>(lanes<FloatVector>);
+  std::int64_t i = 0;
+  for (; i + width <= count; i += width) {
+    float converted[lanes<FloatVector>];
+    store<FloatVector>(converted, load_half(from + i));
+    copy_converted(converted, width, to + i);
+  }
+  for (; i < count; ++i) to[i] = static_cast<T>(half_to_float(from[i]));
+}
+
 /// Copies `count` elements from index `first` on, converted.
 template <class T>
 void convert_in(const std::byte* data, Format format, std::int64_t first, std::int64_t count,
                 T* to) {
-  const auto copy = [&](const auto* from, auto convert) {
-    for (std::int64_t i = 0; i < count; ++i) to[i] = static_cast<T>(convert(from[first + i]));
-  };
   switch (format) {
     case Format::float16:
-      return copy(reinterpret_cast<const std::uint16_t*>(data),
-                  [](std::uint16_t h) { return half_to_float(h); });
+      return copy_converted(reinterpret_cast<const std::uint16_t*>(data) + first, count, to);
     case Format::float32:
-      return copy(reinterpret_cast<const float*>(data), [](float x) { return x; });
+      return copy_converted(reinterpret_cast<const float*>(data) + first, count, to);
     case Format::float64:
-      return copy(reinterpret_cast<const double*>(data), [](double x) { return x; });
+      return copy_converted(reinterpret_cast<const double*>(data) + first, count, to);
   }
 }
 
-/// The reverse, rounding once.
 template <class T>
-void convert_out(const T* from, std::int64_t count, std::byte* data, Format format,
-                 std::int64_t first) {
-  switch (format) {
-    case Format::float16: {
-      auto* to = reinterpret_cast<std::uint16_t*>(data) + first;
-      for (std::int64_t i = 0; i < count; ++i) to[i] = float_to_half(static_cast<float>(from[i]));
-      return;
-    }
+MPSNN_INLINE void copy_to_half(const T* from, std::int64_t count, std::uint16_t* to) {
+  constexpr auto width = static_cast<std::int64_t>(lanes<FloatVector>);
+  std::int64_t i = 0;
+  for (; i + width <= count; i += width) {
+    float single[lanes<FloatVector>];
+    copy_converted(from + i, width, single);
+    store_half(to + i, load<FloatVector>(single));
+  }
+  for (; i < count; ++i) to[i] = float_to_half(static_cast<float>(from[i]));
+}
+
+template <class T>
+MPSNN_INLINE void stream_out(const T* from, std::int64_t count, T* to) {
+  using V = Vector<T>;
+  std::int64_t i = 0;
+  const auto aligned = [&] { return reinterpret_cast<std::uintptr_t>(to + i) % sizeof(V) == 0; };
+  for (; i < count && !aligned(); ++i) to[i] = from[i];
+  for (; i + static_cast<std::int64_t>(lanes<V>) <= count; i += lanes<V>)
+    stream(to + i, load<V>(from + i));
+  for (; i < count; ++i) to[i] = from[i];
+}
+
+/// Where a tile of results is made: in place where it may be, else in `scratch`.
+template <class T>
+MPSNN_INLINE T* place_of(const Sink& sink, std::int64_t first, T* scratch) {
+  if (sink.data == nullptr) return nullptr;
+  const bool in_place = sink.format == kFormatOf<T> && !sink.streams;
+  return in_place ? reinterpret_cast<T*>(sink.data) + first : scratch;
+}
+
+/// Moves a tile that was made in scratch to where it belongs, rounding once.
+template <class T>
+void put(const T* from, std::int64_t count, const Sink& sink, std::int64_t first) {
+  switch (sink.format) {
+    case Format::float16:
+      return copy_to_half(from, count, reinterpret_cast<std::uint16_t*>(sink.data) + first);
     case Format::float32: {
-      auto* to = reinterpret_cast<float*>(data) + first;
-      for (std::int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(from[i]);
-      return;
+      auto* const to = reinterpret_cast<float*>(sink.data) + first;
+      if constexpr (sizeof(T) == sizeof(float)) {
+        if (from == to) return;
+        if (sink.streams) return stream_out(from, count, to);
+      }
+      return copy_converted(from, count, to);
     }
     case Format::float64: {
-      auto* to = reinterpret_cast<double*>(data) + first;
-      for (std::int64_t i = 0; i < count; ++i) to[i] = static_cast<double>(from[i]);
-      return;
+      auto* const to = reinterpret_cast<double*>(sink.data) + first;
+      if constexpr (sizeof(T) == sizeof(double)) {
+        if (from == to) return;
+        if (sink.streams) return stream_out(from, count, to);
+      }
+      return copy_converted(from, count, to);
     }
   }
 }
 
-/// Calls run(flat index, run length, index of the pixel, first channel) for each stretch of one
-/// pixel.
+/// Gathers results that follow one another in a sink, and puts them there in larger pieces.
+template <class T>
+class TileWriter {
+ public:
+  explicit TileWriter(const Sink& sink) : sink_(sink) {}
+
+  /// Room for up to `most` elements, and for lanes - 1 more that may be spoilt.
+  T* room(std::int64_t first, std::int64_t most) {
+    if (filled_ + most + static_cast<std::int64_t>(lanes<Vector<T>>) > kTileElements) flush();
+    if (filled_ == 0) first_ = first;
+    return elements_ + filled_;
+  }
+  void advance(std::int64_t count) { filled_ += count; }
+  void flush() {
+    if (filled_ > 0) put(elements_, filled_, sink_, first_);
+    filled_ = 0;
+  }
+
+ private:
+  const Sink& sink_;
+  std::int64_t first_ = 0, filled_ = 0;
+  T elements_[kTileElements];
+};
+
+/// The place of a pixel in a source, kept up to date from one pixel to the next.
+class PixelWalk {
+ public:
+  PixelWalk(const Source& source, const Shape& shape, std::int64_t pixel)
+      : source_(source),
+        shape_(shape),
+        column_(pixel % shape.width),
+        row_(pixel / shape.width % shape.height),
+        image_(pixel / shape.pixels()) {}
+
+  /// Index of the pixel's channel 0.
+  std::int64_t offset() const {
+    return image_ * source_.strides[0] + row_ * source_.strides[1] + column_ * source_.strides[2];
+  }
+  void next() {
+    if (++column_ < shape_.width) return;
+    column_ = 0;
+    if (++row_ < shape_.height) return;
+    row_ = 0;
+    ++image_;
+  }
+
+ private:
+  const Source& source_;
+  const Shape& shape_;
+  std::int64_t column_, row_, image_;
+};
+
+/// Calls run(place in the tile, run length, index of the pixel, first channel) for each stretch of
+/// one pixel.
 template <class F>
 MPSNN_INLINE void for_each_pixel(const Shape& shape, std::int64_t first, std::int64_t count,
                                  F run) {
@@ -78,14 +178,24 @@ MPSNN_INLINE void for_each_pixel(const Shape& shape, std::int64_t first, std::in
   }
 }
 
-/// Where in a source the channel 0 of a pixel stands.
-MPSNN_INLINE std::int64_t pixel_offset(const Source& source, const Shape& shape,
-                                       std::int64_t pixel) {
-  const std::int64_t x = pixel % shape.width, row = pixel / shape.width;
-  return row / shape.height * source.strides[0] + row % shape.height * source.strides[1] +
-         x * source.strides[2];
+template <class T>
+void spread(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
+            T* to) {
+  PixelWalk at(source, shape, first / shape.channels);
+  for_each_pixel(shape, first, count,
+                 [&](std::int64_t done, std::int64_t length, std::int64_t, std::int64_t channel) {
+                   if (source.strides[3] != 0) {
+                     convert_in(source.data, source.format, at.offset() + channel, length,
+                                to + done);
+                   } else {
+                     const T value = read_element<T>(source.data, source.format, at.offset());
+                     for (std::int64_t i = 0; i < length; ++i) to[done + i] = value;
+                   }
+                   at.next();
+                 });
 }
 
+/// `count` elements of a source from element `first` of the predictions' layout on.
 template <class T>
 const T* stage(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
                T* scratch) {
@@ -93,19 +203,9 @@ const T* stage(const Source& source, const Shape& shape, std::int64_t first, std
     return reinterpret_cast<const T*>(source.data) + first;
   if (source.dense) {
     convert_in(source.data, source.format, first, count, scratch);
-    return scratch;
+  } else {
+    spread(source, shape, first, count, scratch);
   }
-  for_each_pixel(
-      shape, first, count,
-      [&](std::int64_t at, std::int64_t length, std::int64_t pixel, std::int64_t channel) {
-        const std::int64_t offset = pixel_offset(source, shape, pixel);
-        if (source.strides[3] != 0) {
-          convert_in(source.data, source.format, offset + channel, length, scratch + at);
-        } else {
-          const T value = read_element<T>(source.data, source.format, offset);
-          for (std::int64_t i = 0; i < length; ++i) scratch[at + i] = value;
-        }
-      });
   return scratch;
 }
 
@@ -145,6 +245,16 @@ const T* stage_weights(const Plan& plan, std::int64_t first, std::int64_t count,
   return scratch;
 }
 
+/// Each chunk hands over one sum of its losses.
+MPSNN_INLINE bool is_summed(const Plan& plan) {
+  return plan.want_loss && plan.loss.data == nullptr && !plan.sums_per_image;
+}
+
+/// g ω / D, of one image or of all.
+MPSNN_INLINE double gradient_scale(const Plan& plan, std::int64_t image) {
+  return plan.gradient_scales[plan.scale_per_image ? image : 0];
+}
+
 /// Source gradients of each element: an array of them, or each image's own scale g ω / D; null
 /// where one scale holds for all.
 template <class T>
@@ -160,6 +270,18 @@ const T* stage_gradients(const Plan& plan, std::int64_t first, std::int64_t coun
     for (; i < count && i < end; ++i) scratch[i] = scale;
   }
   return scratch;
+}
+
+/// Adds to each image's sum the part of it among `count` values that stand one to a unit.
+template <class T>
+void add_to_image_sums(const Plan& plan, const T* values, std::int64_t first, std::int64_t count) {
+  for (std::int64_t i = 0; i < count;) {
+    const std::int64_t image = (first + i) / plan.image_units,
+                       end = (image + 1) * plan.image_units - first;
+    double sum = 0;
+    for (; i < count && i < end; ++i) sum += static_cast<double>(values[i]);
+    plan.sums[image] += sum;
+  }
 }
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

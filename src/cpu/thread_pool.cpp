@@ -43,17 +43,26 @@ bool spin_until(Done done) {
   return false;
 }
 
-/// One parallel_for: `parts` contiguous shares of [0, count).
+/// One parallel_for. Each part has a contiguous share of [0, count), from which whoever has nothing
+/// left to do helps itself, so that nobody waits for a thread that comes late.
 struct Job {
-  void (*run)(void*, std::int64_t);
+  void (*run)(void*, std::int64_t, std::byte*);
   void* context;
   std::int64_t count;
   int parts;
-  std::atomic<int> pending;
+  std::byte* scratch;  // scratch_bytes for each part
+  std::int64_t scratch_bytes;
+  std::atomic<std::int64_t>* taken;  // of each part's share
+  std::atomic<int> pending;          // workers that may still be at work
 
-  void run_part(int part) const {
-    const std::int64_t first = count * part / parts, last = count * (part + 1) / parts;
-    for (std::int64_t i = first; i < last; ++i) run(context, i);
+  void run_part(int own) const {
+    std::byte* const own_scratch = scratch + own * scratch_bytes;
+    for (int k = 0; k < parts; ++k) {
+      const int part = (own + k) % parts;
+      const std::int64_t first = count * part / parts, size = count * (part + 1) / parts - first;
+      for (std::int64_t i; (i = taken[part].fetch_add(1, std::memory_order_relaxed)) < size;)
+        run(context, first + i, own_scratch);
+    }
   }
 };
 
@@ -61,6 +70,8 @@ class Worker {
  public:
   explicit Worker(int part) : part_(part), thread_([this] { live(); }) { thread_.detach(); }
 
+  /// Takes a job back that the worker has not begun; false where it has.
+  bool revoke() { return job_.exchange(nullptr) != nullptr; }
   void give(Job& job) {
     job_.store(&job);
     if (!asleep_.load()) return;
@@ -81,6 +92,7 @@ class Worker {
         asleep_.store(false);
       }
       Job* const job = job_.exchange(nullptr);
+      if (job == nullptr) continue;  // revoked
       job->run_part(part_);
       job->pending.fetch_sub(1, std::memory_order_release);  // after this the job may be gone
     }
@@ -111,6 +123,9 @@ class Pool {
     for (int part = 1; part < job.parts; ++part)
       workers_[static_cast<std::size_t>(part - 1)]->give(job);
     job.run_part(0);
+    for (int part = 1; part < job.parts; ++part) {
+      if (workers_[static_cast<std::size_t>(part - 1)]->revoke()) --job.pending;
+    }
     const auto finished = [&job] { return job.pending.load(std::memory_order_acquire) == 0; };
     while (!spin_until(finished)) std::this_thread::yield();
     return true;
@@ -153,12 +168,20 @@ void set_num_threads(std::int64_t count) {
   chosen_threads = static_cast<int>(std::min<std::int64_t>(count, 1024));
 }
 
-void parallel_for(std::int64_t count, void (*run)(void*, std::int64_t), void* context) {
+void parallel_for(std::int64_t count, std::int64_t scratch_bytes,
+                  void (*run)(void*, std::int64_t, std::byte*), void* context) {
+  constexpr std::int64_t kCacheLine = 64;
   const int parts = count > 1 ? static_cast<int>(std::min<std::int64_t>(num_threads(), count)) : 1;
-  Job job{run, context, count, parts, {}};
-  if (parts > 1 && pool().try_run(job)) return;
-  job.parts = 1;
-  job.run_part(0);
+  const std::int64_t bytes = (scratch_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+  std::unique_ptr<std::byte[]> scratch;
+  if (bytes > 0) scratch.reset(new std::byte[static_cast<std::size_t>(bytes * parts)]);
+  if (parts > 1) {
+    const auto taken =
+        std::make_unique<std::atomic<std::int64_t>[]>(static_cast<std::size_t>(parts));
+    Job job{run, context, count, parts, scratch.get(), bytes, taken.get(), {}};
+    if (pool().try_run(job)) return;
+  }
+  for (std::int64_t i = 0; i < count; ++i) run(context, i, scratch.get());
 }
 
 }  // namespace mpsnn_loss::cpu

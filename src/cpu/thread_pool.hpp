@@ -1,6 +1,7 @@
 // The CPU engine's threads: few, started on first need, asleep when idle.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace mpsnn_loss::cpu {
@@ -12,14 +13,21 @@ int num_threads();
 /// Throws ValueError below 1.
 void set_num_threads(std::int64_t count);
 
-/// Calls run(context, i) once for every i in [0, count), on the caller and on the pool. Which
-/// thread gets which i is fixed by count and num_threads alone. While another caller has the pool,
-/// all run here. Works in a child after fork. `run` must not throw.
-void parallel_for(std::int64_t count, void (*run)(void* context, std::int64_t i), void* context);
+/// Calls run(context, i, scratch) once for every i in [0, count), on the caller and on the pool;
+/// which thread does which is not fixed. `scratch` is scratch_bytes that the thread has to itself.
+/// While another caller has the pool, all run here. Works in a child after fork. `run` must not
+/// throw.
+void parallel_for(std::int64_t count, std::int64_t scratch_bytes,
+                  void (*run)(void* context, std::int64_t i, std::byte* scratch), void* context);
 
 template <class F>
-void parallel_for(std::int64_t count, F body) {
-  parallel_for(count, [](void* context, std::int64_t i) { (*static_cast<F*>(context))(i); }, &body);
+void parallel_for(std::int64_t count, std::int64_t scratch_bytes, F body) {
+  parallel_for(
+      count, scratch_bytes,
+      [](void* context, std::int64_t i, std::byte* scratch) {
+        (*static_cast<F*>(context))(i, scratch);
+      },
+      &body);
 }
 
 }  // namespace mpsnn_loss::cpu

@@ -17,10 +17,17 @@ MPSNN_INLINE void apply(const T* x, const T* low, T* result, std::size_t count, 
 }
 
 template <class T>
-void exp_of(const T* x, const T* low, T* result, std::size_t count) {
+void exp_of_nonpositive_of(const T* x, const T* low, T* result, std::size_t count) {
   using V = Vector<T>;
-  if (low == nullptr) return apply(x, low, result, count, [](V v, V) { return exp(v); });
-  apply(x, low, result, count, [](V v, V error) { return exp(v, error); });
+  apply(x, low, result, count, [](V v, V) { return exp_of_nonpositive(v); });
+}
+template <class T>
+void shifted_exp_of(const T* x, const T* most, T* result, std::size_t count) {
+  using V = Vector<T>;
+  apply(x, most, result, count, [](V v, V m) {
+    const ExpShift<V> shift(m);
+    return shift.exp(v) / shift.exp(m);
+  });
 }
 template <class T>
 void log_of(const T* x, const T* low, T* result, std::size_t count) {
@@ -35,7 +42,8 @@ void log1p_of_unit_of(const T* x, const T* low, T* result, std::size_t count) {
 }
 
 template <class T>
-constexpr test::MathFunctionsOf<T> kAll{exp_of<T>, log_of<T>, log1p_of_unit_of<T>};
+constexpr test::MathFunctionsOf<T> kAll{exp_of_nonpositive_of<T>, shifted_exp_of<T>, log_of<T>,
+                                        log1p_of_unit_of<T>};
 
 }  // namespace
 

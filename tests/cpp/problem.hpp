@@ -1,6 +1,8 @@
 // A loss on arrays in host memory, computed on the CPU engine.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
@@ -87,6 +89,22 @@ struct Outputs {
 
   bool guards_intact() const { return loss.guards_intact() && gradient.guards_intact(); }
 };
+
+/// True where two ways to the same results agree: to the bit where elements are independent, and
+/// where softmax adds the channels up in another way, within the rounding of the storage format.
+inline bool agree(const LossInfo& loss, const Array& given, const Array& expected) {
+  if (loss.family == Family::element) return first_difference(given, expected) == -1;
+  if (given.count() != expected.count()) return false;
+  const double rounding = given.format() == Format::float16   ? 1e-3
+                          : given.format() == Format::float32 ? 1e-6
+                                                              : 1e-14;
+  double largest = 0, difference = 0;
+  for (std::int64_t i = 0; i < given.count(); ++i) {
+    largest = std::max(largest, std::abs(expected.get(i)));
+    difference = std::max(difference, std::abs(given.get(i) - expected.get(i)));
+  }
+  return difference <= rounding * largest;
+}
 
 /// A descriptor with every parameter away from its default; the reduction is one the loss accepts.
 inline LossDescriptor descriptor_of(LossType type, ReductionType reduction, bool across = false) {

@@ -14,7 +14,8 @@ namespace {
 /// Runs parallel_for and returns how many indices did not come exactly once.
 int wrong_visits(std::int64_t count) {
   std::vector<std::atomic<int>> visits(static_cast<std::size_t>(count));
-  cpu::parallel_for(count, [&](std::int64_t i) { ++visits[static_cast<std::size_t>(i)]; });
+  cpu::parallel_for(count, 0,
+                    [&](std::int64_t i, std::byte*) { ++visits[static_cast<std::size_t>(i)]; });
   int wrong = 0;
   for (const auto& visit : visits) wrong += visit != 1;
   return wrong;
@@ -31,21 +32,19 @@ TEST_CASE("every index is visited once, with any number of threads") {
   }
 }
 
-TEST_CASE("an index is visited by the same share of the work every time") {
+TEST_CASE("a thread has its scratch to itself") {
   const ThreadCount scope(4);
-  constexpr std::int64_t kCount = 37;
+  constexpr std::int64_t kWords = 100;
+  std::atomic<int> spoilt = 0;
   for (int trial = 0; trial < 20; ++trial) {
-    std::vector<std::thread::id> visitors(kCount);
-    cpu::parallel_for(kCount, [&](std::int64_t i) {
-      visitors[static_cast<std::size_t>(i)] = std::this_thread::get_id();
-    });
-    // Four contiguous shares of 9 or 10, the first of them the caller's.
-    CHECK(visitors[0] == std::this_thread::get_id());
-    for (std::size_t i = 1; i < visitors.size(); ++i) {
-      const bool begins_share = i == 9 || i == 18 || i == 27;
-      CHECK((visitors[i] == visitors[i - 1]) == !begins_share);
-    }
+    cpu::parallel_for(37, kWords * std::int64_t{sizeof(std::int64_t)},
+                      [&](std::int64_t i, std::byte* scratch) {
+                        auto* const words = reinterpret_cast<volatile std::int64_t*>(scratch);
+                        for (std::int64_t k = 0; k < kWords; ++k) words[k] = i + k;
+                        for (std::int64_t k = 0; k < kWords; ++k) spoilt += words[k] != i + k;
+                      });
   }
+  CHECK(spoilt == 0);
 }
 
 TEST_CASE("several threads may use the pool at once") {
