@@ -81,3 +81,11 @@ def demo(session: nox.Session) -> None:
     """The demo."""
     session.install(".[demo]")
     session.run("python", "-m", "mpsnn_loss", "demo", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Every loss against other libraries, hours long, or `nox -s bench -- --quick`."""
+    groups = nox.project.load_toml("pyproject.toml")
+    session.install(".", *nox.project.dependency_groups(groups, "bench"))
+    session.run("python", "-m", "tests.bench", *session.posargs)

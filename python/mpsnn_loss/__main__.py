@@ -1,4 +1,4 @@
-"""The command line: python -m mpsnn_loss demo | info.
+"""The command line: python -m mpsnn_loss demo | info | bench.
 
 A command is a function of the parsed arguments that returns the exit code. It imports what it needs
 itself, so that the other commands work without it.
@@ -22,6 +22,21 @@ def info(arguments: argparse.Namespace) -> int:
     from mpsnn_loss import _info
 
     return _info.run()
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    from mpsnn_loss import _bench
+
+    return _bench.run(arguments.loss, arguments.threads, arguments.json, arguments.quick)
+
+
+def loss_name(text: str) -> str:
+    from mpsnn_loss import MPSCNNLossType
+
+    names = [loss_type.name.lower() for loss_type in MPSCNNLossType]
+    if text not in names:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(names)}, got {text!r}")
+    return text
 
 
 def positive(text: str) -> int:
@@ -53,6 +68,16 @@ def make_parser() -> argparse.ArgumentParser:
     words = "print the devices and how this package was built"
     command = commands.add_parser("info", help=words, description=words)
     command.set_defaults(run=info)
+
+    words = "time every loss and gradient, and what a call costs"
+    command = commands.add_parser("bench", help=words, description=words)
+    command.add_argument(
+        "--loss", type=loss_name, action="append", help="only this loss; may be given again"
+    )
+    command.add_argument("--threads", type=positive, help="default: as many as the engine takes")
+    command.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    command.add_argument("--quick", action="store_true", help="small shapes, few samples")
+    command.set_defaults(run=bench)
     return parser
 
 

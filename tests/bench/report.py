@@ -1,0 +1,133 @@
+"""The tables in Markdown and the figure, from what was measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tests.bench.problems import DESTINATIONS, WORKS
+from tests.bench.results import Cell, Results, read, records
+from tests.bench.targets import TARGETS
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def microseconds(seconds: float | None) -> str:
+    """Three digits, or all before the point."""
+    if seconds is None:
+        return "–"
+    value = seconds * 1e6
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def compared(results: Results, cell: Cell, work: str, destination: str) -> list[str]:
+    """Our time, the best peer, its time and the ratio."""
+    ours, peer = results.ours(cell, work, destination), results.best_peer(cell, work, destination)
+    if peer is None:
+        return [microseconds(ours), "–", "–", "–"]
+    ratio = peer.seconds / ours if ours else None
+    return [microseconds(ours), peer.name, microseconds(peer.seconds), number(ratio)]
+
+
+def cells_table(results: Results, threads: int, work: str) -> str:
+    columns = ["µs", "best peer", "its µs", "ratio"]
+    head = ["loss", "shape", "logits", *(f"{d} {c}" for d in DESTINATIONS for c in columns)]
+    rows = []
+    for cell in results.cells:
+        if cell.threads != threads:
+            continue
+        row = [cell.loss, cell.shape, cell.data]
+        for destination in DESTINATIONS:
+            row += compared(results, cell, work, destination)
+        rows.append([*row, number(results.triad_fraction(cell, work, "out="))])
+    return table([*head, "of triad"], rows)
+
+
+def speed(results: Results) -> str:
+    parts = [machine(results)]
+    for threads in sorted({cell.threads for cell in results.cells}):
+        for work in WORKS:
+            title = f"### {work.capitalize()}, {threads} thread" + ("s" if threads > 1 else "")
+            parts += [title, cells_table(results, threads, work)]
+    if results.skipped:
+        parts += ["### Left out", *(f"* {left_out(record)}" for record in results.skipped)]
+    return "\n\n".join(parts)
+
+
+def left_out(record: dict[str, object]) -> str:
+    names = ("peer", "candidate", "loss", "shape", "data", "work", "destination")
+    where = ", ".join(str(record[name]) for name in names if record.get(name))
+    return f"{where}: {record['skipped']}"
+
+
+def machine(results: Results) -> str:
+    facts = results.facts
+    versions = ", ".join(f"{name} {v}" for name, v in results.versions.items() if v)
+    return (
+        f"{facts['processor']}, {facts['processors']} processors, last-level cache "
+        f"{facts['last_level_cache'] / 2**20:.0f} MiB. {facts['system']}, "
+        f"Python {facts['python']}, {facts['compiler']}, instruction set {facts['instruction_set']}. {versions}."
+    )
+
+
+def targets(results: Results) -> str:
+    rows = []
+    for target in TARGETS:
+        values = list(target.values(results))
+        worst = target.worst(results)
+        if worst is None:
+            rows.append([target.text, f"{target.wanted:g}", "not measured", "", "", ""])
+            continue
+        reached = sum(target.reached(value) for _, value in values)
+        wanted = f"{'≥' if target.at_least else '≤'} {target.wanted:g}"
+        verdict = "reached" if reached == len(values) else "**not reached**"
+        place, value = worst
+        rows.append(
+            [target.text, wanted, verdict, f"{reached} of {len(values)}", number(value), place]
+        )
+    return table(["target", "wanted", "", "cells", "worst", "where"], rows)
+
+
+def calls(results: Results) -> str:
+    rows = [
+        [f"`{name}`", str(threads), f"{seconds * 1e9:.0f}"]
+        for (threads, name), seconds in results.calls.items()
+    ]
+    return table(["call with ten floats", "threads", "ns"], rows)
+
+
+def replace_section(page: str, name: str, text: str) -> str:
+    """Put a generated text between its two markers."""
+    pattern = rf"(<!-- {name}: generated -->\n).*?(<!-- end of {name} -->)"
+    replaced, count = re.subn(pattern, lambda m: f"{m[1]}\n{text}\n\n{m[2]}", page, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"the page has {count} places for {name!r}, not one")
+    return replaced
+
+
+def write(folder: Path, document: Path | None) -> None:
+    from tests.bench import figure
+
+    results = read(folder)
+    (folder / "results.json").write_text(json.dumps(list(records(folder)), indent=1))
+    sections = {"targets": targets(results), "calls": calls(results), "speed": speed(results)}
+    page = "\n\n".join(f"## {name.capitalize()}\n\n{text}" for name, text in sections.items())
+    (folder / "performance.md").write_text(page + "\n")
+    figure.draw(results, folder / "performance.png")
+    if document is not None:
+        text = document.read_text()
+        for name, section in sections.items():
+            text = replace_section(text, name, section)
+        document.write_text(text)
+        figure.draw(results, document.with_suffix(".png"))
+    print(sections["targets"])
+    print(f"tables in {folder / 'performance.md'}, figure in {folder / 'performance.png'}")
