@@ -49,9 +49,9 @@ def measure(arguments: argparse.Namespace) -> None:
     from tests.bench.run import Run
 
     shapes = arguments.shape or (QUICK_SHAPES if arguments.quick else SHAPES)
-    effort = _bench.QUICK if arguments.quick else _bench.Effort()
+    effort, patience = (_bench.QUICK, 0.0) if arguments.quick else (_bench.Effort(), 0.2)
     output = arguments.output / f"threads-{arguments.worker}.jsonl"
-    run = Run(arguments.worker, arguments.peers, effort, output)
+    run = Run(arguments.worker, arguments.peers, effort, patience, output)
     run.all(list(problems(arguments.loss, shapes, arguments.deviations)))
     run.calls()
 

@@ -75,7 +75,8 @@ def machine(results: Results) -> str:
     return (
         f"{facts['processor']}, {facts['processors']} processors, last-level cache "
         f"{facts['last_level_cache'] / 2**20:.0f} MiB. {facts['system']}, "
-        f"Python {facts['python']}, {facts['compiler']}, instruction set {facts['instruction_set']}. {versions}."
+        f"Python {facts['python']}, {facts['compiler']}, "
+        f"instruction set {facts['instruction_set']}. {versions}."
     )
 
 

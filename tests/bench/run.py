@@ -9,6 +9,7 @@ import time
 import timeit
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,12 @@ from tests.bench import facts, peers
 from tests.bench.problems import Candidate, Problem
 
 SLEEP = 0.002  # so that threads of the candidate before, which may spin, have gone to sleep
-PATIENCE = 0.2  # seconds to wait for a quiet machine before each block
 
 
-def wait_for_quiet() -> None:
-    """Until no other task is runnable, or patience ends."""
+def wait_for_quiet(patience: float) -> None:
+    """Until no other task is runnable, or for so many seconds."""
     time.sleep(SLEEP)
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     try:
         while time.monotonic() < end:
             with open("/proc/loadavg") as file:
@@ -41,6 +41,7 @@ class Run:
     threads: int
     peers: Sequence[str]
     effort: _bench.Effort
+    patience: float  # seconds to wait for a quiet machine before each block
     output: Path  # one JSON object a line, so that a run that is stopped keeps what it has
 
     def write(self, **record: Any) -> None:
@@ -88,7 +89,7 @@ class Run:
                 self.write(**cell, peer=name, skipped=f"{type(error).__name__}: {error}")
                 print(f"{problem.loss} {problem.shape}: {name}: {error}")
         timers = {index: timeit.Timer(c.call) for index, c in enumerate(chosen)}
-        samples = _bench.interleaved(timers, self.effort, wait_for_quiet)
+        samples = _bench.interleaved(timers, self.effort, partial(wait_for_quiet, self.patience))
         for index, candidate in enumerate(chosen):
             self.write(
                 **cell,
