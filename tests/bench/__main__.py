@@ -53,7 +53,6 @@ def measure(arguments: argparse.Namespace) -> None:
     output = arguments.output / f"threads-{arguments.worker}.jsonl"
     run = Run(arguments.worker, arguments.peers, effort, patience, output)
     run.all(list(problems(arguments.loss, shapes, arguments.deviations)))
-    run.calls()
 
 
 def main() -> int:

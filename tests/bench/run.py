@@ -62,6 +62,7 @@ class Run:
     def all(self, problems: Sequence[Problem]) -> None:
         self.output.write_text("")
         np.seterr(over="ignore")  # exp(-y) of large logits, whose reciprocal is right
+        self.costs()
         available = self.available()
         for number, problem in enumerate(problems, 1):
             start = time.monotonic()
@@ -103,9 +104,9 @@ class Run:
                 elements=int(problem.predictions.size),
             )
 
-    def calls(self) -> None:
-        """What a call with ten floats costs, and the package itself."""
-        for name, seconds in _bench.medians(_bench.call_overheads(), self.effort).items():
-            self.write(call=name, seconds=seconds)
+    def costs(self) -> None:
+        """Of the package: a call with ten floats, its import, its size."""
         sizes = {"import_seconds": facts.import_seconds(9), "wheel_bytes": facts.wheel_bytes()}
         self.write(facts={**facts.machine(), **sizes})
+        for name, seconds in _bench.medians(_bench.call_overheads(), self.effort).items():
+            self.write(call=name, seconds=seconds)
