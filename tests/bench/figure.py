@@ -9,7 +9,6 @@ from tests.bench.problems import LOSSES, SHAPES
 from tests.bench.results import Cell, Results
 
 COLOURS = {1: "#7aa6c2", 2: "#1f4e79"}
-ROWS, COLUMNS = 2, 5
 
 
 def draw(results: Results, path: Path) -> None:
@@ -32,28 +31,36 @@ def label(loss: str, data: str) -> str:
 
 def draw_ratios(results: Results, figure: Any) -> None:
     """Bars of the best peer's time by ours, both with a given destination, for each shape."""
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
+
     figure.suptitle("Gradient with out=: times faster than the best peer")
-    panels = figure.subplots(ROWS, COLUMNS, sharex=True).flat
-    for panel, shape in zip(panels, SHAPES, strict=True):
-        cells = [cell for cell in results.cells if cell.shape == shape]
-        names = sorted(
-            {(cell.loss, cell.data) for cell in cells}, key=lambda n: (-LOSSES.index(n[0]), n[1])
-        )
-        for cell in cells:
-            ours = results.ours(cell, "gradient", "out=")
-            peer = results.best_peer(cell, "gradient", "out=")
-            if ours and peer:
-                offset = 0.2 if cell.threads == 1 else -0.2
-                position = names.index((cell.loss, cell.data)) + offset
-                panel.barh(position, peer.seconds / ours, 0.4, color=COLOURS.get(cell.threads))
+    shapes = [shape for shape in SHAPES if any(cell.shape == shape for cell in results.cells)]
+    columns = -(-len(shapes) // 2)
+    panels = figure.subplots(2, columns, sharex=True, squeeze=False).flat
+    for panel in panels[len(shapes) :]:
+        panel.set_axis_off()
+    for panel, shape in zip(panels, shapes, strict=False):
+        draw_shape(results, panel, [cell for cell in results.cells if cell.shape == shape])
         panel.set_title(shape, fontsize=9)
-        panel.set_yticks(range(len(names)), [label(*name) for name in names], fontsize=6)
-        panel.set_xscale("log")
-        panel.axvline(1, color="black", linewidth=1)
-    used = {cell.threads for cell in results.cells}
-    for threads in sorted(used):
-        panel.barh(0, 0, color=COLOURS.get(threads), label=f"threads: {threads}")
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
+    for threads in sorted({cell.threads for cell in results.cells}):
+        panels[0].barh(0, 0, left=1, color=COLOURS.get(threads), label=f"threads: {threads}")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+
+
+def draw_shape(results: Results, panel: Any, cells: list[Cell]) -> None:
+    names = sorted({(c.loss, c.data) for c in cells}, key=lambda n: (-LOSSES.index(n[0]), n[1]))
+    for cell in cells:
+        ours = results.ours(cell, "gradient", "out=")
+        peer = results.best_peer(cell, "gradient", "out=")
+        if ours and peer:
+            offset = 0.2 if cell.threads == 1 else -0.2
+            place, ratio = names.index((cell.loss, cell.data)) + offset, peer.seconds / ours
+            panel.barh(place, ratio - 1, 0.4, left=1, color=COLOURS.get(cell.threads))
+    panel.set_yticks(range(len(names)), [label(*name) for name in names], fontsize=6)
+    panel.set_xscale("log", base=2)
+    panel.axvline(1, color="black", linewidth=1)
 
 
 def draw_roof(results: Results, figure: Any) -> None:
