@@ -1,8 +1,8 @@
 """Time every loss against other libraries, thread count by thread count, and write the tables.
 
 Each number of threads has a process of its own, because libraries count processors when they are
-imported. The results are lines of JSON in the output folder; --report makes the tables of an
-earlier run again.
+imported. Its results are lines of JSON in the output folder, in a file that a run with other
+numbers of threads leaves alone; the tables are made of all of them, with --report of these only.
 """
 
 from __future__ import annotations
@@ -66,8 +66,6 @@ def main() -> int:
     arguments = make_parser().parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     if not arguments.report:
-        for old in arguments.output.glob("threads-*.jsonl"):
-            old.unlink()
         for threads in arguments.threads:
             print(f"threads: {threads}", flush=True)
             command = [sys.executable, "-m", "tests.bench", *sys.argv[1:], "--worker", str(threads)]

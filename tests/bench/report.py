@@ -125,10 +125,12 @@ def write(folder: Path, document: Path | None) -> None:
     (folder / "performance.md").write_text(page + "\n")
     figure.draw(results, folder / "performance.png")
     if document is not None:
+        picture = document.with_suffix(".png")
+        sections["targets"] += f"\n\n![Ratios to the best peer, and the roof]({picture.name})"
         text = document.read_text()
         for name, section in sections.items():
             text = replace_section(text, name, section)
         document.write_text(text)
-        figure.draw(results, document.with_suffix(".png"))
+        figure.draw(results, picture)
     print(sections["targets"])
     print(f"tables in {folder / 'performance.md'}, figure in {folder / 'performance.png'}")
