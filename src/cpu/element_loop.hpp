@@ -27,15 +27,46 @@ struct TileResult {
 template <class F, class T, bool WantLoss, bool WantGradient, bool ByLabels, bool Weighted>
 class ElementKernel {
  public:
-  static TileResult run(const Tile<T>& tile) { return ElementKernel().walk(tile); }
+  // By value: the stores of results could change what is read through a reference.
+  static TileResult run(const Tile<T> tile) {
+    constexpr std::int64_t width = static_cast<std::int64_t>(lanes<V>);
+    const auto whole_load = [](const T* from) { return load<V>(from); };
+    const auto whole_store = [](T* to, V x) { store<V>(to, x); };
+    Accumulator<T> sum;
+    Block<V> gradients{};
+    std::int64_t i = 0;
+    for (; i + width * std::int64_t{kBlock} <= tile.count; i += width * std::int64_t{kBlock}) {
+      Block<V> u;
+      for (std::size_t k = 0; k < kBlock; ++k) {
+        u[k] = step(tile, i + static_cast<std::int64_t>(k) * width, ~Mask<V>{}, whole_load,
+                    whole_store, gradients[k]);
+      }
+      if constexpr (WantLoss) sum.add_block(u);
+    }
+    for (; i + width <= tile.count; i += width) {
+      const V u = step(tile, i, ~Mask<V>{}, whole_load, whole_store, gradients[0]);
+      if constexpr (WantLoss) sum.add(u);
+    }
+    if (i < tile.count) {
+      const auto rest = static_cast<std::size_t>(tile.count - i);
+      const V u = step(
+          tile, i, first_lanes<V>(rest),
+          [rest](const T* from) { return load_first<V>(from, rest); },
+          [rest](T* to, V x) { store_first<V>(to, x, rest); }, gradients[0]);
+      if constexpr (WantLoss) sum.add(u);
+    }
+    const double total = sum.total();
+    return {total, total - total == 0, is_finite(sum_of(gradients))};
+  }
 
  private:
   using V = Vector<T>;
 
-  /// One vector of elements; returns its weighted losses.
+  /// One vector of elements; returns its weighted losses and adds its gradients to `gradients`,
+  /// where they only serve to see whether all are finite.
   template <class Load, class Store>
-  MPSNN_INLINE_MEMBER V step(const Tile<T>& tile, std::int64_t i, Mask<V> live, Load load_at,
-                             Store store_at) {
+  MPSNN_INLINE V step(const Tile<T>& tile, std::int64_t i, Mask<V> live, Load load_at,
+                      Store store_at, V& gradients) {
     const V y = load_at(tile.y + i), t = load_at(tile.t + i);
     V v = broadcast<V>(1), u{};
     if constexpr (Weighted) {
@@ -52,55 +83,23 @@ class ElementKernel {
         slope = slope * scale;
       }
       store_at(tile.gradient + i, slope);
-      gradient_check_ = mul_add(select<V>(live, slope, V{}), V{}, gradient_check_);
+      gradients += select<V>(live, slope, V{});
     }
     if constexpr (WantLoss) {
       u = F::loss(y, t, tile.parameters);
       if constexpr (Weighted) u = select<V>(v == V{}, V{}, v * u);
-      if (tile.loss != nullptr) store_at(tile.loss + i, u * tile.loss_scale);
+      if (tile.loss != nullptr) {
+        u = u * tile.loss_scale;
+        store_at(tile.loss + i, u);
+      }
       u = select<V>(live, u, V{});
-      loss_check_ = mul_add(u, V{}, loss_check_);
     }
     return u;
   }
-
-  TileResult walk(const Tile<T>& tile) {
-    constexpr std::int64_t width = static_cast<std::int64_t>(lanes<V>);
-    constexpr std::int64_t block = width * std::int64_t{kBlock};
-    const auto whole_load = [](const T* from) { return load<V>(from); };
-    const auto whole_store = [](T* to, V x) { store<V>(to, x); };
-    const Mask<V> all = ~Mask<V>{};
-    Accumulator<T> sum;
-    std::int64_t i = 0;
-    for (; i + block <= tile.count; i += block) {
-      Block<V> u;
-      for (std::size_t k = 0; k < kBlock; ++k) {
-        u[k] = step(tile, i + static_cast<std::int64_t>(k) * width, all, whole_load, whole_store);
-      }
-      if constexpr (WantLoss) sum.add_block(u);
-    }
-    for (; i + width <= tile.count; i += width) {
-      const V u = step(tile, i, all, whole_load, whole_store);
-      if constexpr (WantLoss) sum.add(u);
-    }
-    if (i < tile.count) {
-      const auto rest = static_cast<std::size_t>(tile.count - i);
-      const V u = step(
-          tile, i, first_lanes<V>(rest),
-          [rest](const T* from) { return load_first<V>(from, rest); },
-          [rest](T* to, V x) { store_first<V>(to, x, rest); });
-      if constexpr (WantLoss) sum.add(u);
-    }
-    // A block of finite losses may overflow where they are added up.
-    const double total = sum.total();
-    return {total, !has_nan(loss_check_) && total - total == 0, !has_nan(gradient_check_)};
-  }
-
-  V loss_check_{}, gradient_check_{};  // sums of 0 · x: NaN where any x is not finite
 };
 
 template <class T>
-using ElementFunction = TileResult (*)(const Tile<T>&);
+using ElementFunction = TileResult (*)(Tile<T>);
 
 template <class F, class T, bool Weighted>
 ElementFunction<T> element_function(const Plan& plan) {

@@ -86,7 +86,7 @@ class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
           V u = label_product(smooth(load_at(in.t + i)), surprise(load_at(in.y + i)));
           u = select<V>(alive, this->with_factors(u, weights, i, load_at) * loss_scale, V{});
           store_at(out + i, u);
-          loss_check = mul_add(select<V>(live & live_rows, u, V{}), V{}, loss_check);
+          loss_check += select<V>(live & live_rows, u, V{});
         });
         put_tile(out, c, count, plan_.loss, loss_writer_);
       }
@@ -96,7 +96,7 @@ class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
         V d = this->with_factors(surprise(load_at(in.y + i)) * slope_scale, in, i, load_at);
         d = select<V>(alive, d, V{});
         store_at(out + i, d);
-        gradient_check = mul_add(select<V>(live & live_rows, d, V{}), V{}, gradient_check);
+        gradient_check += select<V>(live & live_rows, d, V{});
       });
       put_tile(out, c, count, plan_.gradient, gradient_writer_);
     });
@@ -129,7 +129,7 @@ class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
                V d = mul_add(load_at(e + i), ratio, minus_a(i, load_at));
                if constexpr (Narrow) d = select<V>(alive, d, V{});
                store_at(out + i, d);
-               check = mul_add(select<V>(live & live_rows, d, V{}), V{}, check);
+               check += select<V>(live & live_rows, d, V{});
              });
       };
       if constexpr (Factors) {
@@ -184,7 +184,7 @@ class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
     if (reduces_) find_losses(losses);
     double sum = 0;
     for (std::int64_t r = 0; r < rows_; ++r) {
-      const auto not_finite = [r](T x, V check) { return x - x != 0 || check[r] != check[r]; };
+      const auto not_finite = [r](T x, V check) { return x - x != 0 || check[r] - check[r] != 0; };
       const bool again = !kLastResort && not_finite(losses[r], loss_check_);
       const double loss = again ? run_again(r, true) : static_cast<double>(losses[r]);
       if (!kLastResort && not_finite(T(0), gradient_check_)) run_again(r, false);
@@ -208,7 +208,7 @@ class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
   static constexpr bool kLastResort = sizeof(T) == sizeof(double);
 
   TileWriter<T>&loss_writer_, &gradient_writer_;
-  V loss_check_{}, gradient_check_{};  // sums of 0 · x: NaN where any x is not finite
+  V loss_check_{}, gradient_check_{};  // sums of the results: not finite where any of them is not
   T out_[kTileElements];
 };
 
