@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,15 +13,11 @@ from mpsnn_loss._conformance.problems import (
     Values,
     with_functions,
     with_kernels,
-    with_one_image_repeated,
 )
 
 Way = Callable[[ml.Device, Problem], dict[str, Values]]
-WAYS: dict[str, Way] = {
-    "kernels": with_kernels,
-    "functions": with_functions,
-    "one image repeated": with_one_image_repeated,
-}
+BY_KERNELS: Mapping[str, Way] = {"kernels": with_kernels}
+BOTH_WAYS: Mapping[str, Way] = {**BY_KERNELS, "functions": with_functions}
 
 
 @dataclass(frozen=True)
@@ -32,9 +28,10 @@ class Case:
     run: Callable[[ml.Device], Record]
     # Whether it may end the process on a real device: it gets a process of its own.
     is_risky: bool = False
+    problem: Problem | None = None  # of a case that is a call of a loss
 
 
-def solve(problem: Problem, ways: dict[str, Way], device: ml.Device) -> Record:
+def solve(problem: Problem, ways: Mapping[str, Way], device: ml.Device) -> Record:
     expectations = {name: Expectation(problem, name) for name in ("loss", "predictions", "labels")}
     results = []
     for name, way in ways.items():
@@ -50,6 +47,11 @@ def solve(problem: Problem, ways: dict[str, Way], device: ml.Device) -> Record:
     return {"problem": problem.to_json(), "results": results}
 
 
-def problem_case(name: str, problem: Problem, *ways: str, is_risky: bool = False) -> Case:
-    chosen = {way: WAYS[way] for way in ways or ("kernels", "functions")}
-    return Case(name, partial(solve, problem, chosen), is_risky)
+def problem_case(
+    name: str,
+    problem: Problem,
+    ways: Mapping[str, Way] = BOTH_WAYS,
+    *,
+    is_risky: bool = False,
+) -> Case:
+    return Case(name, partial(solve, problem, ways), is_risky, problem)

@@ -15,7 +15,7 @@ import numpy as np
 
 import mpsnn_loss as ml
 from mpsnn_loss._conformance import objective_c as objc
-from mpsnn_loss._conformance.case import Case, Way, solve
+from mpsnn_loss._conformance.case import Case, solve
 from mpsnn_loss._conformance.inputs import plain, source_gradients, weights_with_zeros
 from mpsnn_loss._conformance.judging import Record, absent, fact
 from mpsnn_loss._conformance.problems import Problem, Values
@@ -256,14 +256,15 @@ def direct() -> Iterator[Case]:
         "8192 channels": plain("mean_squared_error", "none", (1, 1, 1, 8192)),
         "8189 channels": plain("mean_squared_error", "none", (1, 1, 1, 8189)),
     }
-    ways: dict[str, Way] = {"messages": with_messages}
-    runs: dict[str, Callable[[ml.Device], Record]] = {
-        **{name: partial(solve, problem, ways) for name, problem in problems.items()},
+    for name, problem in problems.items():
+        run = partial(only_with_objects, partial(solve, problem, {"messages": with_messages}))
+        yield Case(f"direct/{name}", run, is_risky=True, problem=problem)
+    facts: dict[str, Callable[[ml.Device], Record]] = {
         "kernel and image": kernel_facts,
         "returning encode, temporary images": partial(returning_encode, "temporary_image"),
         "returning encode, images": partial(returning_encode, "image"),
         "read counts": read_counts,
         "states": state_facts,
     }
-    for name, run in runs.items():
-        yield Case(f"direct/{name}", partial(only_with_objects, run), is_risky=True)
+    for name, read in facts.items():
+        yield Case(f"direct/{name}", partial(only_with_objects, read), is_risky=True)

@@ -104,9 +104,6 @@ FORMULAS: dict[tuple[str, str], Table] = {
         "1 at y = t": with_equality_as(1.0),
         "-1 at y = t": with_equality_as(-1.0),
     },
-    ("mean_squared_error", "predictions"): {
-        "y - t": row(d_predictions=lambda y, t, k: y - t),
-    },
     ("softmax_cross_entropy", "loss"): {
         "0 · inf is NaN": row(loss=lambda y, t, k: -t * np.log(softmax(y))),
     },

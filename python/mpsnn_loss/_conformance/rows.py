@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import mpsnn_loss as ml
-from mpsnn_loss._conformance.case import Case, problem_case
+from mpsnn_loss._conformance.case import BY_KERNELS, Case, problem_case
 from mpsnn_loss._conformance.inputs import (
     PROPERTIES,
     SHAPE,
@@ -20,7 +20,7 @@ from mpsnn_loss._conformance.inputs import (
     weights_with_zeros,
 )
 from mpsnn_loss._conformance.judging import Record, expected_refusal
-from mpsnn_loss._conformance.problems import Problem, Values
+from mpsnn_loss._conformance.problems import Problem, Values, with_one_image_repeated
 from mpsnn_loss._reference.formulas import LOSSES
 
 LOSS_TYPES = tuple(LOSSES)
@@ -143,7 +143,7 @@ def header_rows() -> Iterator[Case]:
         name = "across the batch" if across else "each image"
         yield row(f"sum by non-zero weights for softmax/{name}", problem)
     for loss_type in ("softmax_cross_entropy", "huber", "log"):
-        yield problem_case(f"header/states/{loss_type}", in_a_state(loss_type), "kernels")
+        yield problem_case(f"header/states/{loss_type}", in_a_state(loss_type), BY_KERNELS)
     for loss_type in LOSS_TYPES:
         reduction = reductions_of(loss_type)[0]
         problem = plain(loss_type, reduction, label_smoothing=0.25, epsilon=2.0**-10, delta=0.75)
@@ -244,11 +244,12 @@ def shapes() -> Iterator[Case]:
         yield problem_case(f"shape/64 rows, packed by the functions/{loss_type}", problem)
     for channels in (8188, 8192):
         problem = plain("mean_squared_error", "sum", (1, 1, 1, channels))
-        yield problem_case(f"shape/channels/{channels}", problem, "kernels", is_risky=True)
+        yield problem_case(f"shape/channels/{channels}", problem, BY_KERNELS, is_risky=True)
     for name, shape in {"wide": (1, 1, 16384, 1), "high": (1, 16384, 1, 1)}.items():
         problem = plain("mean_squared_error", "sum", shape)
-        yield problem_case(f"shape/16384 pixels/{name}", problem, "kernels", is_risky=True)
+        yield problem_case(f"shape/16384 pixels/{name}", problem, BY_KERNELS, is_risky=True)
     problem = plain("softmax_cross_entropy")
     first: dict[str, Any] = {name: np.repeat(getattr(problem, name)[:1], 2, axis=0)
              for name in ("predictions", "labels", "source_gradients")}  # fmt: skip
-    yield problem_case("shape/one image repeated", replace(problem, **first), "one image repeated")
+    yield problem_case("shape/one image repeated", replace(problem, **first),
+                       {"one image repeated": with_one_image_repeated})  # fmt: skip
