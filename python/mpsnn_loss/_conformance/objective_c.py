@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+from mpsnn_loss import _core
+
 Word = ctypes.c_size_t
 LIBRARY = "/usr/lib/libobjc.A.dylib" if sys.platform == "darwin" else "libobjc.so.4"
 
@@ -96,10 +98,12 @@ def autorelease_pool() -> Iterator[None]:
 
 
 def region_constant(name: str) -> list[int]:
-    """An exported MTLRegion: origin x, y, z, size width, height, depth."""
-    framework = "/System/Library/Frameworks/MetalPerformanceShaders.framework/"
-    path = f"{framework}MetalPerformanceShaders" if sys.platform == "darwin" else None
-    return list((ctypes.c_uint64 * 6).in_dll(ctypes.CDLL(path), name))
+    """An MTLRegion of what the extension links: origin x, y, z, size width, height, depth."""
+    extension = ctypes.CDLL(_core.__file__)
+    try:
+        return list((ctypes.c_uint64 * 6).in_dll(extension, name))
+    except ValueError as error:
+        raise LookupError(str(error)) from None
 
 
 def supports_family(device: int, family: int) -> bool:

@@ -242,9 +242,9 @@ def shapes() -> Iterator[Case]:
             yield problem_case(f"shape/channels/{channels}/{loss_type}", problem)
         problem = plain(loss_type, "mean", (64, 1, 1, 10), reduce_across_batch=True)
         yield problem_case(f"shape/64 rows, packed by the functions/{loss_type}", problem)
-    for channels in (8188, 8192):
-        problem = plain("mean_squared_error", "sum", (1, 1, 1, channels))
-        yield problem_case(f"shape/channels/{channels}", problem, BY_KERNELS, is_risky=True)
+    # The most that both readings of the limit on slices allow; more are among the direct cases.
+    problem = plain("mean_squared_error", "sum", (1, 1, 1, 8188))
+    yield problem_case("shape/channels/8188", problem, BY_KERNELS, is_risky=True)
     for name, shape in {"wide": (1, 1, 16384, 1), "high": (1, 16384, 1, 1)}.items():
         problem = plain("mean_squared_error", "sum", shape)
         yield problem_case(f"shape/16384 pixels/{name}", problem, BY_KERNELS, is_risky=True)
