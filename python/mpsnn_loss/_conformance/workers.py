@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from mpsnn_loss._conformance.case import Case
 from mpsnn_loss._conformance.judging import Record
 
 MODULE = "mpsnn_loss._conformance.cases"
-SECONDS = 120.0  # for a case of its own, and for each of many together
+SECONDS = 120.0  # for one case
 KEPT = 4000  # characters of what a child wrote to stderr
 DEBUG_LAYER = {"METAL_DEVICE_WRAPPER_TYPE": "1", "MTL_DEBUG_LAYER": "1"}
 
@@ -70,12 +71,7 @@ def _child(
             child = subprocess.Popen(
                 [*command, *names], env=environment, stdout=subprocess.DEVNULL, stderr=stream
             )
-            try:
-                code: int | None = child.wait(seconds * len(names))
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-                code = None
+            code = _wait(child, file, seconds)
         records = [json.loads(line) for line in file.read_text().splitlines() if line]
         written = stderr.read_text(errors="replace")[-KEPT:]
     if not records:  # it died before the first case began
@@ -92,6 +88,25 @@ def _child(
             {"name": "process", "verdict": "died", "words": f"afterwards, {_end(code, seconds)}"}
         )
     return records
+
+
+def _wait(child: subprocess.Popen[bytes], file: Path, seconds: float) -> int | None:
+    """The exit code, or None where the child was killed as it did not get on with its cases.
+
+    Until it begins the first one it has SECONDS: the machine may be busy.
+    """
+    size, deadline = -1, 0.0
+    while True:
+        if file.stat().st_size != size:
+            size = file.stat().st_size
+            deadline = time.monotonic() + (seconds if size else max(seconds, SECONDS))
+        try:
+            return child.wait(1)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > deadline:
+                child.kill()
+                child.wait()
+                return None
 
 
 def _end(code: int | None, seconds: float) -> str:
