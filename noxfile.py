@@ -44,6 +44,16 @@ def sanitizers(session: nox.Session, preset: str) -> None:
 
 
 @nox.session
+def metal_double(session: nox.Session) -> None:
+    """The Python tests and the conformance kit with the Metal backend on its double."""
+    packages = ["clang-19", "libobjc-12-dev", "libgnustep-base-dev"]
+    session.run("sh", ".ci/system-packages", *packages, external=True)
+    session.install("-C", "cmake.define.MPSNN_LOSS_SOFTMETAL=ON", ".[test]")
+    session.run("pytest", *session.posargs)
+    session.run("python", "-m", "mpsnn_loss", "conformance", "--device", "metal", "--strict")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style, types, and the stubs against the compiled module."""
     groups = nox.project.load_toml("pyproject.toml")

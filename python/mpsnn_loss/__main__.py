@@ -1,4 +1,4 @@
-"""The command line: python -m mpsnn_loss demo | info | bench.
+"""The command line: python -m mpsnn_loss demo | info | bench | conformance.
 
 A command is a function of the parsed arguments that returns the exit code. It imports what it needs
 itself, so that the other commands work without it.
@@ -37,6 +37,12 @@ def loss_name(text: str) -> str:
     if text not in names:
         raise argparse.ArgumentTypeError(f"must be one of {', '.join(names)}, got {text!r}")
     return text
+
+
+def conformance(arguments: argparse.Namespace) -> int:
+    from mpsnn_loss._conformance import report
+
+    return report.run(arguments.device, arguments.json, arguments.case, arguments.strict)
 
 
 def positive(text: str) -> int:
@@ -78,6 +84,14 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print JSON instead of tables")
     command.add_argument("--quick", action="store_true", help="small shapes, few samples")
     command.set_defaults(run=bench)
+
+    words = "compare what a device computes with the numerical contract, case by case"
+    command = commands.add_parser("conformance", help=words, description=words)
+    command.add_argument("--device", metavar="NAME", help='"cpu", "metal" or a name of `info`')
+    command.add_argument("--json", type=file_to_write, metavar="FILE", help="write all of it here")
+    command.add_argument("--case", action="append", metavar="NAME", help="this case; repeatable")
+    command.add_argument("--strict", action="store_true", help="exit 1 unless every case agrees")
+    command.set_defaults(run=conformance)
     return parser
 
 

@@ -1,3 +1,3 @@
-"""What every engine is measured against: the numerical contract in NumPy float64."""
+"""What every engine is measured against."""
 
 from __future__ import annotations

@@ -1,0 +1,140 @@
+"""How far the results of an engine may be away from the reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mpsnn_loss._reference.calls import Call
+from mpsnn_loss._reference.formulas import Array, log_softmax, softmax
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The numbers of the contract for one type that an engine computes in."""
+
+    compute: type[np.floating[Any]]
+    element_ulp: float
+    element_relative: float
+    log_softmax_ulp: float
+    log_softmax_absolute: float
+    softmax_gradient: float  # relative to max(p_j · sum of |a|, |a_j|)
+    sums: float  # relative to the sum of the magnitudes of the terms
+
+    def element(self, value: Array) -> Array:
+        return self._bound(value, self.element_ulp)
+
+    def log_softmax(self, value: Array) -> Array:
+        return np.maximum(self.log_softmax_absolute, self._bound(value, self.log_softmax_ulp))
+
+    def _bound(self, value: Array, ulp: float) -> Array:
+        magnitude = np.minimum(magnitudes(value), float(np.finfo(self.compute).max))
+        spacing = np.spacing(magnitude.astype(self.compute)).astype(np.float64)
+        bound = np.maximum(ulp * spacing, self.element_relative * magnitude)
+        return np.where(magnitude == 0, 0.0, bound)
+
+    def not_below_normal(self, bound: Array, value: Array) -> Array:
+        """No relative accuracy is promised for a result too small to be a normal number."""
+        tiny = float(np.finfo(self.compute).tiny)
+        subnormal = (value != 0) & (np.abs(value) < tiny)
+        return np.where(subnormal, np.maximum(bound, tiny), bound)
+
+
+FLOAT32 = Tolerance(np.float32, 4, 0.0, 8, 1e-7, 1e-6, 1e-6)
+FLOAT64 = Tolerance(np.float64, 0, 1e-14, 0, 1e-15, 1e-14, 1e-13)
+# float16 storage computes in float32; `error_ratios` allows for the one rounding at the end.
+TOLERANCES = {"float16": FLOAT32, "float32": FLOAT32, "float64": FLOAT64}
+
+
+def forward_bound(call: Call, dtype: str) -> Array:
+    """The tolerance of each result of `call.forward()`."""
+    tolerance = TOLERANCES[dtype]
+    with np.errstate(all="ignore"):
+        v = call.loss_weights
+        scale = np.where(v == 0, 0.0, call.weight * v)
+        weighted = np.where(v == 0, 0.0, scale * call.element_losses())
+        if call.formula.per_pixel:  # each product is a term of the sum, and so is each 1
+            return call.reduce(tolerance.sums * _operands(call, "loss", scale))
+        if call.loss_type == "softmax_cross_entropy":
+            inherent = _log_softmax_bound(call, tolerance, scale * call.smoothed_labels)
+        else:
+            inherent = tolerance.element(_operands(call, "loss", scale))
+        if call.reduction != "none":
+            return call.reduce(tolerance.sums * magnitudes(weighted) + inherent)
+        return _element_bound(call, tolerance, weighted, inherent)
+
+
+def gradient_bound(
+    call: Call, dtype: str, *, source_gradient: ArrayLike = 1.0, wrt: str = "predictions"
+) -> Array:
+    """The tolerance of each result of `call.gradient()`."""
+    tolerance = TOLERANCES[dtype]
+    with np.errstate(all="ignore"):
+        scale = call.gradient_scale(source_gradient)
+        gradient = call.gradient(source_gradient=source_gradient, wrt=wrt)
+        if call.loss_type != "softmax_cross_entropy":
+            inherent = tolerance.element(_operands(call, f"d_{wrt}", scale))
+        elif wrt == "labels":
+            factor = scale * (1 - call.label_smoothing)
+            inherent = _log_softmax_bound(call, tolerance, factor)
+        else:
+            a = magnitudes(scale * call.smoothed_labels)
+            pulls = magnitudes(softmax(call.predictions)) * a.sum(axis=-1, keepdims=True)
+            bound = tolerance.softmax_gradient * np.maximum(pulls, a)
+            return tolerance.not_below_normal(bound, gradient)
+        return _element_bound(call, tolerance, gradient, inherent)
+
+
+def magnitudes(values: Array) -> Array:
+    """|values|, and 0 for what has no magnitude: NaN and infinities must be met exactly."""
+    return np.where(np.isfinite(values), np.abs(values), 0.0)
+
+
+def _operands(call: Call, result: str, scale: Array) -> Array:
+    operands = getattr(call.formula, f"{result}_operands")
+    if operands is None:
+        return np.zeros(scale.shape)
+    return magnitudes(scale * operands(call.predictions, call.smoothed_labels, call))
+
+
+def _log_softmax_bound(call: Call, tolerance: Tolerance, factor: Array) -> Array:
+    return magnitudes(factor) * tolerance.log_softmax(log_softmax(call.predictions))
+
+
+def _element_bound(call: Call, tolerance: Tolerance, value: Array, inherent: Array) -> Array:
+    rounding = tolerance.element(value)
+    is_product_with_log_softmax = call.loss_type == "softmax_cross_entropy"
+    bound = rounding + inherent if is_product_with_log_softmax else np.maximum(rounding, inherent)
+    return tolerance.not_below_normal(bound, value)
+
+
+def error_ratios(actual: ArrayLike, expected: ArrayLike, bound: ArrayLike) -> Array:
+    """error / bound of each result; above 1 is too far away.
+
+    The error is the distance to the exact or to the correctly rounded value; of a float16 result,
+    the distance to the numbers that round to it. NaN and infinities agree only with themselves.
+    """
+    actual, expected = np.asarray(actual), np.asarray(expected, np.float64)
+    with np.errstate(all="ignore"):
+        value, rounded = actual.astype(np.float64), expected.astype(actual.dtype).astype(np.float64)
+        if actual.dtype == np.float16:
+            lower, upper = _numbers_that_round_to(actual)
+            error = np.maximum(np.maximum(lower - expected, expected - upper), 0.0)
+        else:
+            error = np.minimum(np.abs(value - expected), np.abs(value - rounded))
+        agree = (value == rounded) | (np.isnan(value) & np.isnan(expected))
+        error = np.where(agree, 0.0, np.nan_to_num(error, nan=np.inf))
+        return np.where(error == 0, 0.0, error / np.broadcast_to(bound, error.shape))
+
+
+def _numbers_that_round_to(values: NDArray[np.float16]) -> tuple[Array, Array]:
+    edges = []
+    for direction in (np.float16(-np.inf), np.float16(np.inf)):
+        neighbour = np.nextafter(values, direction).astype(np.float64)
+        # Infinity stands where 2^16 would be if the exponents went on.
+        middle = (np.clip(neighbour, -65536, 65536) + np.clip(values, -65536.0, 65536.0)) / 2
+        edges.append(np.where(values == direction, float(direction), middle))
+    return edges[0], edges[1]

@@ -1,0 +1,182 @@
+"""The workflows: they parse, and what they name exists. Whether they pass, only GitHub can tell."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mpsnn_loss.__main__ import make_parser
+
+yaml = pytest.importorskip("yaml", reason="reading the workflows needs PyYAML")
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = {path.stem: path for path in sorted((ROOT / ".github/workflows").glob("*.yml"))}
+
+if not WORKFLOWS:
+    pytest.skip(
+        "the workflows are not beside the tests: a copy without them is being tested",
+        allow_module_level=True,
+    )
+
+# An action is pinned to one version of it, not to a name that moves.
+ACTION = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*@v\d+\.\d+\.\d+")
+EXPRESSION = re.compile(r"\$\{\{ *matrix\.(\w+) *\}\}")
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+
+
+def jobs(name: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load(WORKFLOWS[name].read_text())["jobs"]
+    return found
+
+
+def cells(job: dict[str, Any]) -> list[dict[str, str]]:
+    """What the matrix of a job gives its expressions, one for each of its runs."""
+    matrix = job.get("strategy", {}).get("matrix", {})
+    if "include" in matrix:
+        assert list(matrix) == ["include"]
+        return list(matrix["include"])
+    cells: list[dict[str, str]] = [{}]
+    for key, values in matrix.items():
+        cells = [{**cell, key: value} for cell in cells for value in values]
+    return cells
+
+
+def filled_in(text: str, cell: dict[str, str]) -> str:
+    return EXPRESSION.sub(lambda match: cell[match[1]], text)
+
+
+def commands(name: str) -> Iterator[list[str]]:
+    """Every command of every run of every job, as words."""
+    for job in jobs(name).values():
+        for cell in cells(job):
+            for step in job["steps"]:
+                for line in filled_in(step.get("run", ""), cell).splitlines():
+                    for part in line.split("&&"):
+                        yield shlex.split(part)
+
+
+def nox_sessions() -> set[str]:
+    """The names under which the sessions of noxfile.py can be chosen."""
+    tree = ast.parse((ROOT / "noxfile.py").read_text())
+    values = {ast.unparse(node.targets[0]): node.value for node in tree.body
+              if isinstance(node, ast.Assign)}  # fmt: skip
+    pythons = ast.literal_eval(values["PYTHONS"])
+    names = set()
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        decorators = [ast.unparse(each) for each in node.decorator_list]
+        if not any(each.startswith("nox.session") for each in decorators):
+            continue
+        names.add(node.name)
+        if "nox.session(python=PYTHONS)" in decorators:
+            names |= {f"{node.name}-{python}" for python in pythons}
+        for each in node.decorator_list:
+            if ast.unparse(each).startswith("nox.parametrize"):
+                assert isinstance(each, ast.Call)
+                key, values = (ast.literal_eval(argument) for argument in each.args)
+                names |= {f"{node.name}({key}={value!r})" for value in values}
+    return names
+
+
+def presets() -> set[str]:
+    return {
+        each["name"]
+        for each in json.loads((ROOT / "CMakePresets.json").read_text())["configurePresets"]
+    }
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_says_when_it_runs_and_what(name: str) -> None:
+    workflow = yaml.safe_load(WORKFLOWS[name].read_text())
+    assert workflow[True]  # the key "on", as YAML 1.1 reads it
+    assert workflow["permissions"] == {"contents": "read"}
+    assert workflow["jobs"]
+    for job in workflow["jobs"].values():
+        assert job["name"]
+        assert job["timeout-minutes"] <= 180
+        assert all(("uses" in step) != ("run" in step) for step in job["steps"])
+        assert set(job.get("needs", "").split()) <= set(workflow["jobs"])
+        for cell in cells(job):
+            assert re.fullmatch(r"(ubuntu|macos)-[\w.-]+", filled_in(job["runs-on"], cell))
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_expression_is_one_of_the_matrix(name: str) -> None:
+    for job in jobs(name).values():
+        text = json.dumps(job)
+        assert len(EXPRESSION.findall(text)) == text.count("${{")
+        for cell in cells(job):
+            filled_in(text, cell)
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_action_is_pinned_to_a_version(name: str) -> None:
+    actions = [
+        step["uses"] for job in jobs(name).values() for step in job["steps"] if "uses" in step
+    ]
+    assert actions
+    assert [action for action in actions if not ACTION.fullmatch(action)] == []
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_command_names_what_exists(name: str) -> None:
+    sessions, parser = nox_sessions(), make_parser()
+    known = 0
+    for words in commands(name):
+        if words[:2] == ["nox", "-s"]:
+            assert set(words[2:]) <= sessions
+        elif words[:3] == ["python", "-m", "mpsnn_loss"]:
+            parser.parse_args(words[3:])
+        elif words[0] == "sh":
+            assert (ROOT / words[1]).is_file()
+        elif words[0] in ("cmake", "ctest"):
+            assert words[words.index("--preset") + 1] in presets()
+        else:
+            assert words[:3] in (["python", "-m", "pip"], ["python", "-m", "pytest"]), words
+        known += 1
+    assert known
+
+
+def test_the_commands_of_the_readme_are_run_as_printed() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    printed = "".join(re.findall(r"^```sh\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL))
+    runs = [step["run"] for job in ("demo", "readme") for step in jobs("ci")[job]["steps"]
+            if "run" in step]  # fmt: skip
+    assert runs == printed.splitlines()[:2]
+
+
+def test_the_oldest_and_the_newest_python_are_tested() -> None:
+    declared = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PYPROJECT)
+    matrix = jobs("ci")["python"]["strategy"]["matrix"]["python"]
+    assert matrix == [declared[0], declared[-1]]
+    for version in declared:
+        assert f"cp{version.replace('.', '')}-*" in PYPROJECT
+
+
+def test_wheels_are_made_for_macos_and_linux_on_both_processors() -> None:
+    platforms = {(cell["system"], cell["archs"]) for cell in cells(jobs("wheels")["build"])}
+    assert platforms == {
+        ("macos", "arm64"),
+        ("macos", "x86_64"),
+        ("manylinux", "x86_64"),
+        ("manylinux", "aarch64"),
+    }
+    assert cells(jobs("wheels")["conformance"]) == cells(jobs("wheels")["build"])
+
+
+def test_a_mistaken_command_would_be_noticed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong.yml"
+    for command in ("nox -s lnit", "sh .ci/nothing", "cmake --preset deflaut", "make everything"):
+        wrong.write_text(yaml.safe_dump({"jobs": {"a": {"steps": [{"run": command}]}}}))
+        monkeypatch.setitem(WORKFLOWS, "wrong", wrong)
+        with pytest.raises(AssertionError):
+            test_every_command_names_what_exists("wrong")
