@@ -10,6 +10,7 @@
 #include <string>
 
 #include "core/backend.hpp"
+#include "core/enumerations.hpp"
 #include "core/error.hpp"
 #include "core/image.hpp"
 #include "core/loss_type.hpp"
@@ -24,16 +25,15 @@ void register_enumerations(pybind11::module_& m);
 pybind11::object member(LossType type);
 pybind11::object member(ReductionType type);
 pybind11::object member(CommandBufferStatus status);
-/// A member of one of the plain enumerations: "MPSImageEdgeMode", "MPSNNPaddingMethod",
-/// "MPSKernelOptions".
-pybind11::object member(const char* enumeration, std::uint64_t value);
+pybind11::object member(const Enumeration& rows, std::uint64_t value);
 
 // Each throws TypeError or ValueError naming the argument.
 LossType to_loss_type(const char* name, pybind11::handle value);
 ReductionType to_reduction_type(const char* name, pybind11::handle value);
 Format to_format(const char* name, pybind11::handle value);
-/// The raw value of a plain enumeration, from a member, an integer or a lower-case name.
-std::uint64_t to_member_value(const char* enumeration, const char* name, pybind11::handle value);
+/// The raw value, from a member, an integer or a lower-case name. Members of other enumerations are
+/// a TypeError.
+std::uint64_t to_member_value(const Enumeration& rows, const char* name, pybind11::handle value);
 /// A number of Python or NumPy, or an array of rank 0.
 bool is_scalar(pybind11::handle value);
 double to_real(const char* name, pybind11::handle value);

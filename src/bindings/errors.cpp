@@ -3,6 +3,7 @@
 #include <memory>
 #include <new>
 
+#include "bindings/gil.hpp"
 #include "core/error.hpp"
 
 namespace py = pybind11;
@@ -76,8 +77,8 @@ py::object python_exception(const std::exception_ptr& error) {
 
 std::shared_ptr<void> hold(py::object object) {
   return {object.release().ptr(), [](void* pointer) {
-            if (Py_IsInitialized() == 0) return;  // at exit the interpreter has already dropped it
-            const py::gil_scoped_acquire gil;
+            if (interpreter_has_ended()) return;
+            const WithGil gil;
             Py_DECREF(static_cast<PyObject*>(pointer));
           }};
 }

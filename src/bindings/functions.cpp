@@ -8,6 +8,7 @@
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
 #include "bindings/errors.hpp"
+#include "bindings/gil.hpp"
 #include "bindings/module.hpp"
 #include "core/array_call.hpp"
 #include "core/error.hpp"
@@ -88,6 +89,11 @@ class ArrayCall {
   std::span<const std::int64_t> axes() const { return predictions_.axes(); }
   Format format() const { return predictions_.format(); }
 
+  /// No destination may lie in the caller's memory that was converted into an operand.
+  void keep_apart(const char* name, const MemoryRange& memory) {
+    if (memory.begin != memory.end) request_.also_read.emplace_back(name, memory);
+  }
+
   /// Weights decide how the axes fold, so predictions are folded here.
   void read_weights() {
     const LossInfo& loss = info(request_.descriptor.loss_type);
@@ -102,6 +108,8 @@ class ArrayCall {
       weights_ = to_operand("weights", arguments_.weights, format(), axes());
     request_.predictions =
         make_operand("predictions", {layout.predictions, format()}, predictions_.data(), false);
+    keep_apart("predictions", predictions_.origin());
+    keep_apart("weights", weights_.origin());
     if (weights)
       request_.weights =
           make_operand("weights", {layout.weights, weights_.format()}, weights_.data(), false);
@@ -118,6 +126,7 @@ class ArrayCall {
       throw ValueError("ignore_index must be None where the labels are not class indices");
     }
     labels_ = to_operand("labels", arguments_.labels, format());
+    keep_apart("labels", labels_.origin());
     require_axes(labels_.view("labels"), axes());
     request_.labels = make_operand("labels", {request_.predictions.shape(), labels_.format()},
                                    labels_.data(), false);
@@ -129,6 +138,8 @@ class ArrayCall {
           refusal("wrt", "be 'predictions' where the labels are class indices", "'labels'"));
     const ArrayView view = labels_.view("labels");
     require_axes(view, pixel_axes);
+    keep_apart("labels", labels_.origin());
+    keep_apart("labels", labels_.memory());
     ClassIndices& indices = request_.class_indices;
     indices.ignored = ignored_;
     static constexpr std::int64_t kNothing = 0;
@@ -141,9 +152,11 @@ class ArrayCall {
     if (!given(arguments_.source_gradient)) return;
     if (is_scalar(arguments_.source_gradient)) {
       request_.source_gradient = to_real("source_gradient", arguments_.source_gradient);
+      keep_apart("source_gradient", memory_of(arguments_.source_gradient));
       return;
     }
     source_gradient_ = to_operand("source_gradient", arguments_.source_gradient, format());
+    keep_apart("source_gradient", source_gradient_.origin());
     const ArrayView view = source_gradient_.view("source_gradient");
     set_source_gradient(request_, view, axes());
   }
@@ -359,7 +372,7 @@ PyMethodDef methods[] = {
 
 void compute(Device& device, const LossCall& call) {
   if (call->predictions.shape().elements() < kLongCall) return device.compute(call);
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   device.compute(call);
 }
 

@@ -40,15 +40,12 @@ std::vector<std::shared_ptr<LossState>> to_states(const char* name, py::handle v
 
 /// A request with the kernel's properties captured, and nothing else.
 LossRequest begin_request(const std::shared_ptr<Kernel>& held) {
-  const Kernel& kernel = *held;
-  const KernelProperties properties = kernel.properties();
-  check_encodable(kernel.kind(), properties);
+  const KernelCapture captured = held->capture();
   LossRequest request;
   request.kernel = held;
-  request.descriptor = kernel.descriptor();
-  request.descriptor.parameters = properties.parameters;
-  request.wrt = properties.compute_label_gradients ? Wrt::labels : Wrt::predictions;
-  switch (kernel.kind()) {
+  request.descriptor = captured.descriptor;
+  request.wrt = captured.compute_label_gradients ? Wrt::labels : Wrt::predictions;
+  switch (held->kind()) {
     case KernelKind::forward_loss: request.work = Work::loss; break;
     case KernelKind::loss_gradient: request.work = Work::gradient; break;
     case KernelKind::initial_gradient: request.work = Work::initial_gradient; break;
@@ -90,16 +87,18 @@ std::shared_ptr<ImageBatch> encode(const KernelHandle& handle, const EncodeArgum
   request.destination_states = to_states("destination_states", a.destination_states);
   const bool is_loss = request.work == Work::loss;
   const char* const name = is_loss ? "destination_images" : "destination_gradients";
-  // A destination is made last, once everything else is known to fit.
-  std::shared_ptr<ImageBatch> destination;
   if (given(a.destination)) {
-    destination = to_images(name, a.destination, device);
-  } else {
-    static_cast<void>(LossCall(request));
-    destination = device->make_images(output_descriptor(request));
+    auto destination = to_images(name, a.destination, device);
+    (is_loss ? request.loss : request.gradient) = make_operand(name, destination);
+    buffer.encode(LossCall(std::move(request)));
+    return destination;
   }
-  (is_loss ? request.loss : request.gradient) = make_operand(name, destination);
-  buffer.encode(LossCall(std::move(request)));
+  // A destination is made last, once everything else is known to fit.
+  const BatchDescriptor output = output_descriptor(request);
+  LossCall call(std::move(request));
+  auto destination = device->make_images(output);
+  call.add_output(make_operand(name, destination));
+  buffer.encode(std::move(call));
   return destination;
 }
 
@@ -125,6 +124,7 @@ class KernelCall {
     if (given(source_gradient_)) {
       if (is_scalar(source_gradient_)) {
         request.source_gradient = to_real("source_gradient", source_gradient_);
+        request.also_read.emplace_back("source_gradient", memory_of(source_gradient_));
       } else {
         request.source_gradients = operand("source_gradient", source_gradient_);
       }
@@ -139,7 +139,7 @@ class KernelCall {
   /// Host memory of an argument: that of a plain array directly, else that of its images.
   Operand operand(const char* name, py::handle value) {
     HostArray& array = arrays_[used_++];
-    if (array.take(value.ptr())) {
+    if (array.take(name, value.ptr())) {
       const auto axes = array.axes();
       if (axes.size() == 2 || axes.size() == 4) {
         const bool flat = axes.size() == 2;

@@ -4,6 +4,7 @@
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
 #include "bindings/descriptors.hpp"
+#include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
 #include "core/archive.hpp"
@@ -101,9 +102,14 @@ Handle unpickle(py::tuple state) {
 }
 
 template <class Handle, class Base>
-py::class_<Handle, Base> define_kernel(py::module_& m, const char* doc,
-                                       const py::custom_type_setup& setup) {
-  py::class_<Handle, Base> type(m, class_name(Handle::kind), setup, doc);
+py::class_<Handle, Base> define_kernel(py::module_& m, const char* doc, ternaryfunc call) {
+  const auto setup = [call](PyHeapTypeObject* heap) {
+    // Not the base's, which is refused.
+    heap->ht_type.tp_new = py::detail::pybind11_object_new;
+    heap->ht_type.tp_call = call;
+  };
+  py::class_<Handle, Base> type(m, class_name(Handle::kind), py::custom_type_setup(setup), doc);
+  refuse_empty_instances(type);
   type.def("copy", &copy_kernel<Handle>, py::arg("device") = py::none(),
            "A kernel on `device` (None: the same) with every property of this one (NSCopying).");
   type.def("__copy__", [](const Handle& handle) { return copy_kernel(handle, py::none()); });
@@ -127,9 +133,7 @@ py::class_<Handle, Base> define_kernel(py::module_& m, const char* doc,
 
 template <class Handle, class Base>
 py::class_<Handle, Base> define_loss_kernel(py::module_& m, const char* doc, ternaryfunc call) {
-  auto type = define_kernel<Handle, Base>(
-      m, doc,
-      py::custom_type_setup([call](PyHeapTypeObject* heap) { heap->ht_type.tp_call = call; }));
+  auto type = define_kernel<Handle, Base>(m, doc, call);
   type.def(
       py::init([](py::object device, py::object loss_descriptor) {
         const auto& target = to_device("device", device);
@@ -187,8 +191,10 @@ py::class_<Handle, Base> define_loss_kernel(py::module_& m, const char* doc, ter
 }
 
 void register_base(py::module_& m) {
-  py::class_<KernelHandle> base(m, "MPSKernel",
+  const auto without_constructor = py::custom_type_setup(refuse_new_instances);
+  py::class_<KernelHandle> base(m, "MPSKernel", without_constructor,
                                 "What all kernels share. Kernels compare and hash by identity.");
+  refuse_empty_instances(base);
   base.def_property_readonly(
       "device", [](const KernelHandle& h) { return h.kernel->device(); },
       "The Device of the kernel.");
@@ -209,11 +215,9 @@ void register_base(py::module_& m) {
       "A name for debugging, or None.");
   base.def_property(
       "options",
-      [](const KernelHandle& h) {
-        return member("MPSKernelOptions", h.kernel->properties().options);
-      },
+      [](const KernelHandle& h) { return member(kKernelOptions, h.kernel->properties().options); },
       [](KernelHandle& h, py::object value) {
-        const std::uint64_t options = to_member_value("MPSKernelOptions", "options", value);
+        const std::uint64_t options = to_member_value(kKernelOptions, "options", value);
         h.kernel->update([&](KernelProperties& p) { p.options = options; });
       },
       "MPSKernelOptions; the CPU engine ignores them.");
@@ -224,11 +228,13 @@ void register_base(py::module_& m) {
       "The kernel object as an integer, borrowed; None on the CPU engine.");
   base.def("__repr__", &represent);
 
-  py::class_<CNNKernel, KernelHandle> unary(m, "MPSCNNKernel",
+  py::class_<CNNKernel, KernelHandle> unary(m, "MPSCNNKernel", without_constructor,
                                             "What kernels with one source image inherit.");
+  refuse_empty_instances(unary);
   define_inherited_properties(unary, KernelKind::forward_loss);
-  py::class_<CNNBinaryKernel, KernelHandle> binary(m, "MPSCNNBinaryKernel",
+  py::class_<CNNBinaryKernel, KernelHandle> binary(m, "MPSCNNBinaryKernel", without_constructor,
                                                    "What kernels with two source images inherit.");
+  refuse_empty_instances(binary);
   define_inherited_properties(binary, KernelKind::loss_gradient);
 }
 
@@ -318,7 +324,7 @@ void register_kernels(py::module_& m) {
   define_kernel<InitialGradient, CNNKernel>(
       m,
       "Images of ones, of the size of its source: the gradient that a backward pass begins with.",
-      py::custom_type_setup([](PyHeapTypeObject*) {}))
+      nullptr)
       .def(py::init([](py::object device) {
              InitialGradient handle;
              handle.kernel = to_device("device", device)->make_kernel(InitialGradient::kind, {});

@@ -1,0 +1,26 @@
+#include "bindings/gil.hpp"
+
+#include <chrono>
+#include <thread>
+
+namespace mpsnn_loss::bindings {
+namespace {
+
+template <class Take>
+auto take_or_sleep(Take take) noexcept {
+  try {
+    return take();
+  } catch (...) {  // pthread_exit: leaving this handler would abort the process
+    for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+  }
+}
+
+}  // namespace
+
+WithoutGil::~WithoutGil() {
+  take_or_sleep([this] { PyEval_RestoreThread(state_); });
+}
+
+WithGil::WithGil() : state_(take_or_sleep([] { return PyGILState_Ensure(); })) {}
+
+}  // namespace mpsnn_loss::bindings
