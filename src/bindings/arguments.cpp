@@ -222,37 +222,4 @@ const std::shared_ptr<Device>& to_device(const char* name, py::handle value) {
   throw StateError(refusal(name, "be one of devices()", describe(value)));
 }
 
-void sort_arguments(const char* function, const char* const* names, PyObject** interned,
-                    std::size_t count, std::size_t required, std::size_t positional,
-                    PyObject* const* arguments, std::size_t given, PyObject* keywords,
-                    PyObject** sorted) {
-  if (interned[0] == nullptr) {
-    for (std::size_t i = 0; i < count; ++i) interned[i] = PyUnicode_InternFromString(names[i]);
-  }
-  const auto refuse = [function](const std::string& why) {
-    throw TypeError(std::string(function) + "() " + why);
-  };
-  if (given > positional) {
-    refuse("takes at most " + std::to_string(positional) + " positional arguments, got " +
-           std::to_string(given));
-  }
-  std::copy(arguments, arguments + given, sorted);
-  const Py_ssize_t named = keywords == nullptr ? 0 : PyTuple_GET_SIZE(keywords);
-  for (Py_ssize_t k = 0; k < named; ++k) {
-    PyObject* const keyword = PyTuple_GET_ITEM(keywords, k);
-    std::size_t i = 0;
-    while (i < count && interned[i] != keyword) ++i;
-    if (i == count) {  // not the interned string itself
-      for (i = 0; i < count && PyUnicode_Compare(interned[i], keyword) != 0;) ++i;
-    }
-    if (i == count) refuse("got an unexpected keyword argument " + describe(keyword));
-    if (sorted[i] != nullptr)
-      refuse(std::string("got multiple values for argument '") + names[i] + "'");
-    sorted[i] = arguments[given + static_cast<std::size_t>(k)];
-  }
-  for (std::size_t i = 0; i < required; ++i) {
-    if (sorted[i] == nullptr) refuse(std::string("missing required argument '") + names[i] + "'");
-  }
-}
-
 }  // namespace mpsnn_loss::bindings

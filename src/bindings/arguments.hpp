@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -62,21 +63,67 @@ struct Signature {
   std::array<PyObject*, N> interned{};  // the names as Python strings, made at the first call
 };
 
-/// Sorts the arguments of a call: borrowed references, null where absent. Throws TypeErrors worded
-/// as Python's own.
-void sort_arguments(const char* function, const char* const* names, PyObject** interned,
-                    std::size_t count, std::size_t required, std::size_t positional,
-                    PyObject* const* arguments, std::size_t given, PyObject* keywords,
-                    PyObject** sorted);
+/// Sorts the arguments of one call by a signature: borrowed references, null where absent. Throws
+/// TypeErrors worded as Python's own.
+template <std::size_t N>
+class SortedArguments {
+ public:
+  SortedArguments(Signature<N>& signature, PyObject* const* positional, std::size_t given)
+      : signature_(signature) {
+    if (given > signature.positional) {
+      refuse("takes at most " + std::to_string(signature.positional) +
+             " positional arguments, got " + std::to_string(given));
+    }
+    std::copy(positional, positional + given, sorted_.begin());
+  }
 
+  void place(PyObject* keyword, PyObject* value) {
+    const std::size_t i = find(keyword);
+    if (i == N) refuse("got an unexpected keyword argument " + describe(keyword));
+    if (sorted_[i] != nullptr)
+      refuse(std::string("got multiple values for argument '") + signature_.names[i] + "'");
+    sorted_[i] = value;
+  }
+
+  const std::array<PyObject*, N>& complete() const {
+    for (std::size_t i = 0; i < signature_.required; ++i) {
+      if (sorted_[i] == nullptr)
+        refuse(std::string("missing required argument '") + signature_.names[i] + "'");
+    }
+    return sorted_;
+  }
+
+ private:
+  std::size_t find(PyObject* keyword) const {
+    auto& interned = signature_.interned;
+    if (interned[0] == nullptr) {
+      for (std::size_t i = 0; i < N; ++i)
+        interned[i] = PyUnicode_InternFromString(signature_.names[i]);
+    }
+    auto found = std::ranges::find(interned, keyword);
+    if (found == interned.end()) {  // not the interned string itself
+      found = std::ranges::find_if(
+          interned, [&](PyObject* own) { return PyUnicode_Compare(own, keyword) == 0; });
+    }
+    return static_cast<std::size_t>(found - interned.begin());
+  }
+  [[noreturn]] void refuse(const std::string& why) const {
+    throw TypeError(std::string(signature_.function) + "() " + why);
+  }
+
+  Signature<N>& signature_;
+  std::array<PyObject*, N> sorted_{};
+};
+
+/// Of a function with the fast calling convention.
 template <std::size_t N>
 std::array<PyObject*, N> sort_arguments(Signature<N>& signature, PyObject* const* arguments,
                                         std::size_t given, PyObject* keywords) {
-  std::array<PyObject*, N> sorted{};
-  sort_arguments(signature.function, signature.names.data(), signature.interned.data(), N,
-                 signature.required, signature.positional, arguments, given, keywords,
-                 sorted.data());
-  return sorted;
+  SortedArguments<N> sorted(signature, arguments, given);
+  const Py_ssize_t named = keywords == nullptr ? 0 : PyTuple_GET_SIZE(keywords);
+  for (Py_ssize_t k = 0; k < named; ++k)
+    sorted.place(PyTuple_GET_ITEM(keywords, k), arguments[given + static_cast<std::size_t>(k)]);
+  return sorted.complete();
 }
 
 }  // namespace mpsnn_loss::bindings

@@ -78,23 +78,31 @@ class Handlers {
 
   void add(py::object handler) { handlers_.push_back(std::move(handler)); }
   void clear() { std::exchange(handlers_, {}).clear(); }
-  int visit(visitproc visit, void* arg) const {
+  int traverse(visitproc visit, void* arg) const {
     for (const py::object& handler : handlers_) Py_VISIT(handler.ptr());
     return 0;
   }
   /// An exception of a handler is reported, and the others still run.
   void call() {
     const auto handlers = std::exchange(handlers_, {});
+    const py::object argument = py::cast(buffer_.lock());
     for (const py::object& handler : handlers) {
-      try {
-        handler(buffer_.lock());
-      } catch (py::error_already_set& error) {
-        error.discard_as_unraisable("a completed handler of a CommandBuffer");
-      }
+      const auto result = py::reinterpret_steal<py::object>(invoke(handler, argument));
+      if (!result)
+        py::error_already_set().discard_as_unraisable("a completed handler of a CommandBuffer");
     }
   }
 
  private:
+  static PyObject* invoke(const py::object& handler, const py::object& argument) {
+    try {
+      return PyObject_CallOneArg(handler.ptr(), argument.ptr());
+    } catch (...) {
+      sleep_if_thread_ends();
+      throw;
+    }
+  }
+
   explicit Handlers(const BufferPointer& buffer) : key_(buffer.get()), buffer_(buffer) {}
 
   static std::map<const CommandBuffer*, std::weak_ptr<Handlers>>& registered() {
@@ -126,9 +134,7 @@ void add_completed_handler(const BufferPointer& buffer, py::object handler) {
 
 /// The handlers of a Python object whose buffer is still open; null where there are none.
 std::shared_ptr<Handlers> open_handlers(PyObject* self) {
-  auto* const instance = reinterpret_cast<py::detail::instance*>(self);
-  if (!instance->simple_layout) return nullptr;  // the collector came before its contents
-  const auto* buffer = instance->get_value_and_holder().value_ptr<CommandBuffer>();
+  const auto* buffer = contents<CommandBuffer>(self);  // the collector may come before them
   const bool open = buffer != nullptr && buffer->status() < CommandBufferStatus::committed;
   return open ? Handlers::of(buffer) : nullptr;
 }
@@ -138,7 +144,7 @@ void collect_handlers(PyHeapTypeObject* heap) {
   heap->ht_type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
     Py_VISIT(Py_TYPE(self));
     const auto handlers = open_handlers(self);
-    return handlers == nullptr ? 0 : handlers->visit(visit, arg);
+    return handlers == nullptr ? 0 : handlers->traverse(visit, arg);
   };
   heap->ht_type.tp_clear = [](PyObject* self) {
     if (const auto handlers = open_handlers(self)) handlers->clear();

@@ -52,6 +52,7 @@ void register_errors(py::module_& m) {
 }
 
 void set_python_error() {
+  sleep_if_thread_ends();
   if (set_own_error(std::current_exception())) return;
   try {
     throw;

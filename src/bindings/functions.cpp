@@ -77,10 +77,10 @@ class ArrayCall {
     }
     read_labels();
     read_source_gradient();
-    const std::shared_ptr<Device> device = choose_device();
+    Device& device = choose_device();
     if (work_ != Work::gradient) prepare_loss();
     if (work_ != Work::loss) prepare_gradient();
-    compute(*device, LossCall(std::move(request_)));
+    compute(device, LossCall(std::move(request_)));
     py::object result = take_result();
     return result.release().ptr();
   }
@@ -161,21 +161,20 @@ class ArrayCall {
     set_source_gradient(request_, view, axes());
   }
 
-  std::shared_ptr<Device> choose_device() const {
+  Device& choose_device() const {
     if (given(arguments_.device)) {
       const auto& device = to_device("device", arguments_.device);
       for (const std::string& reason :
            {device->supports(format()), device->supports(request_.descriptor)}) {
         if (!reason.empty()) throw ValueError(refusal("device", "support the call", reason));
       }
-      return device;
+      return *device;
     }
+    if (request_.predictions.shape().elements() < kDeviceCrossover) return *cpu_device();
     const auto& device = default_device();
-    const bool large = request_.predictions.shape().elements() >= kDeviceCrossover;
-    if (device == cpu_device() || !large) return cpu_device();
     const bool supported =
         device->supports(format()).empty() && device->supports(request_.descriptor).empty();
-    return supported ? device : cpu_device();
+    return *(supported ? device : cpu_device());
   }
 
   void prepare_loss() {
@@ -241,17 +240,6 @@ class ArrayCall {
     double real;
   } scalar_{.real = 0};
 };
-
-/// Calls `run` where C++ exceptions must become Python errors.
-template <class Run>
-PyObject* translated(Run run) {
-  try {
-    return run();
-  } catch (...) {
-    set_python_error();
-    return nullptr;
-  }
-}
 
 PyObject* loss(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject* keywords) {
   static Signature<14> signature{"loss",

@@ -30,6 +30,10 @@ class WithGil {
   const PyGILState_STATE state_;
 };
 
+/// For handlers of exceptions of any kind around calls of Python, which give the lock up and ask
+/// for it: does not return where the exception is Python's way of ending the thread.
+void sleep_if_thread_ends();
+
 /// True once the interpreter ends: objects of Python must be left alone then.
 inline bool interpreter_has_ended() { return Py_IsInitialized() == 0; }
 

@@ -15,6 +15,17 @@ inline PyObject* refuse_new(PyTypeObject* type, PyObject*, PyObject*) {
 }
 inline void refuse_new_instances(PyHeapTypeObject* heap) { heap->ht_type.tp_new = refuse_new; }
 
+/// The C++ object of an instance that is known to have type T, without pybind11's look-up where it
+/// holds but one; null where it has no contents.
+template <class T>
+T* contents(PyObject* self) {
+  auto* const instance = reinterpret_cast<pybind11::detail::instance*>(self);
+  if (instance->simple_layout) return static_cast<T*>(instance->simple_value_holder[0]);
+  if (instance->nonsimple.values_and_holders == nullptr) return nullptr;
+  return instance->get_value_and_holder(pybind11::detail::get_type_info(typeid(T)))
+      .template value_ptr<T>();
+}
+
 /// For classes with a constructor: every use before __init__ is a TypeError.
 inline void refuse_empty_instances(pybind11::handle type) {
   auto* const info = pybind11::detail::get_type_info(reinterpret_cast<PyTypeObject*>(type.ptr()));

@@ -101,13 +101,39 @@ Handle unpickle(py::tuple state) {
   return from_bytes<Handle>(state[0], py::cast(target));
 }
 
-template <class Handle, class Base>
-py::class_<Handle, Base> define_kernel(py::module_& m, const char* doc, ternaryfunc call) {
-  const auto setup = [call](PyHeapTypeObject* heap) {
-    // Not the base's, which is refused.
-    heap->ht_type.tp_new = py::detail::pybind11_object_new;
-    heap->ht_type.tp_call = call;
+/// The constructor of a class whose base has none.
+void setup_constructible(PyHeapTypeObject* heap) {
+  heap->ht_type.tp_new = py::detail::pybind11_object_new;
+}
+
+/// Where an instance of a class of kernels keeps the function that calls it (PEP 590).
+vectorcallfunc& call_slot(PyObject* self) {
+  return *reinterpret_cast<vectorcallfunc*>(reinterpret_cast<char*>(self) +
+                                            Py_TYPE(self)->tp_vectorcall_offset);
+}
+
+/// A call needs no tuple and no dictionary for its arguments.
+template <vectorcallfunc call>
+void setup_callable(PyHeapTypeObject* heap) {
+  PyTypeObject& type = heap->ht_type;
+  setup_constructible(heap);
+  type.tp_vectorcall_offset = type.tp_basicsize;
+  type.tp_basicsize += static_cast<Py_ssize_t>(sizeof(vectorcallfunc));
+  type.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
+  type.tp_alloc = [](PyTypeObject* actual, Py_ssize_t items) {
+    PyObject* const self = PyType_GenericAlloc(actual, items);
+    if (self != nullptr) call_slot(self) = call;
+    return self;
   };
+  type.tp_call = [](PyObject* self, PyObject* arguments, PyObject* keywords) {
+    call_slot(self) = call;  // Python allocates instances of subclasses by itself
+    return PyVectorcall_Call(self, arguments, keywords);
+  };
+}
+
+template <class Handle, class Base>
+py::class_<Handle, Base> define_kernel(py::module_& m, const char* doc,
+                                       void (*setup)(PyHeapTypeObject*)) {
   py::class_<Handle, Base> type(m, class_name(Handle::kind), py::custom_type_setup(setup), doc);
   refuse_empty_instances(type);
   type.def("copy", &copy_kernel<Handle>, py::arg("device") = py::none(),
@@ -131,9 +157,9 @@ py::class_<Handle, Base> define_kernel(py::module_& m, const char* doc, ternaryf
   return type;
 }
 
-template <class Handle, class Base>
-py::class_<Handle, Base> define_loss_kernel(py::module_& m, const char* doc, ternaryfunc call) {
-  auto type = define_kernel<Handle, Base>(m, doc, call);
+template <class Handle, class Base, vectorcallfunc call>
+py::class_<Handle, Base> define_loss_kernel(py::module_& m, const char* doc) {
+  auto type = define_kernel<Handle, Base>(m, doc, setup_callable<call>);
   type.def(
       py::init([](py::object device, py::object loss_descriptor) {
         const auto& target = to_device("device", device);
@@ -242,13 +268,12 @@ void register_base(py::module_& m) {
 
 void register_kernels(py::module_& m) {
   register_base(m);
-  define_loss_kernel<ForwardLoss, CNNKernel>(
+  define_loss_kernel<ForwardLoss, CNNKernel, call_forward_loss>(
       m,
       "The loss of a batch of images.\n\n"
       "kernel(predictions, labels, weights=None, out=None) encodes, commits and waits in one call "
       "and returns an array of\n"
-      "the rank of its arguments: like predictions, or one value per image.",
-      call_forward_loss)
+      "the rank of its arguments: like predictions, or one value per image.")
       .def(
           "encode_batch",
           [](const ForwardLoss& self, py::object command_buffer, py::object source_images,
@@ -284,13 +309,12 @@ void register_kernels(py::module_& m) {
             return states;
           },
           py::arg("source_images"), "One MPSState per image, to be filled by an encode.");
-  auto gradient = define_loss_kernel<LossGradient, CNNBinaryKernel>(
+  auto gradient = define_loss_kernel<LossGradient, CNNBinaryKernel, call_loss_gradient>(
       m,
       "The gradient of MPSNNForwardLoss with respect to the predictions, or to the labels.\n\n"
       "kernel(predictions, labels, source_gradient=None, weights=None, out=None) encodes, commits "
       "and waits in one call;\n"
-      "source_gradient 1 where None; returns an array of the shape of its arguments.",
-      call_loss_gradient);
+      "source_gradient 1 where None; returns an array of the shape of its arguments.");
   gradient.def(
       "encode_batch",
       [](const LossGradient& self, py::object command_buffer, py::object source_gradients,
@@ -324,7 +348,7 @@ void register_kernels(py::module_& m) {
   define_kernel<InitialGradient, CNNKernel>(
       m,
       "Images of ones, of the size of its source: the gradient that a backward pass begins with.",
-      nullptr)
+      setup_constructible)
       .def(py::init([](py::object device) {
              InitialGradient handle;
              handle.kernel = to_device("device", device)->make_kernel(InitialGradient::kind, {});
