@@ -134,7 +134,12 @@ HostArray& HostArray::operator=(HostArray&& other) noexcept {
 HostArray::~HostArray() { release(); }
 
 void HostArray::release() {
-  if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
+  if (buffer_.obj == nullptr) return;
+  if (Py_TYPE(buffer_.obj) == ndarray()) {
+    Py_DECREF(buffer_.obj);
+  } else {
+    PyBuffer_Release(&buffer_);
+  }
   buffer_ = {};
 }
 
@@ -147,8 +152,29 @@ std::int64_t HostArray::count() const {
   return buffer_.itemsize == 0 ? 0 : buffer_.len / buffer_.itemsize;
 }
 
+bool HostArray::take_numpy(PyObject* value, char& code) {
+  constexpr int kWanted =
+      py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  const auto& array = *py::detail::array_proxy(value);
+  const auto& type = *py::detail::array_descriptor_proxy(array.descr);
+  if ((array.flags & kWanted) != kWanted || type.byteorder == '>') return false;
+  code = type.type;
+  const auto format = format_of(code);
+  buffer_.buf = array.data;
+  buffer_.ndim = array.nd;
+  buffer_.shape = array.dimensions;
+  buffer_.readonly = (array.flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) == 0 ? 1 : 0;
+  buffer_.itemsize = format ? info(*format).size : sizeof(std::int64_t);
+  buffer_.len = buffer_.itemsize;
+  for (int i = 0; i < array.nd; ++i) buffer_.len *= array.dimensions[i];
+  Py_INCREF(value);
+  buffer_.obj = value;
+  return format || code == 'l' || code == 'q';
+}
+
 bool HostArray::take_buffer(const char* name, PyObject* value, char& code) {
   release();
+  if (Py_TYPE(value) == ndarray()) return take_numpy(value, code);
   if (PyObject_CheckBuffer(value) == 0) return false;
   refuse_masked(name, value);
   if (PyObject_GetBuffer(value, &buffer_, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) != 0) {

@@ -49,9 +49,10 @@ class HostArray {
 
  private:
   bool take_buffer(const char* name, PyObject* value, char& code);
+  bool take_numpy(PyObject* value, char& code);
   void release();
 
-  Py_buffer buffer_{};
+  Py_buffer buffer_{};  // of an exact numpy.ndarray: filled without its costly export
   Format format_ = Format::float32;
   MemoryRange origin_;
 };
