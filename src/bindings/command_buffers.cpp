@@ -185,7 +185,15 @@ void register_command_buffers(py::module_& m) {
       }),
       "Calls to run together. As a context manager, leaving the block commits and waits; an "
       "exception\n"
-      "inside it discards the buffer.");
+      "inside it discards the buffer.\n\n"
+      "A buffer fails (DeviceError) unless every buffer that was to write one of its inputs when "
+      "it "
+      "was encoded has completed\n"
+      "by the end of its turn: commit the writers first, to the same queue. Queues are not ordered "
+      "among each other: encoding\n"
+      "work on an image that an unfinished buffer of another queue writes, or a write to one that "
+      "it "
+      "reads, is a RuntimeError.");
   type.def_property_readonly(
       "status", [](const CommandBuffer& b) { return member(b.status()); }, "CommandBufferStatus.");
   type.def_property_readonly(
@@ -206,7 +214,10 @@ void register_command_buffers(py::module_& m) {
       "The id<MTLCommandBuffer> as an integer, borrowed; None on the CPU engine.");
   type.def("enqueue", &CommandBuffer::enqueue,
            "Reserves the buffer's place in the queue's order. RuntimeError once committed.");
-  type.def("commit", &commit, "Hands the buffer to the device. RuntimeError the second time.");
+  type.def("commit", &commit,
+           "Hands the buffer to the device. Small work of the CPU engine is done on return, large "
+           "work goes on meanwhile.\n"
+           "RuntimeError the second time.");
   type.def("wait_until_completed", &wait, py::arg("timeout") = py::none(),
            "Waits until the work is done and all handlers have returned.\n\n"
            "Raises DeviceError where the work failed, TimeoutError after `timeout` seconds, "

@@ -82,7 +82,9 @@ void register_devices(py::module_& m) {
 
   py::class_<Queue, std::shared_ptr<Queue>>(
       m, "CommandQueue", without_constructor,
-      "Runs command buffers in the order in which they were enqueued or committed.")
+      "Runs command buffers in the order in which they were enqueued or committed. After a fork, a "
+      "queue of the CPU engine\n"
+      "that was running a buffer is of no more use in the child (RuntimeError).")
       .def_property_readonly("device", &Queue::device, "The Device of the queue.")
       .def_property_readonly(
           "label", [](const Queue& queue) { return to_optional(queue.label()); },

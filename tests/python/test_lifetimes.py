@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -102,6 +103,19 @@ def test_an_object_that_was_never_initialised_is_a_type_error_however_it_is_used
     copied = cls.__new__(cls)
     del empty, copied
     gc.collect()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickling_works_or_is_a_type_error_with_every_protocol(protocol: int) -> None:
+    for value in (ml.MPSCNNLossDescriptor("huber"), ml.cpu_device()):
+        try:
+            data = pickle.dumps(value, protocol)
+        except TypeError:
+            assert protocol < 2 or value is ml.cpu_device()
+        else:
+            assert pickle.loads(data) == value
+    with pytest.raises(TypeError):
+        ml.Device.__mro__[1]()
 
 
 def test_a_subclass_still_needs_the_constructor() -> None:
