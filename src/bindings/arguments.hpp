@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -10,6 +11,7 @@
 #include <string>
 
 #include "core/backend.hpp"
+#include "core/enumerations.hpp"
 #include "core/error.hpp"
 #include "core/image.hpp"
 #include "core/loss_type.hpp"
@@ -24,16 +26,15 @@ void register_enumerations(pybind11::module_& m);
 pybind11::object member(LossType type);
 pybind11::object member(ReductionType type);
 pybind11::object member(CommandBufferStatus status);
-/// A member of one of the plain enumerations: "MPSImageEdgeMode", "MPSNNPaddingMethod",
-/// "MPSKernelOptions".
-pybind11::object member(const char* enumeration, std::uint64_t value);
+pybind11::object member(const Enumeration& rows, std::uint64_t value);
 
 // Each throws TypeError or ValueError naming the argument.
 LossType to_loss_type(const char* name, pybind11::handle value);
 ReductionType to_reduction_type(const char* name, pybind11::handle value);
 Format to_format(const char* name, pybind11::handle value);
-/// The raw value of a plain enumeration, from a member, an integer or a lower-case name.
-std::uint64_t to_member_value(const char* enumeration, const char* name, pybind11::handle value);
+/// The raw value, from a member, an integer or a lower-case name. Members of other enumerations are
+/// a TypeError.
+std::uint64_t to_member_value(const Enumeration& rows, const char* name, pybind11::handle value);
 /// A number of Python or NumPy, or an array of rank 0.
 bool is_scalar(pybind11::handle value);
 double to_real(const char* name, pybind11::handle value);
@@ -62,21 +63,67 @@ struct Signature {
   std::array<PyObject*, N> interned{};  // the names as Python strings, made at the first call
 };
 
-/// Sorts the arguments of a call: borrowed references, null where absent. Throws TypeErrors worded
-/// as Python's own.
-void sort_arguments(const char* function, const char* const* names, PyObject** interned,
-                    std::size_t count, std::size_t required, std::size_t positional,
-                    PyObject* const* arguments, std::size_t given, PyObject* keywords,
-                    PyObject** sorted);
+/// Sorts the arguments of one call by a signature: borrowed references, null where absent. Throws
+/// TypeErrors worded as Python's own.
+template <std::size_t N>
+class SortedArguments {
+ public:
+  SortedArguments(Signature<N>& signature, PyObject* const* positional, std::size_t given)
+      : signature_(signature) {
+    if (given > signature.positional) {
+      refuse("takes at most " + std::to_string(signature.positional) +
+             " positional arguments, got " + std::to_string(given));
+    }
+    std::copy(positional, positional + given, sorted_.begin());
+  }
 
+  void place(PyObject* keyword, PyObject* value) {
+    const std::size_t i = find(keyword);
+    if (i == N) refuse("got an unexpected keyword argument " + describe(keyword));
+    if (sorted_[i] != nullptr)
+      refuse(std::string("got multiple values for argument '") + signature_.names[i] + "'");
+    sorted_[i] = value;
+  }
+
+  const std::array<PyObject*, N>& complete() const {
+    for (std::size_t i = 0; i < signature_.required; ++i) {
+      if (sorted_[i] == nullptr)
+        refuse(std::string("missing required argument '") + signature_.names[i] + "'");
+    }
+    return sorted_;
+  }
+
+ private:
+  std::size_t find(PyObject* keyword) const {
+    auto& interned = signature_.interned;
+    if (interned[0] == nullptr) {
+      for (std::size_t i = 0; i < N; ++i)
+        interned[i] = PyUnicode_InternFromString(signature_.names[i]);
+    }
+    auto found = std::ranges::find(interned, keyword);
+    if (found == interned.end()) {  // not the interned string itself
+      found = std::ranges::find_if(
+          interned, [&](PyObject* own) { return PyUnicode_Compare(own, keyword) == 0; });
+    }
+    return static_cast<std::size_t>(found - interned.begin());
+  }
+  [[noreturn]] void refuse(const std::string& why) const {
+    throw TypeError(std::string(signature_.function) + "() " + why);
+  }
+
+  Signature<N>& signature_;
+  std::array<PyObject*, N> sorted_{};
+};
+
+/// Of a function with the fast calling convention.
 template <std::size_t N>
 std::array<PyObject*, N> sort_arguments(Signature<N>& signature, PyObject* const* arguments,
                                         std::size_t given, PyObject* keywords) {
-  std::array<PyObject*, N> sorted{};
-  sort_arguments(signature.function, signature.names.data(), signature.interned.data(), N,
-                 signature.required, signature.positional, arguments, given, keywords,
-                 sorted.data());
-  return sorted;
+  SortedArguments<N> sorted(signature, arguments, given);
+  const Py_ssize_t named = keywords == nullptr ? 0 : PyTuple_GET_SIZE(keywords);
+  for (Py_ssize_t k = 0; k < named; ++k)
+    sorted.place(PyTuple_GET_ITEM(keywords, k), arguments[given + static_cast<std::size_t>(k)]);
+  return sorted.complete();
 }
 
 }  // namespace mpsnn_loss::bindings

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "bindings/arguments.hpp"
-#include "bindings/errors.hpp"
+#include "bindings/gil.hpp"
 #include "core/error.hpp"
 #include "core/gathered_images.hpp"
 
@@ -35,11 +35,26 @@ std::optional<Format> format_of(char code) {
 
 py::object numpy(const char* name) { return py::module_::import("numpy").attr(name); }
 
+PyTypeObject* ndarray() {
+  static auto* const type = reinterpret_cast<PyTypeObject*>(numpy("ndarray").release().ptr());
+  return type;
+}
+
+bool is_numpy_array(PyObject* value) {
+  return Py_TYPE(value) == ndarray() || PyType_IsSubtype(Py_TYPE(value), ndarray()) != 0;
+}
+
+void refuse_masked(const char* name, PyObject* value) {
+  if (Py_TYPE(value) == ndarray() || !is_numpy_array(value)) return;
+  if (!py::isinstance(value, py::module_::import("numpy.ma").attr("MaskedArray"))) return;
+  throw TypeError(refusal(name, "be an array without a mask", describe(value)));
+}
+
 char kind_of(const py::array& array) { return array.dtype().kind(); }
 
 py::array as_array(const char* name, py::handle value) {
   if (value.is_none()) throw TypeError(refusal(name, "be an array", "None"));
-  py::array array = py::reinterpret_steal<py::array>(numpy("asarray")(value).release());
+  py::array array = to_numpy(name, value);
   const char kind = kind_of(array);
   if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b') {
     throw TypeError(refusal(name, "have a real dtype (float16, float32, float64, integer or bool)",
@@ -57,8 +72,9 @@ HostArray required(const char* name, const py::array& array, const py::dtype& dt
         source, py::tuple(py::cast(std::vector<std::int64_t>(axes.begin(), axes.end()))));
   const py::object fitting = numpy("require")(source, dtype, "CA");
   HostArray result;
-  if (!result.take(fitting.ptr()))
+  if (!result.take(name, fitting.ptr()))
     throw TypeError(refusal(name, "be convertible to a plain array", describe(fitting)));
+  result.set_origin(memory_of(array));
   return result;
 }
 
@@ -76,14 +92,41 @@ void check_fits_int64(const char* name, const py::array& array, std::int64_t cla
 
 }  // namespace
 
+py::array to_numpy(const char* name, py::handle value) {
+  try {
+    return py::reinterpret_steal<py::array>(numpy("asarray")(value).release());
+  } catch (const py::error_already_set& error) {
+    const std::string given =
+        describe(value) + ": " + py::cast<std::string>(py::str(error.value()));
+    if (error.matches(PyExc_ValueError))  // a ragged list, for one
+      throw ValueError(refusal(name, "be an array", given));
+    if (error.matches(PyExc_TypeError)) throw TypeError(refusal(name, "be an array", given));
+    throw;
+  }
+}
+
+MemoryRange memory_of(py::handle value) {
+  if (!is_numpy_array(value.ptr())) return {};
+  const auto array = py::reinterpret_borrow<py::array>(value);
+  auto begin = reinterpret_cast<std::uintptr_t>(array.data());
+  std::uintptr_t end = begin + static_cast<std::uintptr_t>(array.itemsize());
+  for (py::ssize_t i = 0; i < array.ndim(); ++i) {
+    if (array.shape(i) == 0) return {};
+    const py::ssize_t reach = array.strides(i) * (array.shape(i) - 1);
+    (reach < 0 ? begin : end) += static_cast<std::uintptr_t>(reach);
+  }
+  return {begin, end};
+}
+
 HostArray::HostArray(HostArray&& other) noexcept
-    : buffer_(std::exchange(other.buffer_, {})), format_(other.format_) {}
+    : buffer_(std::exchange(other.buffer_, {})), format_(other.format_), origin_(other.origin_) {}
 
 HostArray& HostArray::operator=(HostArray&& other) noexcept {
   if (this != &other) {
     release();
     buffer_ = std::exchange(other.buffer_, {});
     format_ = other.format_;
+    origin_ = other.origin_;
   }
   return *this;
 }
@@ -91,7 +134,12 @@ HostArray& HostArray::operator=(HostArray&& other) noexcept {
 HostArray::~HostArray() { release(); }
 
 void HostArray::release() {
-  if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
+  if (buffer_.obj == nullptr) return;
+  if (Py_TYPE(buffer_.obj) == ndarray()) {
+    Py_DECREF(buffer_.obj);
+  } else {
+    PyBuffer_Release(&buffer_);
+  }
   buffer_ = {};
 }
 
@@ -104,9 +152,31 @@ std::int64_t HostArray::count() const {
   return buffer_.itemsize == 0 ? 0 : buffer_.len / buffer_.itemsize;
 }
 
-bool HostArray::take_buffer(PyObject* value, char& code) {
+bool HostArray::take_numpy(PyObject* value, char& code) {
+  constexpr int kWanted =
+      py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  const auto& array = *py::detail::array_proxy(value);
+  const auto& type = *py::detail::array_descriptor_proxy(array.descr);
+  if ((array.flags & kWanted) != kWanted || type.byteorder == '>') return false;
+  code = type.type;
+  const auto format = format_of(code);
+  buffer_.buf = array.data;
+  buffer_.ndim = array.nd;
+  buffer_.shape = array.dimensions;
+  buffer_.readonly = (array.flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) == 0 ? 1 : 0;
+  buffer_.itemsize = format ? info(*format).size : sizeof(std::int64_t);
+  buffer_.len = buffer_.itemsize;
+  for (int i = 0; i < array.nd; ++i) buffer_.len *= array.dimensions[i];
+  Py_INCREF(value);
+  buffer_.obj = value;
+  return format || code == 'l' || code == 'q';
+}
+
+bool HostArray::take_buffer(const char* name, PyObject* value, char& code) {
   release();
+  if (Py_TYPE(value) == ndarray()) return take_numpy(value, code);
   if (PyObject_CheckBuffer(value) == 0) return false;
+  refuse_masked(name, value);
   if (PyObject_GetBuffer(value, &buffer_, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) != 0) {
     PyErr_Clear();
     buffer_ = {};
@@ -118,9 +188,9 @@ bool HostArray::take_buffer(PyObject* value, char& code) {
          address % static_cast<std::uintptr_t>(buffer_.itemsize) == 0;
 }
 
-bool HostArray::take(PyObject* value) {
+bool HostArray::take(const char* name, PyObject* value) {
   char code = 0;
-  if (take_buffer(value, code)) {
+  if (take_buffer(name, value, code)) {
     if (const auto format = format_of(code)) {
       format_ = *format;
       return true;
@@ -130,9 +200,9 @@ bool HostArray::take(PyObject* value) {
   return false;
 }
 
-bool HostArray::take_indices(PyObject* value) {
+bool HostArray::take_indices(const char* name, PyObject* value) {
   char code = 0;
-  if (take_buffer(value, code) && buffer_.itemsize == 8 && (code == 'l' || code == 'q'))
+  if (take_buffer(name, value, code) && buffer_.itemsize == 8 && (code == 'l' || code == 'q'))
     return true;
   release();
   return false;
@@ -140,7 +210,7 @@ bool HostArray::take_indices(PyObject* value) {
 
 HostArray to_predictions(const char* name, py::handle value) {
   HostArray result;
-  if (result.take(value.ptr())) return result;
+  if (result.take(name, value.ptr())) return result;
   const py::array array = as_array(name, value);
   if (kind_of(array) != 'f') return required(name, array, py::dtype("float64"), {});
   if (array.itemsize() > 8) {
@@ -159,14 +229,15 @@ HostArray to_operand(const char* name, py::handle value, Format predictions,
   const bool wide = predictions == Format::float64;
   if (expand_to.empty()) {
     HostArray result;
-    if (result.take(value.ptr()) && (result.format() == Format::float64) == wide) return result;
+    if (result.take(name, value.ptr()) && (result.format() == Format::float64) == wide)
+      return result;
   }
   return required(name, as_array(name, value), py::dtype(wide ? "float64" : "float32"), expand_to);
 }
 
 HostArray to_destination(const char* name, py::handle value, Format format) {
   HostArray result;
-  if (result.take(value.ptr())) {
+  if (result.take(name, value.ptr())) {
     if (result.format() != format) {
       throw TypeError(refusal(name, std::string("have dtype ") + info(format).name,
                               info(result.format()).name));
@@ -187,13 +258,13 @@ HostArray to_destination(const char* name, py::handle value, Format format) {
 
 HostArray to_indices(const char* name, py::handle value, std::size_t rank, std::int64_t classes) {
   HostArray result;
-  if (result.take_indices(value.ptr())) {
+  if (result.take_indices(name, value.ptr())) {
     if (result.axes().size() == rank) return result;
     return {};
   }
-  if (result.take(value.ptr())) return {};
+  if (result.take(name, value.ptr())) return {};
   if (value.is_none()) return {};
-  const py::array array = py::reinterpret_steal<py::array>(numpy("asarray")(value).release());
+  const py::array array = to_numpy(name, value);
   const char kind = kind_of(array);
   if (static_cast<std::size_t>(array.ndim()) != rank || (kind != 'i' && kind != 'u' && kind != 'b'))
     return {};
@@ -201,8 +272,9 @@ HostArray to_indices(const char* name, py::handle value, std::size_t rank, std::
     throw TypeError(refusal(name, "hold integers where they are class indices", "bool"));
   if (kind == 'u' && array.itemsize() == 8) check_fits_int64(name, array, classes);
   const py::object fitting = numpy("require")(array, py::dtype("int64"), "CA");
-  if (!result.take_indices(fitting.ptr()))
+  if (!result.take_indices(name, fitting.ptr()))
     throw TypeError(refusal(name, "hold integers", describe(value)));
+  result.set_origin(memory_of(array));
   return result;
 }
 
@@ -227,14 +299,17 @@ namespace {
 std::shared_ptr<ImageBatch> wrap_array(const char* name, py::handle value,
                                        const std::shared_ptr<Device>& device) {
   auto held = std::make_unique<HostArray>();
-  if (!held->take(value.ptr())) {
+  if (!held->take(name, value.ptr())) {
     const py::array array = as_array(name, value);
     if (kind_of(array) != 'f' || array.itemsize() > 8) {
       throw TypeError(refusal(name, "have dtype float16, float32 or float64",
                               py::cast<std::string>(py::str(array.dtype()))));
     }
-    throw ValueError(refusal(name, "be C-contiguous, aligned and in native byte order",
-                             "strides " + py::cast<std::string>(py::str(array.attr("strides")))));
+    const bool native = py::cast<bool>(array.dtype().attr("isnative"));
+    throw ValueError(
+        refusal(name, "be C-contiguous, aligned and in native byte order",
+                native ? "strides " + py::cast<std::string>(py::str(array.attr("strides")))
+                       : "dtype " + py::cast<std::string>(py::str(array.dtype()))));
   }
   const auto axes = held->axes();
   if (axes.size() != 4 && axes.size() != 2) {
@@ -250,8 +325,8 @@ std::shared_ptr<ImageBatch> wrap_array(const char* name, py::handle value,
   auto* const data = static_cast<std::byte*>(held->data());
   const bool writable = held->writable();
   std::shared_ptr<void> owner(held.release(), [](void* array) {
-    if (Py_IsInitialized() == 0) return;
-    const py::gil_scoped_acquire gil;
+    if (interpreter_has_ended()) return;
+    const WithGil gil;
     delete static_cast<HostArray*>(array);
   });
   return device->wrap_images(descriptor, data, writable, std::move(owner));

@@ -13,6 +13,7 @@
 #include "core/array_call.hpp"
 #include "core/backend.hpp"
 #include "core/image.hpp"
+#include "core/loss_call.hpp"
 
 namespace mpsnn_loss::bindings {
 
@@ -30,21 +31,36 @@ class HostArray {
   void* data() const { return buffer_.buf; }
   bool writable() const { return buffer_.readonly == 0; }
   ArrayView view(const char* name) const { return {name, axes(), format_, data(), writable()}; }
+  MemoryRange memory() const {
+    const auto begin = reinterpret_cast<std::uintptr_t>(data());
+    return {begin, begin + static_cast<std::uintptr_t>(buffer_.len)};
+  }
+  /// Where the caller's own array lies that this one was converted or copied from.
+  MemoryRange origin() const { return origin_; }
+  void set_origin(const MemoryRange& origin) { origin_ = origin; }
   std::int64_t count() const;
 
   /// Tries the buffer protocol: true where `value` is a C-contiguous, aligned, native array of a
-  /// storage format. Sets no Python error.
-  bool take(PyObject* value);
+  /// storage format. Sets no Python error. Throws TypeError naming a masked array, whose mask would
+  /// be lost.
+  bool take(const char* name, PyObject* value);
   /// The same for arrays of native int64.
-  bool take_indices(PyObject* value);
+  bool take_indices(const char* name, PyObject* value);
 
  private:
-  bool take_buffer(PyObject* value, char& code);
+  bool take_buffer(const char* name, PyObject* value, char& code);
+  bool take_numpy(PyObject* value, char& code);
   void release();
 
-  Py_buffer buffer_{};
+  Py_buffer buffer_{};  // of an exact numpy.ndarray: filled without its costly export
   Format format_ = Format::float32;
+  MemoryRange origin_;
 };
+
+/// numpy.asarray(value), or an error that names the argument.
+pybind11::array to_numpy(const char* name, pybind11::handle value);
+/// All bytes that a NumPy array may touch; none where `value` is no NumPy array.
+MemoryRange memory_of(pybind11::handle value);
 
 /// Predictions: float16, float32 and float64 as they are, integers and bools as float64; odd
 /// layouts copied.

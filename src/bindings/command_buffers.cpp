@@ -1,8 +1,17 @@
 // CommandBuffer and MPSState.
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <map>
+#include <utility>
+#include <vector>
+
 #include "bindings/arguments.hpp"
 #include "bindings/errors.hpp"
+#include "bindings/gil.hpp"
+#include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
 #include "core/error.hpp"
@@ -15,48 +24,139 @@ namespace {
 using BufferPointer = std::shared_ptr<CommandBuffer>;
 
 void commit(CommandBuffer& buffer) {
-  const py::gil_scoped_release release;  // the work may run here, and handlers take the GIL
+  const WithoutGil released;  // the work may run here, and handlers take the GIL
   buffer.commit();
 }
 
 /// Waits in slices, so that an interrupt from the keyboard is answered.
 void wait(CommandBuffer& buffer, py::object timeout) {
+  using Clock = std::chrono::steady_clock;
   constexpr double kSlice = 0.1;
-  double left = -1;
+  double seconds = std::numeric_limits<double>::infinity();
   if (!timeout.is_none()) {
-    left = to_real("timeout", timeout);
-    if (!(left >= 0))
+    seconds = to_real("timeout", timeout);
+    if (!(seconds >= 0))
       throw ValueError(refusal("timeout", "be at least 0 seconds or None", describe(timeout)));
   }
+  if (buffer.finished_within(0)) return buffer.wait(0);
+  const auto begin = Clock::now();
   for (;;) {
-    const bool last = left >= 0 && left <= kSlice;
+    const double left = seconds - std::chrono::duration<double>(Clock::now() - begin).count();
+    const double slice = std::clamp(left, 0.0, kSlice);
     {
-      const py::gil_scoped_release release;
-      if (last || buffer.finished_within(kSlice))
-        return buffer.wait(last ? std::optional(left) : std::nullopt);
+      const WithoutGil released;
+      if (buffer.finished_within(slice) || left <= kSlice) return buffer.wait(0);
     }
-    if (left >= 0) left -= kSlice;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
   }
 }
 
+/// The completed handlers of one buffer. Until the buffer is committed nothing but its Python
+/// object keeps them, and the collector sees them through it: a handler may close over its own
+/// buffer.
+class Handlers {
+ public:
+  /// Those of a buffer that has some, else null. The GIL guards the register.
+  static std::shared_ptr<Handlers> of(const CommandBuffer* buffer) {
+    const auto found = registered().find(buffer);
+    return found == registered().end() ? nullptr : found->second.lock();
+  }
+  static std::shared_ptr<Handlers> make(const BufferPointer& buffer) {
+    std::shared_ptr<Handlers> made(new Handlers(buffer), [](Handlers* handlers) {
+      if (interpreter_has_ended()) return;
+      const WithGil gil;
+      delete handlers;
+    });
+    registered()[buffer.get()] = made;
+    return made;
+  }
+  ~Handlers() {
+    // The address may already be that of another buffer.
+    const auto found = registered().find(key_);
+    if (found != registered().end() && found->second.expired()) registered().erase(found);
+  }
+
+  void add(py::object handler) { handlers_.push_back(std::move(handler)); }
+  void clear() { std::exchange(handlers_, {}).clear(); }
+  int traverse(visitproc visit, void* arg) const {
+    for (const py::object& handler : handlers_) Py_VISIT(handler.ptr());
+    return 0;
+  }
+  /// An exception of a handler is reported, and the others still run.
+  void call() {
+    const auto handlers = std::exchange(handlers_, {});
+    const py::object argument = py::cast(buffer_.lock());
+    for (const py::object& handler : handlers) {
+      const auto result = py::reinterpret_steal<py::object>(invoke(handler, argument));
+      if (!result)
+        py::error_already_set().discard_as_unraisable("a completed handler of a CommandBuffer");
+    }
+  }
+
+ private:
+  static PyObject* invoke(const py::object& handler, const py::object& argument) {
+    try {
+      return PyObject_CallOneArg(handler.ptr(), argument.ptr());
+    } catch (...) {
+      sleep_if_thread_ends();
+      throw;
+    }
+  }
+
+  explicit Handlers(const BufferPointer& buffer) : key_(buffer.get()), buffer_(buffer) {}
+
+  static std::map<const CommandBuffer*, std::weak_ptr<Handlers>>& registered() {
+    static auto& all = *new std::map<const CommandBuffer*, std::weak_ptr<Handlers>>;
+    return all;
+  }
+
+  const CommandBuffer* const key_;
+  const std::weak_ptr<CommandBuffer> buffer_;  // it would otherwise own itself
+  std::vector<py::object> handlers_;
+};
+
 void add_completed_handler(const BufferPointer& buffer, py::object handler) {
   if (PyCallable_Check(handler.ptr()) == 0)
     throw TypeError(refusal("handler", "be callable", describe(handler)));
-  // The buffer is passed on without being owned: it would otherwise own itself through its handler.
-  const std::weak_ptr<CommandBuffer> weak = buffer;
-  buffer->on_completed([held = hold(handler), weak] {
-    const py::gil_scoped_acquire gil;
-    try {
-      py::reinterpret_borrow<py::object>(static_cast<PyObject*>(held.get()))(weak.lock());
-    } catch (py::error_already_set& error) {
-      error.discard_as_unraisable("a completed handler of a CommandBuffer");
-    }
-  });
+  auto handlers = Handlers::of(buffer.get());
+  if (handlers == nullptr) {
+    handlers = Handlers::make(buffer);
+    buffer->on_completed([handlers] {
+      if (interpreter_has_ended()) return;
+      const WithGil gil;
+      handlers->call();
+    });
+  } else {
+    buffer->check_encodable();  // the same moment ends both
+  }
+  handlers->add(std::move(handler));
+}
+
+/// The handlers of a Python object whose buffer is still open; null where there are none.
+std::shared_ptr<Handlers> open_handlers(PyObject* self) {
+  const auto* buffer = contents<CommandBuffer>(self);  // the collector may come before them
+  const bool open = buffer != nullptr && buffer->status() < CommandBufferStatus::committed;
+  return open ? Handlers::of(buffer) : nullptr;
+}
+
+void collect_handlers(PyHeapTypeObject* heap) {
+  heap->ht_type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+  heap->ht_type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
+    Py_VISIT(Py_TYPE(self));
+    const auto handlers = open_handlers(self);
+    return handlers == nullptr ? 0 : handlers->traverse(visit, arg);
+  };
+  heap->ht_type.tp_clear = [](PyObject* self) {
+    if (const auto handlers = open_handlers(self)) handlers->clear();
+    return 0;
+  };
 }
 
 void leave(const BufferPointer& buffer, py::object type) {
-  if (!type.is_none()) return buffer->discard();
+  if (!type.is_none()) {
+    const WithoutGil released;  // dropping images takes it where it has to
+    return buffer->discard();
+  }
   if (buffer->status() < CommandBufferStatus::committed) commit(*buffer);
   wait(*buffer, py::none());
 }
@@ -79,10 +179,21 @@ void define_value(py::class_<LossState, std::shared_ptr<LossState>>& type, const
 
 void register_command_buffers(py::module_& m) {
   py::class_<CommandBuffer, BufferPointer> type(
-      m, "CommandBuffer",
+      m, "CommandBuffer", py::custom_type_setup([](PyHeapTypeObject* heap) {
+        refuse_new_instances(heap);
+        collect_handlers(heap);
+      }),
       "Calls to run together. As a context manager, leaving the block commits and waits; an "
       "exception\n"
-      "inside it discards the buffer.");
+      "inside it discards the buffer.\n\n"
+      "A buffer fails (DeviceError) unless every buffer that was to write one of its inputs when "
+      "it "
+      "was encoded has completed\n"
+      "by the end of its turn: commit the writers first, to the same queue. Queues are not ordered "
+      "among each other: encoding\n"
+      "work on an image that an unfinished buffer of another queue writes, or a write to one that "
+      "it "
+      "reads, is a RuntimeError.");
   type.def_property_readonly(
       "status", [](const CommandBuffer& b) { return member(b.status()); }, "CommandBufferStatus.");
   type.def_property_readonly(
@@ -103,7 +214,10 @@ void register_command_buffers(py::module_& m) {
       "The id<MTLCommandBuffer> as an integer, borrowed; None on the CPU engine.");
   type.def("enqueue", &CommandBuffer::enqueue,
            "Reserves the buffer's place in the queue's order. RuntimeError once committed.");
-  type.def("commit", &commit, "Hands the buffer to the device. RuntimeError the second time.");
+  type.def("commit", &commit,
+           "Hands the buffer to the device. Small work of the CPU engine is done on return, large "
+           "work goes on meanwhile.\n"
+           "RuntimeError the second time.");
   type.def("wait_until_completed", &wait, py::arg("timeout") = py::none(),
            "Waits until the work is done and all handlers have returned.\n\n"
            "Raises DeviceError where the work failed, TimeoutError after `timeout` seconds, "
@@ -124,7 +238,8 @@ void register_command_buffers(py::module_& m) {
   });
 
   py::class_<LossState, std::shared_ptr<LossState>> state(
-      m, "MPSState", "What a forward encode hands to the gradient: four values at encode time.");
+      m, "MPSState", py::custom_type_setup(refuse_new_instances),
+      "What a forward encode hands to the gradient: four values at encode time.");
   define_value(state, "weight", &LossParameters::weight);
   define_value(state, "label_smoothing", &LossParameters::label_smoothing);
   define_value(state, "epsilon", &LossParameters::epsilon);

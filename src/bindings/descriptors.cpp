@@ -6,6 +6,7 @@
 
 #include "bindings/arguments.hpp"
 #include "bindings/descriptors.hpp"
+#include "bindings/instances.hpp"
 #include "bindings/module.hpp"
 #include "core/error.hpp"
 
@@ -104,6 +105,7 @@ std::string represent(const ImageDescriptor& d) {
 void register_image_descriptor(py::module_& m) {
   py::class_<ImageDescriptor> type(m, "MPSImageDescriptor",
                                    "Extents and storage format of an image.");
+  refuse_empty_instances(type);
   type.def(py::init([](py::object channel_format, py::object width, py::object height,
                        py::object feature_channels) {
              const Shape shape{1, extent("height", height), extent("width", width),
@@ -159,6 +161,7 @@ void register_descriptors(py::module_& m) {
   py::class_<LossDescriptor> type(
       m, "MPSCNNLossDescriptor",
       "What a loss computes. Mutable; compares by value, therefore unhashable.");
+  refuse_empty_instances(type);
   type.def(py::init(&make_descriptor), py::arg("loss_type"), py::arg("reduction_type") = 0,
            py::kw_only(), py::arg("reduce_across_batch") = false, py::arg("weight") = 1.0,
            py::arg("label_smoothing") = 0.0, py::arg("number_of_classes") = 1,

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/arguments.hpp"
+#include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
 
@@ -56,8 +57,10 @@ py::dict build_info() {
 }  // namespace
 
 void register_devices(py::module_& m) {
+  const auto without_constructor = py::custom_type_setup(refuse_new_instances);
   py::class_<Device, std::shared_ptr<Device>>(
-      m, "Device", "What computes: the CPU engine, or a Metal device. Compares by identity.")
+      m, "Device", without_constructor,
+      "What computes: the CPU engine, or a Metal device. Compares by identity.")
       .def_property_readonly("name", &Device::name, "Name of the device.")
       .def_property_readonly("kind", &Device::kind, "\"cpu\" or \"metal\".")
       .def("supports", &supports, py::arg("x"),
@@ -78,8 +81,10 @@ void register_devices(py::module_& m) {
       });
 
   py::class_<Queue, std::shared_ptr<Queue>>(
-      m, "CommandQueue",
-      "Runs command buffers in the order in which they were enqueued or committed.")
+      m, "CommandQueue", without_constructor,
+      "Runs command buffers in the order in which they were enqueued or committed. After a fork, a "
+      "queue of the CPU engine\n"
+      "that was running a buffer is of no more use in the child (RuntimeError).")
       .def_property_readonly("device", &Queue::device, "The Device of the queue.")
       .def_property_readonly(
           "label", [](const Queue& queue) { return to_optional(queue.label()); },

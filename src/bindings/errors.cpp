@@ -3,6 +3,7 @@
 #include <memory>
 #include <new>
 
+#include "bindings/gil.hpp"
 #include "core/error.hpp"
 
 namespace py = pybind11;
@@ -51,6 +52,7 @@ void register_errors(py::module_& m) {
 }
 
 void set_python_error() {
+  sleep_if_thread_ends();
   if (set_own_error(std::current_exception())) return;
   try {
     throw;
@@ -76,8 +78,8 @@ py::object python_exception(const std::exception_ptr& error) {
 
 std::shared_ptr<void> hold(py::object object) {
   return {object.release().ptr(), [](void* pointer) {
-            if (Py_IsInitialized() == 0) return;  // at exit the interpreter has already dropped it
-            const py::gil_scoped_acquire gil;
+            if (interpreter_has_ended()) return;
+            const WithGil gil;
             Py_DECREF(static_cast<PyObject*>(pointer));
           }};
 }

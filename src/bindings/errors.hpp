@@ -14,6 +14,17 @@ void register_errors(pybind11::module_& m);
 /// wrap.
 void set_python_error();
 
+/// Calls `run` where C++ exceptions must become Python errors.
+template <class Run>
+PyObject* translated(Run run) {
+  try {
+    return run();
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
 /// The Python exception object for an error of a command buffer, or None.
 pybind11::object python_exception(const std::exception_ptr& error);
 

@@ -8,6 +8,7 @@
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
 #include "bindings/errors.hpp"
+#include "bindings/gil.hpp"
 #include "bindings/module.hpp"
 #include "core/array_call.hpp"
 #include "core/error.hpp"
@@ -76,10 +77,10 @@ class ArrayCall {
     }
     read_labels();
     read_source_gradient();
-    const std::shared_ptr<Device> device = choose_device();
+    Device& device = choose_device();
     if (work_ != Work::gradient) prepare_loss();
     if (work_ != Work::loss) prepare_gradient();
-    compute(*device, LossCall(std::move(request_)));
+    compute(device, LossCall(std::move(request_)));
     py::object result = take_result();
     return result.release().ptr();
   }
@@ -87,6 +88,11 @@ class ArrayCall {
  private:
   std::span<const std::int64_t> axes() const { return predictions_.axes(); }
   Format format() const { return predictions_.format(); }
+
+  /// No destination may lie in the caller's memory that was converted into an operand.
+  void keep_apart(const char* name, const MemoryRange& memory) {
+    if (memory.begin != memory.end) request_.also_read.emplace_back(name, memory);
+  }
 
   /// Weights decide how the axes fold, so predictions are folded here.
   void read_weights() {
@@ -102,6 +108,8 @@ class ArrayCall {
       weights_ = to_operand("weights", arguments_.weights, format(), axes());
     request_.predictions =
         make_operand("predictions", {layout.predictions, format()}, predictions_.data(), false);
+    keep_apart("predictions", predictions_.origin());
+    keep_apart("weights", weights_.origin());
     if (weights)
       request_.weights =
           make_operand("weights", {layout.weights, weights_.format()}, weights_.data(), false);
@@ -118,6 +126,7 @@ class ArrayCall {
       throw ValueError("ignore_index must be None where the labels are not class indices");
     }
     labels_ = to_operand("labels", arguments_.labels, format());
+    keep_apart("labels", labels_.origin());
     require_axes(labels_.view("labels"), axes());
     request_.labels = make_operand("labels", {request_.predictions.shape(), labels_.format()},
                                    labels_.data(), false);
@@ -129,6 +138,8 @@ class ArrayCall {
           refusal("wrt", "be 'predictions' where the labels are class indices", "'labels'"));
     const ArrayView view = labels_.view("labels");
     require_axes(view, pixel_axes);
+    keep_apart("labels", labels_.origin());
+    keep_apart("labels", labels_.memory());
     ClassIndices& indices = request_.class_indices;
     indices.ignored = ignored_;
     static constexpr std::int64_t kNothing = 0;
@@ -141,28 +152,29 @@ class ArrayCall {
     if (!given(arguments_.source_gradient)) return;
     if (is_scalar(arguments_.source_gradient)) {
       request_.source_gradient = to_real("source_gradient", arguments_.source_gradient);
+      keep_apart("source_gradient", memory_of(arguments_.source_gradient));
       return;
     }
     source_gradient_ = to_operand("source_gradient", arguments_.source_gradient, format());
+    keep_apart("source_gradient", source_gradient_.origin());
     const ArrayView view = source_gradient_.view("source_gradient");
     set_source_gradient(request_, view, axes());
   }
 
-  std::shared_ptr<Device> choose_device() const {
+  Device& choose_device() const {
     if (given(arguments_.device)) {
       const auto& device = to_device("device", arguments_.device);
       for (const std::string& reason :
            {device->supports(format()), device->supports(request_.descriptor)}) {
         if (!reason.empty()) throw ValueError(refusal("device", "support the call", reason));
       }
-      return device;
+      return *device;
     }
+    if (request_.predictions.shape().elements() < kDeviceCrossover) return *cpu_device();
     const auto& device = default_device();
-    const bool large = request_.predictions.shape().elements() >= kDeviceCrossover;
-    if (device == cpu_device() || !large) return cpu_device();
     const bool supported =
         device->supports(format()).empty() && device->supports(request_.descriptor).empty();
-    return supported ? device : cpu_device();
+    return *(supported ? device : cpu_device());
   }
 
   void prepare_loss() {
@@ -228,17 +240,6 @@ class ArrayCall {
     double real;
   } scalar_{.real = 0};
 };
-
-/// Calls `run` where C++ exceptions must become Python errors.
-template <class Run>
-PyObject* translated(Run run) {
-  try {
-    return run();
-  } catch (...) {
-    set_python_error();
-    return nullptr;
-  }
-}
 
 PyObject* loss(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject* keywords) {
   static Signature<14> signature{"loss",
@@ -359,7 +360,7 @@ PyMethodDef methods[] = {
 
 void compute(Device& device, const LossCall& call) {
   if (call->predictions.shape().elements() < kLongCall) return device.compute(call);
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   device.compute(call);
 }
 

@@ -8,6 +8,7 @@
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
 #include "bindings/descriptors.hpp"
+#include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
 #include "core/error.hpp"
@@ -159,9 +160,9 @@ void check_image_index(py::handle value) {
 }
 
 py::bytes read_bytes(const Image& image, py::object data_layout, py::object image_index) {
-  const std::uint64_t layout = to_member_value("MPSDataLayout", "data_layout", data_layout);
+  const std::uint64_t layout = to_member_value(kDataLayout, "data_layout", data_layout);
   check_image_index(image_index);
-  image.batch->check_readable();
+  image.batch->check_readable({image.index, 1});
   const BatchDescriptor& d = image.batch->descriptor();
   std::vector<std::byte> bytes(static_cast<std::size_t>(d.image_bytes()));
   image.batch->download(image.index, 1, bytes.data());
@@ -174,14 +175,14 @@ py::bytes read_bytes(const Image& image, py::object data_layout, py::object imag
 
 void write_bytes(const Image& image, py::object data, py::object data_layout,
                  py::object image_index) {
-  const std::uint64_t layout = to_member_value("MPSDataLayout", "data_layout", data_layout);
+  const std::uint64_t layout = to_member_value(kDataLayout, "data_layout", data_layout);
   check_image_index(image_index);
   if (PyObject_CheckBuffer(data.ptr()) == 0)
     throw TypeError(refusal("data", "be bytes or another C-contiguous buffer", describe(data)));
   const BatchDescriptor& d = image.batch->descriptor();
   if (!image.batch->writable())
     throw ValueError("the image borrows read-only memory and must not be written");
-  image.batch->check_readable();
+  image.batch->check_readable({image.index, 1});
   const auto bytes = py::reinterpret_steal<py::bytes>(PyBytes_FromObject(data.ptr()));
   if (!bytes) throw py::error_already_set();
   const auto view = static_cast<std::string_view>(bytes);
@@ -204,9 +205,8 @@ BatchPointer from_array(py::object device, py::object array) {
   const auto& target = to_device("device", device);
   if (array.is_none()) throw TypeError(refusal("array", "be an array", "None"));
   HostArray probe;
-  if (probe.take(array.ptr())) return to_images("array", array, target);
-  const py::array converted = py::reinterpret_steal<py::array>(
-      py::module_::import("numpy").attr("asarray")(array).release());
+  if (probe.take("array", array.ptr())) return to_images("array", array, target);
+  const py::array converted = to_numpy("array", array);
   // Anything but an odd layout of a storage format is refused there.
   if (converted.dtype().kind() != 'f' || converted.itemsize() > 8)
     return to_images("array", converted, target);
@@ -217,6 +217,7 @@ BatchPointer from_array(py::object device, py::object array) {
 
 void register_batch(py::module_& m) {
   const auto protocol = py::custom_type_setup([](PyHeapTypeObject* type) {
+    refuse_new_instances(type);
     type->ht_type.tp_as_buffer = &type->as_buffer;
     type->as_buffer.bf_getbuffer = get_buffer;
     type->as_buffer.bf_releasebuffer = release_buffer;
@@ -270,6 +271,7 @@ void register_images(py::module_& m) {
   register_batch(m);
   py::class_<Image> type(
       m, "MPSImage", "One image of a batch. Equal where it is the same image of the same storage.");
+  refuse_empty_instances(type);
   type.def(
       py::init([](py::object device, py::object descriptor) {
         const auto& target = to_device("device", device);

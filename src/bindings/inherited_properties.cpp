@@ -25,9 +25,8 @@ py::object to_python(PropertyForm form, const PropertyValue& value) {
       if (value == kNoClip) return py::none();
       return py::make_tuple(triple(value.data()), triple(value.data() + 3));
     case PropertyForm::edge_mode:
-      return member("MPSImageEdgeMode", static_cast<std::uint64_t>(value[0]));
-    case PropertyForm::padding:
-      return member("MPSNNPaddingMethod", static_cast<std::uint64_t>(value[0]));
+      return member(kImageEdgeMode, static_cast<std::uint64_t>(value[0]));
+    case PropertyForm::padding: return member(kPaddingMethod, static_cast<std::uint64_t>(value[0]));
     case PropertyForm::allocator: return py::str(kAllocators[value[0]]);
   }
   return py::none();
@@ -72,18 +71,20 @@ PropertyValue from_python(const InheritedProperty& row, py::handle value) {
       break;
     }
     case PropertyForm::edge_mode:
-      result[0] = static_cast<std::int64_t>(to_member_value("MPSImageEdgeMode", row.name, value));
+      result[0] = static_cast<std::int64_t>(to_member_value(kImageEdgeMode, row.name, value));
       break;
     case PropertyForm::padding:
-      result[0] = static_cast<std::int64_t>(to_member_value("MPSNNPaddingMethod", row.name, value));
+      result[0] = static_cast<std::int64_t>(to_member_value(kPaddingMethod, row.name, value));
       break;
     case PropertyForm::allocator: {
       if (!py::isinstance<py::str>(value))
         throw TypeError(refusal(row.name, "be 'temporary_image' or 'image'", describe(value)));
-      const std::string text = py::cast<std::string>(value);
-      if (text != kAllocators[0] && text != kAllocators[1])
+      const auto is = [&](int i) {
+        return PyUnicode_CompareWithASCIIString(value.ptr(), kAllocators[i]) == 0;
+      };
+      if (!is(0) && !is(1))
         throw ValueError(refusal(row.name, "be 'temporary_image' or 'image'", describe(value)));
-      result[0] = text == kAllocators[1] ? 1 : 0;
+      result[0] = is(1) ? 1 : 0;
       break;
     }
   }

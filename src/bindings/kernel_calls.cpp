@@ -8,6 +8,7 @@
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
 #include "bindings/errors.hpp"
+#include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
 #include "core/error.hpp"
@@ -40,15 +41,12 @@ std::vector<std::shared_ptr<LossState>> to_states(const char* name, py::handle v
 
 /// A request with the kernel's properties captured, and nothing else.
 LossRequest begin_request(const std::shared_ptr<Kernel>& held) {
-  const Kernel& kernel = *held;
-  const KernelProperties properties = kernel.properties();
-  check_encodable(kernel.kind(), properties);
+  const KernelCapture captured = held->capture();
   LossRequest request;
   request.kernel = held;
-  request.descriptor = kernel.descriptor();
-  request.descriptor.parameters = properties.parameters;
-  request.wrt = properties.compute_label_gradients ? Wrt::labels : Wrt::predictions;
-  switch (kernel.kind()) {
+  request.descriptor = captured.descriptor;
+  request.wrt = captured.compute_label_gradients ? Wrt::labels : Wrt::predictions;
+  switch (held->kind()) {
     case KernelKind::forward_loss: request.work = Work::loss; break;
     case KernelKind::loss_gradient: request.work = Work::gradient; break;
     case KernelKind::initial_gradient: request.work = Work::initial_gradient; break;
@@ -90,16 +88,18 @@ std::shared_ptr<ImageBatch> encode(const KernelHandle& handle, const EncodeArgum
   request.destination_states = to_states("destination_states", a.destination_states);
   const bool is_loss = request.work == Work::loss;
   const char* const name = is_loss ? "destination_images" : "destination_gradients";
-  // A destination is made last, once everything else is known to fit.
-  std::shared_ptr<ImageBatch> destination;
   if (given(a.destination)) {
-    destination = to_images(name, a.destination, device);
-  } else {
-    static_cast<void>(LossCall(request));
-    destination = device->make_images(output_descriptor(request));
+    auto destination = to_images(name, a.destination, device);
+    (is_loss ? request.loss : request.gradient) = make_operand(name, destination);
+    buffer.encode(LossCall(std::move(request)));
+    return destination;
   }
-  (is_loss ? request.loss : request.gradient) = make_operand(name, destination);
-  buffer.encode(LossCall(std::move(request)));
+  // A destination is made last, once everything else is known to fit.
+  const BatchDescriptor output = output_descriptor(request);
+  LossCall call(std::move(request));
+  auto destination = device->make_images(output);
+  call.add_output(make_operand(name, destination));
+  buffer.encode(std::move(call));
   return destination;
 }
 
@@ -108,9 +108,9 @@ namespace {
 /// A direct call: arrays (or batches) in, array out.
 class KernelCall {
  public:
-  KernelCall(PyObject* self, PyObject* predictions, PyObject* labels, PyObject* source_gradient,
-             PyObject* weights, PyObject* out)
-      : kernel_(py::cast<KernelHandle&>(py::handle(self)).kernel),
+  KernelCall(const std::shared_ptr<Kernel>& kernel, PyObject* predictions, PyObject* labels,
+             PyObject* source_gradient, PyObject* weights, PyObject* out)
+      : kernel_(kernel),
         predictions_(predictions),
         labels_(labels),
         source_gradient_(source_gradient),
@@ -125,6 +125,7 @@ class KernelCall {
     if (given(source_gradient_)) {
       if (is_scalar(source_gradient_)) {
         request.source_gradient = to_real("source_gradient", source_gradient_);
+        request.also_read.emplace_back("source_gradient", memory_of(source_gradient_));
       } else {
         request.source_gradients = operand("source_gradient", source_gradient_);
       }
@@ -139,7 +140,7 @@ class KernelCall {
   /// Host memory of an argument: that of a plain array directly, else that of its images.
   Operand operand(const char* name, py::handle value) {
     HostArray& array = arrays_[used_++];
-    if (array.take(value.ptr())) {
+    if (array.take(name, value.ptr())) {
       const auto axes = array.axes();
       if (axes.size() == 2 || axes.size() == 4) {
         const bool flat = axes.size() == 2;
@@ -184,52 +185,34 @@ class KernelCall {
   bool flat_ = false;  // predictions are [N, C], and so is the result
 };
 
-/// The arguments of a call in the order of a signature.
-template <std::size_t N>
-std::array<PyObject*, N> sort_call(Signature<N>& signature, PyObject* arguments,
-                                   PyObject* keywords) {
-  const auto given_count = static_cast<std::size_t>(PyTuple_GET_SIZE(arguments));
-  std::vector<PyObject*> values;
-  for (std::size_t i = 0; i < given_count; ++i)
-    values.push_back(PyTuple_GET_ITEM(arguments, static_cast<Py_ssize_t>(i)));
-  py::object names;
-  if (keywords != nullptr && PyDict_GET_SIZE(keywords) > 0) {
-    names = py::reinterpret_steal<py::object>(PyTuple_New(PyDict_GET_SIZE(keywords)));
-    PyObject *key = nullptr, *value = nullptr;
-    Py_ssize_t position = 0, i = 0;
-    while (PyDict_Next(keywords, &position, &key, &value) != 0) {
-      Py_INCREF(key);
-      PyTuple_SET_ITEM(names.ptr(), i++, key);
-      values.push_back(value);
-    }
-  }
-  return sort_arguments(signature, values.data(), given_count, names.ptr());
+/// The contents of a kernel that is called.
+template <class Handle>
+const std::shared_ptr<Kernel>& kernel_of(PyObject* self) {
+  const auto* handle = contents<Handle>(self);
+  if (handle == nullptr) throw TypeError("the kernel must be made by calling its class");
+  return handle->kernel;
 }
 
 }  // namespace
 
-PyObject* call_forward_loss(PyObject* self, PyObject* arguments, PyObject* keywords) {
+PyObject* call_forward_loss(PyObject* self, PyObject* const* arguments, std::size_t given,
+                            PyObject* keywords) {
   static Signature<4> signature{
       "MPSNNForwardLoss", {"predictions", "labels", "weights", "out"}, 2, 4};
-  try {
-    const auto a = sort_call(signature, arguments, keywords);
-    return KernelCall(self, a[0], a[1], nullptr, a[2], a[3]).run();
-  } catch (...) {
-    set_python_error();
-    return nullptr;
-  }
+  return translated([&] {
+    const auto a = sort_arguments(signature, arguments, PyVectorcall_NARGS(given), keywords);
+    return KernelCall(kernel_of<ForwardLoss>(self), a[0], a[1], nullptr, a[2], a[3]).run();
+  });
 }
 
-PyObject* call_loss_gradient(PyObject* self, PyObject* arguments, PyObject* keywords) {
+PyObject* call_loss_gradient(PyObject* self, PyObject* const* arguments, std::size_t given,
+                             PyObject* keywords) {
   static Signature<5> signature{
       "MPSNNLossGradient", {"predictions", "labels", "source_gradient", "weights", "out"}, 2, 5};
-  try {
-    const auto a = sort_call(signature, arguments, keywords);
-    return KernelCall(self, a[0], a[1], a[2], a[3], a[4]).run();
-  } catch (...) {
-    set_python_error();
-    return nullptr;
-  }
+  return translated([&] {
+    const auto a = sort_arguments(signature, arguments, PyVectorcall_NARGS(given), keywords);
+    return KernelCall(kernel_of<LossGradient>(self), a[0], a[1], a[2], a[3], a[4]).run();
+  });
 }
 
 }  // namespace mpsnn_loss::bindings

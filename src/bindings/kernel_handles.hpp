@@ -47,8 +47,10 @@ struct EncodeArguments {
 };
 std::shared_ptr<ImageBatch> encode(const KernelHandle& handle, const EncodeArguments& arguments);
 
-/// kernel(...): tp_call of the forward loss and of the gradient.
-PyObject* call_forward_loss(PyObject* self, PyObject* arguments, PyObject* keywords);
-PyObject* call_loss_gradient(PyObject* self, PyObject* arguments, PyObject* keywords);
+/// kernel(...): the vector calls of the forward loss and of the gradient.
+PyObject* call_forward_loss(PyObject* self, PyObject* const* arguments, std::size_t given,
+                            PyObject* keywords);
+PyObject* call_loss_gradient(PyObject* self, PyObject* const* arguments, std::size_t given,
+                             PyObject* keywords);
 
 }  // namespace mpsnn_loss::bindings

@@ -4,6 +4,7 @@
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
 #include "bindings/descriptors.hpp"
+#include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
 #include "core/archive.hpp"
@@ -100,10 +101,41 @@ Handle unpickle(py::tuple state) {
   return from_bytes<Handle>(state[0], py::cast(target));
 }
 
+/// The constructor of a class whose base has none.
+void setup_constructible(PyHeapTypeObject* heap) {
+  heap->ht_type.tp_new = py::detail::pybind11_object_new;
+}
+
+/// Where an instance of a class of kernels keeps the function that calls it (PEP 590).
+vectorcallfunc& call_slot(PyObject* self) {
+  return *reinterpret_cast<vectorcallfunc*>(reinterpret_cast<char*>(self) +
+                                            Py_TYPE(self)->tp_vectorcall_offset);
+}
+
+/// A call needs no tuple and no dictionary for its arguments.
+template <vectorcallfunc call>
+void setup_callable(PyHeapTypeObject* heap) {
+  PyTypeObject& type = heap->ht_type;
+  setup_constructible(heap);
+  type.tp_vectorcall_offset = type.tp_basicsize;
+  type.tp_basicsize += static_cast<Py_ssize_t>(sizeof(vectorcallfunc));
+  type.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
+  type.tp_alloc = [](PyTypeObject* actual, Py_ssize_t items) {
+    PyObject* const self = PyType_GenericAlloc(actual, items);
+    if (self != nullptr) call_slot(self) = call;
+    return self;
+  };
+  type.tp_call = [](PyObject* self, PyObject* arguments, PyObject* keywords) {
+    call_slot(self) = call;  // Python allocates instances of subclasses by itself
+    return PyVectorcall_Call(self, arguments, keywords);
+  };
+}
+
 template <class Handle, class Base>
 py::class_<Handle, Base> define_kernel(py::module_& m, const char* doc,
-                                       const py::custom_type_setup& setup) {
-  py::class_<Handle, Base> type(m, class_name(Handle::kind), setup, doc);
+                                       void (*setup)(PyHeapTypeObject*)) {
+  py::class_<Handle, Base> type(m, class_name(Handle::kind), py::custom_type_setup(setup), doc);
+  refuse_empty_instances(type);
   type.def("copy", &copy_kernel<Handle>, py::arg("device") = py::none(),
            "A kernel on `device` (None: the same) with every property of this one (NSCopying).");
   type.def("__copy__", [](const Handle& handle) { return copy_kernel(handle, py::none()); });
@@ -125,11 +157,9 @@ py::class_<Handle, Base> define_kernel(py::module_& m, const char* doc,
   return type;
 }
 
-template <class Handle, class Base>
-py::class_<Handle, Base> define_loss_kernel(py::module_& m, const char* doc, ternaryfunc call) {
-  auto type = define_kernel<Handle, Base>(
-      m, doc,
-      py::custom_type_setup([call](PyHeapTypeObject* heap) { heap->ht_type.tp_call = call; }));
+template <class Handle, class Base, vectorcallfunc call>
+py::class_<Handle, Base> define_loss_kernel(py::module_& m, const char* doc) {
+  auto type = define_kernel<Handle, Base>(m, doc, setup_callable<call>);
   type.def(
       py::init([](py::object device, py::object loss_descriptor) {
         const auto& target = to_device("device", device);
@@ -187,8 +217,10 @@ py::class_<Handle, Base> define_loss_kernel(py::module_& m, const char* doc, ter
 }
 
 void register_base(py::module_& m) {
-  py::class_<KernelHandle> base(m, "MPSKernel",
+  const auto without_constructor = py::custom_type_setup(refuse_new_instances);
+  py::class_<KernelHandle> base(m, "MPSKernel", without_constructor,
                                 "What all kernels share. Kernels compare and hash by identity.");
+  refuse_empty_instances(base);
   base.def_property_readonly(
       "device", [](const KernelHandle& h) { return h.kernel->device(); },
       "The Device of the kernel.");
@@ -209,11 +241,9 @@ void register_base(py::module_& m) {
       "A name for debugging, or None.");
   base.def_property(
       "options",
-      [](const KernelHandle& h) {
-        return member("MPSKernelOptions", h.kernel->properties().options);
-      },
+      [](const KernelHandle& h) { return member(kKernelOptions, h.kernel->properties().options); },
       [](KernelHandle& h, py::object value) {
-        const std::uint64_t options = to_member_value("MPSKernelOptions", "options", value);
+        const std::uint64_t options = to_member_value(kKernelOptions, "options", value);
         h.kernel->update([&](KernelProperties& p) { p.options = options; });
       },
       "MPSKernelOptions; the CPU engine ignores them.");
@@ -224,11 +254,13 @@ void register_base(py::module_& m) {
       "The kernel object as an integer, borrowed; None on the CPU engine.");
   base.def("__repr__", &represent);
 
-  py::class_<CNNKernel, KernelHandle> unary(m, "MPSCNNKernel",
+  py::class_<CNNKernel, KernelHandle> unary(m, "MPSCNNKernel", without_constructor,
                                             "What kernels with one source image inherit.");
+  refuse_empty_instances(unary);
   define_inherited_properties(unary, KernelKind::forward_loss);
-  py::class_<CNNBinaryKernel, KernelHandle> binary(m, "MPSCNNBinaryKernel",
+  py::class_<CNNBinaryKernel, KernelHandle> binary(m, "MPSCNNBinaryKernel", without_constructor,
                                                    "What kernels with two source images inherit.");
+  refuse_empty_instances(binary);
   define_inherited_properties(binary, KernelKind::loss_gradient);
 }
 
@@ -236,13 +268,12 @@ void register_base(py::module_& m) {
 
 void register_kernels(py::module_& m) {
   register_base(m);
-  define_loss_kernel<ForwardLoss, CNNKernel>(
+  define_loss_kernel<ForwardLoss, CNNKernel, call_forward_loss>(
       m,
       "The loss of a batch of images.\n\n"
       "kernel(predictions, labels, weights=None, out=None) encodes, commits and waits in one call "
       "and returns an array of\n"
-      "the rank of its arguments: like predictions, or one value per image.",
-      call_forward_loss)
+      "the rank of its arguments: like predictions, or one value per image.")
       .def(
           "encode_batch",
           [](const ForwardLoss& self, py::object command_buffer, py::object source_images,
@@ -278,13 +309,12 @@ void register_kernels(py::module_& m) {
             return states;
           },
           py::arg("source_images"), "One MPSState per image, to be filled by an encode.");
-  auto gradient = define_loss_kernel<LossGradient, CNNBinaryKernel>(
+  auto gradient = define_loss_kernel<LossGradient, CNNBinaryKernel, call_loss_gradient>(
       m,
       "The gradient of MPSNNForwardLoss with respect to the predictions, or to the labels.\n\n"
       "kernel(predictions, labels, source_gradient=None, weights=None, out=None) encodes, commits "
       "and waits in one call;\n"
-      "source_gradient 1 where None; returns an array of the shape of its arguments.",
-      call_loss_gradient);
+      "source_gradient 1 where None; returns an array of the shape of its arguments.");
   gradient.def(
       "encode_batch",
       [](const LossGradient& self, py::object command_buffer, py::object source_gradients,
@@ -318,7 +348,7 @@ void register_kernels(py::module_& m) {
   define_kernel<InitialGradient, CNNKernel>(
       m,
       "Images of ones, of the size of its source: the gradient that a backward pass begins with.",
-      py::custom_type_setup([](PyHeapTypeObject*) {}))
+      setup_constructible)
       .def(py::init([](py::object device) {
              InitialGradient handle;
              handle.kernel = to_device("device", device)->make_kernel(InitialGradient::kind, {});

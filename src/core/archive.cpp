@@ -12,6 +12,7 @@ namespace {
 constexpr std::string_view kMagic = "MPSNNLos";
 constexpr std::uint32_t kVersion = 1;
 constexpr std::uint32_t kAcrossBatch = 1, kLabelGradients = 2, kHasLabel = 4;
+constexpr std::uint32_t kAllFlags = kAcrossBatch | kLabelGradients | kHasLabel;
 constexpr std::size_t kWords = std::tuple_size_v<PropertyValue>;
 
 std::uint32_t crc32(std::string_view data) {
@@ -30,6 +31,32 @@ void put(std::string& out, Unsigned value) {
 
 [[noreturn]] void malformed(const std::string& why) {
   throw ValueError("data must be an intact archive: " + why);
+}
+
+/// Well-formed UTF-8: no overlong forms, no surrogates, nothing beyond U+10FFFF.
+bool is_utf8(std::string_view text) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  for (std::size_t i = 0; i < text.size();) {
+    const unsigned char lead = byte(i);
+    const std::size_t length = lead < 0x80   ? 1
+                               : lead < 0xC2 ? 0
+                               : lead < 0xE0 ? 2
+                               : lead < 0xF0 ? 3
+                               : lead < 0xF5 ? 4
+                                             : 0;
+    if (length == 0 || length > text.size() - i) return false;
+    for (std::size_t k = 1; k < length; ++k) {
+      if ((byte(i + k) & 0xC0) != 0x80) return false;
+    }
+    // The second byte excludes what a shorter form or no form can write.
+    const unsigned char second = length > 1 ? byte(i + 1) : 0;
+    if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) ||
+        (lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F)) {
+      return false;
+    }
+    i += length;
+  }
+  return true;
 }
 
 class Reader {
@@ -66,6 +93,7 @@ LossDescriptor read_descriptor(Reader& in, std::uint32_t& flags, std::uint32_t& 
   if (loss >= kLosses.size()) malformed("loss type " + std::to_string(loss) + " is unknown");
   if (reduction >= kReductions.size())
     malformed("reduction type " + std::to_string(reduction) + " is unknown");
+  if ((flags & ~kAllFlags) != 0) malformed("flags " + std::to_string(flags) + " are unknown");
   LossDescriptor descriptor{static_cast<LossType>(loss),
                             static_cast<ReductionType>(reduction),
                             (flags & kAcrossBatch) != 0,
@@ -133,6 +161,7 @@ std::shared_ptr<Kernel> unarchive(std::string_view data, KernelKind kind,
   properties.compute_label_gradients = (flags & kLabelGradients) != 0;
   properties.has_label = (flags & kHasLabel) != 0;
   properties.options = in.number<std::uint64_t>();
+  check_options(properties.options);
   const std::size_t rows = inherited_properties(kind).size();
   if (words != 0 && words != rows * kWords)
     malformed("it has " + std::to_string(words) + " property words");
@@ -144,6 +173,8 @@ std::shared_ptr<Kernel> unarchive(std::string_view data, KernelKind kind,
   }
   properties.label = in.take(in.number<std::uint32_t>());
   if (!in.empty()) malformed("it is longer than its contents");
+  if (!is_utf8(properties.label)) malformed("its label is not UTF-8");
+  if (!properties.has_label && !properties.label.empty()) malformed("its label has no flag");
   auto kernel = device->make_kernel(kind, descriptor);
   kernel->update([&](KernelProperties& p) { p = std::move(properties); });
   return kernel;

@@ -2,17 +2,17 @@
 // queues; a queue makes command buffers; a command buffer encodes calls, is committed and waited
 // for.
 //
-// Ownership  Everything is held by shared_ptr. Images, kernels and queues keep their device alive,
-// a
-//            command buffer keeps its queue and every image of every call until it has completed.
-// Threads    A command buffer serialises its own encode and commit. Different objects are
-// independent. Errors     Misuse throws before anything is written (core/error.hpp). Work that
-// fails after commit is
-//            kept by its command buffer: wait throws it, and so does reading an image it should
-//            have written.
+// Ownership. Everything is held by shared_ptr. Images, kernels and queues keep their device alive,
+// a command buffer keeps its queue, and every image of its calls until it has completed.
+//
+// Threads. A command buffer serialises its own encode and commit. Different objects are
+// independent. What happens to images that several buffers use stands in core/image_uses.hpp.
+//
+// Errors. Misuse throws before anything is written (core/error.hpp). Work that fails after commit
+// is kept by its command buffer: wait throws it, and so does reading an image it should have
+// written.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "core/image.hpp"
+#include "core/image_uses.hpp"
 #include "core/kernel_properties.hpp"
 #include "core/loss_descriptor.hpp"
 
@@ -35,16 +36,7 @@ namespace mpsnn_loss {
 
 class Device;
 class LossCall;
-
-/// MTLCommandBufferStatus.
-enum class CommandBufferStatus { not_enqueued, enqueued, committed, scheduled, completed, error };
-
-/// How far a command buffer has come. Images share it, so they know whether they may be read.
-struct Progress {
-  std::atomic<CommandBufferStatus> status{CommandBufferStatus::not_enqueued};
-  std::atomic<bool> discarded{false};  // dropped without a commit
-  std::exception_ptr error;            // set before status becomes error
-};
+class Queue;
 
 /// N images of one shape and format. An MPSImage is an index into one.
 class ImageBatch {
@@ -80,12 +72,16 @@ class ImageBatch {
   /// The work that writes these images is done: an engine that borrowed host memory for the results
   /// fills it now.
   virtual void written() {}
-  /// Names the work that will write these images.
-  virtual void set_writer(const std::shared_ptr<const Progress>& writer);
-  /// Throws StateError while the writing work has not completed, DeviceError where it failed.
-  virtual void check_readable() const;
-  /// Throws StateError where the writing work was dropped or failed, so that no values will come.
-  virtual void check_usable() const;
+  /// Calls `f` with the uses of each storage that the images lie in, and their places there.
+  virtual void for_each_use(ImageRange images,
+                            const std::function<void(ImageUses&, ImageRange)>& f) const {
+    f(uses_, images);
+  }
+  // The rules of core/image_uses.hpp, for images of any storage.
+  void check_readable(ImageRange images) const;
+  void check_readable() const { check_readable(all()); }
+  void check_usable() const;
+  ImageRange all() const { return {0, shape().images}; }
 
   virtual std::string label(std::int64_t image) const;
   virtual void set_label(std::int64_t image, const std::string& label);
@@ -95,7 +91,7 @@ class ImageBatch {
   const BatchDescriptor descriptor_;
   const bool writable_;
   mutable std::mutex mutex_;
-  std::shared_ptr<const Progress> writer_;
+  mutable ImageUses uses_;
   std::map<std::int64_t, std::string> labels_;
 };
 
@@ -111,6 +107,12 @@ struct LossState {
   std::optional<LossParameters> values;  // empty until a forward encode fills it
   std::shared_ptr<void> native;          // the engine's own state (Metal: MPSState*), or null
   std::string label;
+};
+
+/// What an encode captures of a kernel.
+struct KernelCapture {
+  LossDescriptor descriptor;  // with the properties as they are at that moment
+  bool compute_label_gradients = false;
 };
 
 /// What a user holds as MPSNNLossGradient and the like. On Metal exactly one kernel object.
@@ -130,6 +132,8 @@ class Kernel {
   /// The descriptor with the properties as they are at this moment.
   LossDescriptor descriptor() const;
   KernelProperties properties() const;
+  /// Throws ValueError where an inherited property does not allow encoding.
+  KernelCapture capture() const;
   /// Changes properties under the kernel's mutex. `change` checks and throws before it writes.
   void update(const std::function<void(KernelProperties&)>& change);
 
@@ -150,14 +154,16 @@ class Kernel {
   const KernelKind kind_;
   const LossDescriptor descriptor_;  // its parameters are the initial ones
   mutable std::mutex mutex_;
-  KernelProperties properties_;
+  mutable KernelProperties properties_;  // loaded before every use
 };
 
 /// The life of a command buffer: encode any number of calls, commit once, wait.
 class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
  public:
-  CommandBuffer(std::shared_ptr<Device> device, std::string label)
-      : device_(std::move(device)), label_(std::move(label)) {}
+  CommandBuffer(std::shared_ptr<Device> device, std::string label, const Queue* queue)
+      : device_(std::move(device)),
+        label_(std::move(label)),
+        progress_(std::make_shared<Progress>(queue)) {}
   virtual ~CommandBuffer() = default;
   CommandBuffer(const CommandBuffer&) = delete;
   CommandBuffer& operator=(const CommandBuffer&) = delete;
@@ -167,7 +173,8 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
 
   /// Throws StateError where a call may no longer be encoded.
   void check_encodable() const { check_open("encoded into"); }
-  /// Records a call. Its outputs are unreadable until the buffer has completed.
+  /// Records a call. Its outputs are unreadable until the buffer has completed. Throws StateError
+  /// where a pending buffer of another queue is in the way (core/image_uses.hpp).
   void encode(LossCall call);
   /// Reserves the buffer's place in the queue's order. Enqueuing twice changes nothing.
   void enqueue();
@@ -192,12 +199,15 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
  protected:
   virtual void do_encode(LossCall call) = 0;
   virtual void do_enqueue() = 0;
-  virtual void do_commit() = 0;  // leads to set_result and finish, now or on another thread
-  /// Lets a waiting thread do work that is ready, so that it need not wait for another to do it.
-  virtual void do_help() {}
+  virtual void do_commit() = 0;   // leads to set_result and finish, now or on another thread
   virtual void do_discard() = 0;  // an enqueued buffer gives up its place
+  /// Throws StateError where the buffer's queue can do no more work.
+  virtual void check_queue() const {}
   // How an engine ends the buffer's life, once each and in this order:
-  /// The work is done, or failed with `error`: status and results may be seen.
+  /// The device has begun.
+  void set_scheduled() { progress_->status = CommandBufferStatus::scheduled; }
+  /// The work is done, or failed with `error`: status and results may be seen. It failed as well
+  /// where a buffer that should have written one of its inputs has not completed.
   void set_result(std::exception_ptr error);
   /// Runs the handlers, then wakes whoever waits.
   void finish();
@@ -205,14 +215,19 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
   bool is_open() const {
     return !progress_->discarded && status() < CommandBufferStatus::committed;
   }
+  bool has_handlers() const;
 
  private:
+  class Claim;
+
   void check_open(const char* action) const;
+  std::exception_ptr input_error() const;
   void check_may_wait() const;
 
   const std::shared_ptr<Device> device_;
   const std::string label_;
-  const std::shared_ptr<Progress> progress_ = std::make_shared<Progress>();
+  const std::shared_ptr<Progress> progress_;
+  std::vector<ProgressPointer> input_writers_;  // pending when their images were read from
   mutable std::mutex mutex_;
   std::condition_variable finished_changed_;
   std::vector<std::function<void()>> handlers_;

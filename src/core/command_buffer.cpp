@@ -1,4 +1,4 @@
-// The life of a command buffer and what images learn from it: the same for every engine.
+// The life of a command buffer: the same for every engine.
 #include <limits>
 #include <utility>
 
@@ -8,6 +8,11 @@
 
 namespace mpsnn_loss {
 namespace {
+
+constexpr Operand LossRequest::* kInputs[] = {&LossRequest::predictions, &LossRequest::labels,
+                                              &LossRequest::weights,
+                                              &LossRequest::source_gradients};
+constexpr Operand LossRequest::* kOutputs[] = {&LossRequest::loss, &LossRequest::gradient};
 
 void check_device(const Operand& operand, const Device* device) {
   if (operand.images == nullptr || operand.images->device().get() == device) return;
@@ -25,23 +30,67 @@ void CommandBuffer::check_open(const char* action) const {
   if (status() >= CommandBufferStatus::committed) {
     throw StateError(std::string("command_buffer must not be committed yet to be ") + action);
   }
+  check_queue();
 }
+
+/// The images of one call, taken for its buffer, and given back unless the call was encoded.
+class CommandBuffer::Claim {
+ public:
+  explicit Claim(CommandBuffer& buffer)
+      : buffer_(buffer), writers_before_(buffer.input_writers_.size()) {}
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
+  ~Claim() {
+    if (!kept_) give_back();
+  }
+
+  void add(const Operand& operand, bool writes) {
+    if (operand.images == nullptr) return;
+    const ProgressPointer by = buffer_.progress_;
+    const auto use = [&](ImageUses& uses, ImageRange images) {
+      uses.add(operand.name, images, by, writes);
+      taken_.push_back({operand.images, &uses, images, writes});
+      if (!writes) uses.collect_writers(images, buffer_.input_writers_);
+    };
+    operand.images->for_each_use(operand.images->all(), use);
+  }
+  void keep() {
+    std::erase(buffer_.input_writers_, buffer_.progress_);
+    kept_ = true;
+  }
+
+ private:
+  struct Taken {
+    std::shared_ptr<ImageBatch> owner;
+    ImageUses* uses;
+    ImageRange images;
+    bool writes;
+  };
+
+  void give_back() {
+    for (const Taken& t : taken_) t.uses->remove(t.images, buffer_.progress_, t.writes);
+    buffer_.input_writers_.resize(writers_before_);
+  }
+
+  CommandBuffer& buffer_;
+  const std::size_t writers_before_;
+  std::vector<Taken> taken_;
+  bool kept_ = false;
+};
 
 void CommandBuffer::encode(LossCall call) {
   const std::lock_guard lock(mutex_);
   check_open("encoded into");
   const LossRequest& request = *call;
-  for (const Operand* operand : {&request.predictions, &request.labels, &request.weights,
-                                 &request.source_gradients, &request.loss, &request.gradient}) {
-    check_device(*operand, device_.get());
-  }
-  const auto outputs = {request.loss.images, request.gradient.images};
+  for (const auto operand : kInputs) check_device(request.*operand, device_.get());
+  for (const auto operand : kOutputs) check_device(request.*operand, device_.get());
+  Claim claim(*this);
+  for (const auto operand : kInputs) claim.add(request.*operand, false);
+  for (const auto operand : kOutputs) claim.add(request.*operand, true);
   const auto states = request.destination_states;
   const LossParameters captured = request.descriptor.parameters;
   do_encode(std::move(call));
-  for (const auto& images : outputs) {
-    if (images != nullptr) images->set_writer(progress_);
-  }
+  claim.keep();
   for (const auto& state : states) state->values = captured;
 }
 
@@ -80,10 +129,32 @@ void CommandBuffer::on_completed(std::function<void()> handler) {
   handlers_.push_back(std::move(handler));
 }
 
-void CommandBuffer::set_result(std::exception_ptr error) {
+std::exception_ptr CommandBuffer::input_error() const {
+  for (const ProgressPointer& writer : input_writers_) {
+    if (writer->status == CommandBufferStatus::completed) continue;
+    const char* const what = writer->discarded ? "was discarded"
+                             : writer->pending()
+                                 ? "had not completed, as it is not ahead in the queue"
+                                 : "failed";
+    return std::make_exception_ptr(
+        DeviceError(std::string("the command buffer that should have written an input ") + what));
+  }
+  return nullptr;
+}
+
+bool CommandBuffer::has_handlers() const {
   const std::lock_guard lock(mutex_);
-  progress_->error = error;
-  progress_->status = error ? CommandBufferStatus::error : CommandBufferStatus::completed;
+  return !handlers_.empty();
+}
+
+void CommandBuffer::set_result(std::exception_ptr error) {
+  static std::atomic<std::uint64_t> ended_buffers{0};
+  const std::lock_guard lock(mutex_);
+  progress_->error = error ? error : input_error();
+  progress_->ended = ++ended_buffers;
+  input_writers_.clear();
+  progress_->status =
+      progress_->error ? CommandBufferStatus::error : CommandBufferStatus::completed;
 }
 
 void CommandBuffer::finish() {
@@ -112,12 +183,12 @@ void CommandBuffer::check_may_wait() const {
   if (handler_thread_ == std::this_thread::get_id()) {
     throw StateError("command_buffer must not be waited for inside its own completed handler");
   }
+  if (!finished_) check_queue();
 }
 
 bool CommandBuffer::finished_within(double seconds) {
   constexpr double kForever = 1e9;  // more seconds would overflow the clock's count
   check_may_wait();
-  do_help();
   std::unique_lock lock(mutex_);
   const auto finished = [this] { return finished_; };
   if (seconds < kForever) {
@@ -137,52 +208,6 @@ void CommandBuffer::wait(std::optional<double> seconds) {
 std::exception_ptr CommandBuffer::error() const {
   const std::lock_guard lock(mutex_);
   return progress_->error;
-}
-
-std::pair<std::uintptr_t, std::uintptr_t> ImageBatch::extent(std::int64_t image) const {
-  if (const std::byte* memory = image_data(image)) {
-    const auto begin = reinterpret_cast<std::uintptr_t>(memory);
-    return {begin, begin + static_cast<std::uintptr_t>(descriptor().image_bytes())};
-  }
-  const auto begin = reinterpret_cast<std::uintptr_t>(native_handle(image));
-  return {begin, begin + 1};
-}
-
-void ImageBatch::set_writer(const std::shared_ptr<const Progress>& writer) {
-  const std::lock_guard lock(mutex_);
-  writer_ = writer;
-}
-
-void ImageBatch::check_usable() const {
-  const std::lock_guard lock(mutex_);
-  if (writer_ == nullptr) return;
-  if (writer_->discarded) {
-    throw StateError("the command buffer that should have written these images was discarded");
-  }
-  if (writer_->status == CommandBufferStatus::error) std::rethrow_exception(writer_->error);
-}
-
-void ImageBatch::check_readable() const {
-  check_usable();
-  const std::lock_guard lock(mutex_);
-  if (writer_ == nullptr || writer_->status == CommandBufferStatus::completed) return;
-  throw StateError(
-      "the command buffer that writes these images has not completed: commit it and wait");
-}
-
-std::string ImageBatch::label(std::int64_t image) const {
-  const std::lock_guard lock(mutex_);
-  const auto found = labels_.find(image);
-  return found == labels_.end() ? std::string() : found->second;
-}
-
-void ImageBatch::set_label(std::int64_t image, const std::string& label) {
-  const std::lock_guard lock(mutex_);
-  if (label.empty()) {
-    labels_.erase(image);
-  } else {
-    labels_[image] = label;
-  }
 }
 
 }  // namespace mpsnn_loss

@@ -1,9 +1,30 @@
 #include "core/divisor.hpp"
 
+#include <algorithm>
+#include <cstring>
+
 #include "core/element.hpp"
 
 namespace mpsnn_loss {
 namespace {
+
+/// Counts on the bits, so that compilers turn the loop into vectors. The sign does not count.
+template <class Bits>
+std::int64_t count_non_zero(const std::byte* data, std::int64_t count) {
+  constexpr std::int64_t kBlock = 1 << 14;  // within the range of the narrow counters
+  std::int64_t total = 0;
+  for (std::int64_t first = 0; first < count; first += kBlock) {
+    const std::int64_t last = std::min(first + kBlock, count);
+    Bits in_block = 0;
+    for (std::int64_t i = first; i < last; ++i) {
+      Bits bits;
+      std::memcpy(&bits, data + i * static_cast<std::int64_t>(sizeof bits), sizeof bits);
+      in_block = static_cast<Bits>(in_block + (static_cast<Bits>(bits << 1) != 0 ? 1 : 0));
+    }
+    total += static_cast<std::int64_t>(in_block);
+  }
+  return total;
+}
 
 /// The weights of one image, broadcast to it.
 class ImageWeights {
@@ -13,56 +34,74 @@ class ImageWeights {
         format_(weights.descriptor.format),
         data_(weights.image_data(shape_.images == 1 ? 0 : image)) {}
 
-  bool varies_by_pixel() const { return shape_.height > 1 || shape_.width > 1; }
-  bool varies_by_channel() const { return shape_.channels > 1; }
-  double at(std::int64_t row, std::int64_t column, std::int64_t channel) const {
-    const std::int64_t h = shape_.height == 1 ? 0 : row, w = shape_.width == 1 ? 0 : column;
-    const std::int64_t c = shape_.channels == 1 ? 0 : channel;
-    const std::int64_t index = (h * shape_.width + w) * shape_.channels + c;
-    return read_value(data_ + index * info(format_).size, format_);
+  std::int64_t pixels() const { return shape_.pixels(); }
+  std::int64_t channels() const { return shape_.channels; }
+  /// The place among the weights' own pixels of a pixel of the image.
+  std::int64_t pixel(std::int64_t row, std::int64_t column) const {
+    return (shape_.height == 1 ? 0 : row) * shape_.width + (shape_.width == 1 ? 0 : column);
   }
-  /// How many of the channels of one pixel have a non-zero weight.
-  std::int64_t non_zero(std::int64_t row, std::int64_t column, std::int64_t channels) const {
-    if (!varies_by_channel()) return at(row, column, 0) != 0 ? channels : 0;
-    std::int64_t count = 0;
-    for (std::int64_t c = 0; c < channels; ++c) count += at(row, column, c) != 0 ? 1 : 0;
-    return count;
+  double first_channel(std::int64_t pixel) const { return read_value(at(pixel), format_); }
+  /// How many of the weights of `count` pixels, from `pixel` on, are not zero.
+  std::int64_t non_zero(std::int64_t pixel, std::int64_t count) const {
+    const std::int64_t values = count * channels();
+    switch (format_) {
+      case Format::float16: return count_non_zero<std::uint16_t>(at(pixel), values);
+      case Format::float32: return count_non_zero<std::uint32_t>(at(pixel), values);
+      case Format::float64: return count_non_zero<std::uint64_t>(at(pixel), values);
+    }
+    return 0;
   }
 
  private:
+  const std::byte* at(std::int64_t pixel) const {
+    return data_ + pixel * channels() * info(format_).size;
+  }
+
   const Shape& shape_;
   const Format format_;
   const std::byte* data_;
 };
 
-/// What a pixel with `non_zero` weighted channels adds to D.
-double counted(const LossCall& call, std::int64_t non_zero) {
+/// What `pixels` pixels with `non_zero` weighted channels each add to D.
+double counted(const LossCall& call, std::int64_t non_zero, std::int64_t pixels) {
   const bool by_pixel = info(call->descriptor.loss_type).family == Family::channel;
-  return by_pixel ? (non_zero > 0 ? 1.0 : 0.0) : static_cast<double>(non_zero);
+  const std::int64_t each = by_pixel ? (non_zero > 0 ? 1 : 0) : non_zero;
+  return static_cast<double>(each) * static_cast<double>(pixels);
+}
+
+/// Non-zero weights of an image without ignored pixels: each stands for as many elements as it
+/// broadcasts to.
+double count_weights(const LossCall& call, const ImageWeights& weights) {
+  const Shape& shape = call->predictions.shape();
+  const std::int64_t each = shape.channels / weights.channels();
+  const std::int64_t repeats = shape.pixels() / weights.pixels();
+  if (info(call->descriptor.loss_type).family == Family::element)
+    return counted(call, weights.non_zero(0, weights.pixels()) * each, repeats);
+  double total = 0;
+  for (std::int64_t pixel = 0; pixel < weights.pixels(); ++pixel)
+    total += counted(call, weights.non_zero(pixel, 1) * each, repeats);
+  return total;
 }
 
 double count_non_zero(const LossCall& call, std::int64_t image) {
   const Shape& shape = call->predictions.shape();
   const ClassIndices& classes = call->class_indices;
-  const std::int64_t* indices =
-      classes && classes.ignored ? classes.data + image * shape.pixels() : nullptr;
-  if (!call->weights && indices == nullptr)
-    return counted(call, shape.channels) * static_cast<double>(shape.pixels());
-  if (call->weights && indices == nullptr && shape.pixels() > 0) {
-    const ImageWeights weights(call->weights, image);
-    if (!weights.varies_by_pixel()) {
-      return counted(call, weights.non_zero(0, 0, shape.channels)) *
-             static_cast<double>(shape.pixels());
-    }
+  if (!classes || !classes.ignored) {
+    if (!call->weights) return counted(call, shape.channels, shape.pixels());
+    return count_weights(call, ImageWeights(call->weights, image));
   }
+  const std::int64_t* index = classes.data + image * shape.pixels();
   double total = 0;
   for (std::int64_t row = 0; row < shape.height; ++row) {
-    for (std::int64_t column = 0; column < shape.width; ++column) {
-      if (indices != nullptr && indices[row * shape.width + column] == *classes.ignored) continue;
-      const std::int64_t non_zero =
-          call->weights ? ImageWeights(call->weights, image).non_zero(row, column, shape.channels)
-                        : shape.channels;
-      total += counted(call, non_zero);
+    for (std::int64_t column = 0; column < shape.width; ++column, ++index) {
+      if (*index == *classes.ignored) continue;
+      std::int64_t non_zero = shape.channels;
+      if (call->weights) {
+        const ImageWeights weights(call->weights, image);
+        non_zero =
+            weights.non_zero(weights.pixel(row, column), 1) * (shape.channels / weights.channels());
+      }
+      total += counted(call, non_zero, 1);
     }
   }
   return total;
@@ -79,9 +118,7 @@ std::vector<double> divisors(const LossCall& call) {
     case ReductionType::none:
     case ReductionType::sum: return {1.0};
     case ReductionType::mean: {
-      const double each = shape.channels > 0
-                              ? counted(call, shape.channels) * static_cast<double>(shape.pixels())
-                              : 0;
+      const double each = shape.channels > 0 ? counted(call, shape.channels, shape.pixels()) : 0;
       return {across ? each * static_cast<double>(shape.images) : each};
     }
     case ReductionType::sum_by_non_zero_weights: break;
@@ -105,7 +142,7 @@ double sum_of_pixel_weights(const LossCall& call, std::int64_t image) {
   double total = 0;
   for (std::int64_t row = 0; row < shape.height; ++row) {
     for (std::int64_t column = 0; column < shape.width; ++column)
-      total += weights.at(row, column, 0);
+      total += weights.first_channel(weights.pixel(row, column));
   }
   return total;
 }

@@ -12,7 +12,8 @@ class GatheredImages final : public ImageBatch {
  public:
   GatheredImages(const BatchDescriptor& descriptor, bool writable, std::vector<Image> images)
       : ImageBatch(images.front().batch->device(), descriptor, writable),
-        images_(std::move(images)) {}
+        images_(std::move(images)),
+        runs_(runs_of(images_)) {}
 
   std::byte* data() const override {
     // Contiguous where each image follows its predecessor in memory.
@@ -48,14 +49,14 @@ class GatheredImages final : public ImageBatch {
   void* native_handle(std::int64_t i) const override {
     return at(i).batch->native_handle(at(i).index);
   }
-  void set_writer(const std::shared_ptr<const Progress>& writer) override {
-    for (const Image& image : images_) image.batch->set_writer(writer);
-  }
-  void check_readable() const override {
-    for (const Image& image : images_) image.batch->check_readable();
-  }
-  void check_usable() const override {
-    for (const Image& image : images_) image.batch->check_usable();
+  void for_each_use(ImageRange images,
+                    const std::function<void(ImageUses&, ImageRange)>& f) const override {
+    if (images == all()) {
+      for (const Run& run : runs_) run.batch->for_each_use(run.images, f);
+    } else {
+      for (std::int64_t i = images.first; i < images.first + images.count; ++i)
+        at(i).batch->for_each_use({at(i).index, 1}, f);
+    }
   }
   std::string label(std::int64_t i) const override { return at(i).batch->label(at(i).index); }
   void set_label(std::int64_t i, const std::string& label) override {
@@ -63,9 +64,32 @@ class GatheredImages final : public ImageBatch {
   }
 
  private:
+  /// Neighbouring images of one batch.
+  struct Run {
+    ImageBatch* batch;
+    ImageRange images;
+  };
+
+  static std::vector<Run> runs_of(const std::vector<Image>& images) {
+    std::vector<std::pair<ImageBatch*, std::int64_t>> sorted;
+    for (const Image& image : images) sorted.emplace_back(image.batch.get(), image.index);
+    std::ranges::sort(sorted);
+    std::vector<Run> runs;
+    for (const auto& [batch, index] : sorted) {
+      if (!runs.empty() && runs.back().batch == batch &&
+          index <= runs.back().images.first + runs.back().images.count) {
+        runs.back().images.count = index + 1 - runs.back().images.first;
+      } else {
+        runs.push_back({batch, {index, 1}});
+      }
+    }
+    return runs;
+  }
+
   const Image& at(std::int64_t i) const { return images_[static_cast<std::size_t>(i)]; }
 
   const std::vector<Image> images_;
+  const std::vector<Run> runs_;
 };
 
 bool is_whole_batch(const std::vector<Image>& images) {
@@ -87,21 +111,21 @@ std::shared_ptr<ImageBatch> gather_images(const char* argument, std::vector<Imag
   bool writable = true;
   for (std::size_t i = 0; i < images.size(); ++i) {
     const ImageBatch& batch = *images[i].batch;
-    const std::string name = std::string(argument) + "[" + std::to_string(i) + "]";
+    const auto name = [&] { return std::string(argument) + "[" + std::to_string(i) + "]"; };
     if (batch.device() != first.device()) {
-      throw StateError(refusal(name,
+      throw StateError(refusal(name(),
                                "be on the device of the first image, " + first.device()->name(),
                                batch.device()->name()));
     }
     Shape shape = batch.shape();
     shape.images = 1;
     if (shape != one) {
-      throw ValueError(
-          refusal(name, "have the shape of the first image, " + to_string(one), to_string(shape)));
+      throw ValueError(refusal(name(), "have the shape of the first image, " + to_string(one),
+                               to_string(shape)));
     }
     if (batch.descriptor().format != descriptor.format) {
       throw TypeError(refusal(
-          name, std::string("have the dtype of the first image, ") + info(descriptor.format).name,
+          name(), std::string("have the dtype of the first image, ") + info(descriptor.format).name,
           info(batch.descriptor().format).name));
     }
     writable = writable && batch.writable();

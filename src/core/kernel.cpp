@@ -10,9 +10,17 @@ LossDescriptor Kernel::descriptor() const {
 
 KernelProperties Kernel::properties() const {
   const std::lock_guard lock(mutex_);
-  KernelProperties properties = properties_;
-  load(properties);
-  return properties;
+  load(properties_);
+  return properties_;
+}
+
+KernelCapture Kernel::capture() const {
+  const std::lock_guard lock(mutex_);
+  load(properties_);
+  check_encodable(kind_, properties_);
+  KernelCapture captured{descriptor_, properties_.compute_label_gradients};
+  captured.descriptor.parameters = properties_.parameters;
+  return captured;
 }
 
 void Kernel::update(const std::function<void(KernelProperties&)>& change) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/enumerations.hpp"
 #include "core/error.hpp"
 
 namespace mpsnn_loss {
@@ -151,10 +152,13 @@ void set_inherited_value(KernelKind kind, KernelProperties& properties, std::siz
 }
 
 void check_property_value(const InheritedProperty& property, const PropertyValue& value) {
-  constexpr std::int64_t kMostEdgeModes = 5, kPaddingBits = 0xFFFF, kAllocators = 2;
+  constexpr std::int64_t kAllocators = 2;
   const auto in = [](std::int64_t word, std::int64_t end) { return word >= 0 && word < end; };
+  const auto raw = static_cast<std::uint64_t>(value[0]);
   const auto negative = [](std::int64_t word) { return word < 0; };
-  bool valid = !property.read_only || value == property.default_value;
+  const std::size_t used = property.form == region ? 6 : property.form == offset ? 3 : 1;
+  bool valid = std::all_of(value.begin() + used, value.end(), [](auto word) { return word == 0; });
+  if (property.read_only) valid = value == property.default_value;
   switch (property.form) {
     case count:
     case offset: break;
@@ -162,8 +166,8 @@ void check_property_value(const InheritedProperty& property, const PropertyValue
     case region:
       valid = valid && (value == kNoClip || std::none_of(value.begin(), value.end(), negative));
       break;
-    case edge_mode: valid = valid && in(value[0], kMostEdgeModes); break;
-    case padding: valid = valid && in(value[0], kPaddingBits + 1); break;
+    case edge_mode: valid = valid && kImageEdgeMode.has(raw); break;
+    case padding: valid = valid && kPaddingMethod.has(raw); break;
     case allocator: valid = valid && in(value[0], kAllocators); break;
   }
   if (valid) return;
@@ -171,6 +175,12 @@ void check_property_value(const InheritedProperty& property, const PropertyValue
       property.name,
       property.read_only ? "be its default, as it is read-only" : "have a value of its type",
       "word " + std::to_string(value[0])));
+}
+
+void check_options(std::uint64_t options) {
+  if (kKernelOptions.has(options)) return;
+  throw ValueError(refusal("options", std::string("combine members of ") + kKernelOptions.name,
+                           std::to_string(options)));
 }
 
 void check_encodable(KernelKind kind, const KernelProperties& properties) {

@@ -65,6 +65,9 @@ void set_inherited_value(KernelKind kind, KernelProperties& properties, std::siz
 /// Throws ValueError naming the property where the words are no value that it can have.
 void check_property_value(const InheritedProperty& property, const PropertyValue& value);
 
+/// Throws ValueError where a bit is no member of MPSKernelOptions.
+void check_options(std::uint64_t options);
+
 /// Throws ValueError naming the first inherited property that is not at its default: the header
 /// calls the result of encoding with one undefined.
 void check_encodable(KernelKind kind, const KernelProperties& properties);

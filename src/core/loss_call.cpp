@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -12,9 +13,28 @@ namespace {
 
 /// A stretch of storage that a call reads or writes.
 struct Extent {
-  std::uintptr_t begin, end;
-  const Operand* operand;
+  MemoryRange range;
+  const char* name;
   bool written;
+};
+
+/// Room for the extents of one call: on the stack where they are few, as for host arrays.
+class Extents {
+ public:
+  explicit Extents(std::size_t count) {
+    if (count > few_.size()) many_.resize(count);
+    data_ = many_.empty() ? few_.data() : many_.data();
+  }
+  void add(const char* name, const MemoryRange& range, bool written) {
+    if (range.begin != range.end) data_[size_++] = {range, name, written};
+  }
+  std::span<Extent> all() const { return {data_, size_}; }
+
+ private:
+  std::array<Extent, 10> few_;
+  std::vector<Extent> many_;
+  Extent* data_;
+  std::size_t size_ = 0;
 };
 
 void require_shape(const Operand& operand, const Shape& expected) {
@@ -73,49 +93,55 @@ void require_state_count(const char* name, std::size_t count, std::int64_t image
       refusal(name, "hold 1 state or " + std::to_string(images), std::to_string(count)));
 }
 
-void add_extents(const Operand& operand, bool written, std::vector<Extent>& extents) {
+std::size_t extent_count(const Operand& operand) {
+  if (!operand) return 0;
+  if (operand.data != nullptr) return 1;
+  return static_cast<std::size_t>(operand.shape().images);
+}
+
+void add_extents(const Operand& operand, bool written, Extents& extents) {
   if (!operand) return;
   if (operand.data != nullptr) {
     const auto begin = reinterpret_cast<std::uintptr_t>(operand.data);
-    extents.push_back({begin, begin + static_cast<std::uintptr_t>(operand.descriptor.bytes()),
-                       &operand, written});
-    return;
+    const auto end = begin + static_cast<std::uintptr_t>(operand.descriptor.bytes());
+    return extents.add(operand.name, {begin, end}, written);
   }
   for (std::int64_t i = 0; i < operand.shape().images; ++i) {
     const auto [begin, end] = operand.images->extent(i);
-    extents.push_back({begin, end, &operand, written});
+    extents.add(operand.name, {begin, end}, written);
   }
 }
 
-[[noreturn]] void refuse_overlap(const Operand& first, const Operand& second, bool first_written) {
-  const Operand& written = first_written ? first : second;
-  const Operand& other = first_written ? second : first;
+[[noreturn]] void refuse_overlap(const Extent& first, const Extent& second) {
+  const Extent& written = first.written ? first : second;
+  const Extent& other = first.written ? second : first;
   throw ValueError(refusal(written.name, "share no memory with an input or another destination",
                            std::string("memory of ") + other.name));
 }
 
-void require_disjoint_outputs(const LossRequest& request) {
-  std::vector<Extent> extents;
-  extents.reserve(6);
-  add_extents(request.loss, true, extents);
-  add_extents(request.gradient, true, extents);
-  add_extents(request.predictions, false, extents);
-  add_extents(request.labels, false, extents);
-  add_extents(request.weights, false, extents);
-  add_extents(request.source_gradients, false, extents);
-  std::erase_if(extents, [](const Extent& e) { return e.begin == e.end; });
-  std::sort(extents.begin(), extents.end(),
-            [](const Extent& a, const Extent& b) { return a.begin < b.begin; });
+void require_disjoint_outputs(const LossRequest& r) {
+  const std::initializer_list<const Operand*> outputs = {&r.loss, &r.gradient};
+  const std::initializer_list<const Operand*> inputs = {&r.predictions, &r.labels, &r.weights,
+                                                        &r.source_gradients};
+  std::size_t count = r.also_read.size();
+  for (const Operand* operand : outputs) count += extent_count(*operand);
+  for (const Operand* operand : inputs) count += extent_count(*operand);
+  Extents extents(count);
+  for (const Operand* operand : outputs) add_extents(*operand, true, extents);
+  for (const Operand* operand : inputs) add_extents(*operand, false, extents);
+  for (const auto& [name, range] : r.also_read) extents.add(name, range, false);
+  std::ranges::sort(extents.all(), {}, [](const Extent& e) { return e.range.begin; });
   // Inputs may overlap each other, so the furthest reach so far is kept for each kind.
   const Extent* furthest[2] = {nullptr, nullptr};
-  for (const Extent& extent : extents) {
+  for (const Extent& extent : extents.all()) {
     for (const Extent* before : furthest) {
-      if (before != nullptr && before->end > extent.begin && (before->written || extent.written)) {
-        refuse_overlap(*before->operand, *extent.operand, before->written);
+      if (before != nullptr && before->range.end > extent.range.begin &&
+          (before->written || extent.written)) {
+        refuse_overlap(*before, extent);
       }
     }
     const Extent*& reach = furthest[extent.written ? 1 : 0];
-    if (reach == nullptr || reach->end < extent.end) reach = &extent;
+    if (reach == nullptr || reach->range.end < extent.range.end) reach = &extent;
   }
 }
 
@@ -125,6 +151,15 @@ void require_output(const Operand& output, const Shape& shape, Format format) {
   if (!output.writable) {
     throw ValueError(refusal(output.name, "be writable", "read-only memory"));
   }
+}
+
+void require_outputs(const LossRequest& r) {
+  const Shape& shape = r.predictions.shape();
+  if (r.loss) {
+    const Shape expected = r.loss_is_one_value ? Shape{} : loss_shape(r.descriptor, shape);
+    require_output(r.loss, expected, loss_format(r.predictions.descriptor.format));
+  }
+  if (r.gradient) require_output(r.gradient, shape, gradient_format(r));
 }
 
 }  // namespace
@@ -176,18 +211,17 @@ LossCall::LossCall(LossRequest request) : request_(std::move(request)) {
   }
   require_state_count("source_states", r.source_states.size(), shape.images);
   require_state_count("destination_states", r.destination_states.size(), shape.images);
-  if (r.loss) {
-    const Shape expected = r.loss_is_one_value ? Shape{} : loss_shape(r.descriptor, shape);
-    require_output(r.loss, expected, loss_format(r.predictions.descriptor.format));
-  }
-  if (r.gradient) {
-    require_output(r.gradient, shape, gradient_format(r));
-  }
+  require_outputs(r);
   require_disjoint_outputs(r);
   for (const Operand* operand : {&r.predictions, &r.labels, &r.weights, &r.source_gradients}) {
     if (operand->images != nullptr) operand->images->check_usable();
   }
   resolve_source_states();
+}
+
+void LossCall::add_output(Operand output) {
+  (request_.work == Work::loss ? request_.loss : request_.gradient) = std::move(output);
+  require_outputs(request_);
 }
 
 void LossCall::resolve_source_states() {

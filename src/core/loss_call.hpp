@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/backend.hpp"
@@ -37,6 +38,11 @@ Operand make_operand(const char* name, std::shared_ptr<ImageBatch> images);
 Operand make_operand(const char* name, const BatchDescriptor& descriptor, void* data,
                      bool writable);
 
+/// The addresses [begin, end).
+struct MemoryRange {
+  std::uintptr_t begin = 0, end = 0;
+};
+
 /// Labels as one class index per pixel, instead of a dense batch.
 struct ClassIndices {
   const std::int64_t* data = nullptr;
@@ -60,6 +66,9 @@ struct LossRequest {
   bool loss_is_one_value = false;  // across the batch: `loss` holds image 0 alone
   Operand gradient;                // written by gradient, loss_and_gradient and initial_gradient
   bool gradient_like_predictions = false;  // in their format, also where it is by labels
+  /// The caller's own memory where it is read but no operand: what was converted or copied into
+  /// one, class indices, scalars in arrays. No output may lie there.
+  std::vector<std::pair<const char*, MemoryRange>> also_read;
   std::vector<std::shared_ptr<LossState>> source_states;       // none, 1 or N
   std::vector<std::shared_ptr<LossState>> destination_states;  // none, 1 or N
 };
@@ -69,6 +78,10 @@ class LossCall {
   /// Validates: shapes, formats, counts, states, writability and overlap. Throws ValueError,
   /// TypeError or StateError, whose words name the argument. Touches no memory of any operand.
   explicit LossCall(LossRequest request);
+
+  /// Adds the output of a call that was made without one: images of its own, of the right shape and
+  /// format.
+  void add_output(Operand output);
 
   const LossRequest* operator->() const { return &request_; }
   const LossRequest& operator*() const { return request_; }

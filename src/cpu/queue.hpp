@@ -1,8 +1,7 @@
-// The CPU engine's queue: buffers run in order, on the thread that commits the one they were
-// waiting for.
+// The CPU engine's queue: buffers run in order and one at a time, small ones on the thread that
+// commits, large ones on a thread that the queue starts for them.
 #pragma once
 
-#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -15,44 +14,64 @@
 
 namespace mpsnn_loss::cpu {
 
+/// A buffer whose calls have so many elements together runs on a thread of its queue, so that
+/// commit returns at once. Below, starting the thread would take longer than the work.
+inline constexpr std::int64_t kLargeWork = std::int64_t{1} << 17;
+
+class CpuCommandBuffer;
+
 class CpuQueue final : public Queue, public std::enable_shared_from_this<CpuQueue> {
  public:
-  using Queue::Queue;
+  CpuQueue(std::shared_ptr<Device> device, std::string label);
   std::shared_ptr<CommandBuffer> make_command_buffer(const std::string& label) override;
 
   QueueOrder& order() { return order_; }
-  /// Runs every buffer whose turn it is.
+  /// Runs the buffers whose turn it is, up to the first large one, and leaves the rest to a worker.
   void run_ready();
+  /// Leaves all buffers whose turn it is to a worker.
+  void start_worker();
+  /// Throws StateError in a process that was forked while another thread ran a buffer: nobody will
+  /// end that buffer's turn.
+  void check_alive() const;
 
  private:
-  std::shared_ptr<CommandBuffer> begin_next();
+  using BufferPointer = std::shared_ptr<CpuCommandBuffer>;
+
+  /// Takes the turn for the next buffer, if there is one and the turn is free.
+  BufferPointer begin_next();
+  void run(CpuCommandBuffer& buffer);
+  void run_on_worker(BufferPointer next);
 
   QueueOrder order_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   bool running_ = false;  // one buffer at a time
+  int running_in_ = 0;    // the process, by number of forks, that runs it
 };
 
 class CpuCommandBuffer final : public CommandBuffer {
  public:
   CpuCommandBuffer(std::shared_ptr<CpuQueue> queue, const std::string& label)
-      : CommandBuffer(queue->device(), label), queue_(std::move(queue)) {}
+      : CommandBuffer(queue->device(), label, queue.get()), queue_(std::move(queue)) {}
   ~CpuCommandBuffer() override { discard(); }
 
   /// Any work at its place among the calls; an exception it throws becomes the buffer's error.
   void encode_work(std::function<void()> work) { work_.push_back(std::move(work)); }
+  bool is_large() const { return elements_ >= kLargeWork; }
   void execute();
   using CommandBuffer::finish;
+  using CommandBuffer::has_handlers;
   std::pair<double, double> times() const override;
 
  private:
   void do_encode(LossCall call) override;
   void do_enqueue() override { queue_->order().add(this); }
   void do_commit() override;
-  void do_help() override { queue_->run_ready(); }
   void do_discard() override;
+  void check_queue() const override { queue_->check_alive(); }
 
   const std::shared_ptr<CpuQueue> queue_;
   std::vector<std::function<void()>> work_;
+  std::int64_t elements_ = 0;  // of the predictions of all calls
   double begin_ = 0, end_ = 0;
 };
 

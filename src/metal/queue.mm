@@ -123,7 +123,7 @@ class MetalQueue final : public Queue, public std::enable_shared_from_this<Metal
 class MetalCommandBuffer final : public CommandBuffer {
  public:
   MetalCommandBuffer(std::shared_ptr<MetalQueue> queue, const std::string& label)
-      : CommandBuffer(queue->device(), label), queue_(std::move(queue)) {}
+      : CommandBuffer(queue->device(), label, queue.get()), queue_(std::move(queue)) {}
   ~MetalCommandBuffer() override {
     discard();
     const autorelease_pool pool;

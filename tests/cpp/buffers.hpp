@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -63,9 +64,26 @@ inline void encode_failure(const Buffer& buffer, const std::string& words = "out
   buffer->encode_work([words] { throw std::runtime_error(words); });
 }
 
+/// Names in the order in which work ran, on whatever thread.
+class Log {
+ public:
+  void add(int name) {
+    const std::lock_guard lock(mutex_);
+    names_.push_back(name);
+  }
+  std::vector<int> names() const {
+    const std::lock_guard lock(mutex_);
+    return names_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<int> names_;
+};
+
 /// The buffer's work appends `name` to `log`.
-inline void encode_log(const Buffer& buffer, std::vector<int>& log, int name) {
-  buffer->encode_work([&log, name] { log.push_back(name); });
+inline void encode_log(const Buffer& buffer, Log& log, int name) {
+  buffer->encode_work([&log, name] { log.add(name); });
 }
 
 }  // namespace mpsnn_loss::test

@@ -14,13 +14,13 @@ TEST_CASE("handlers run once each, in order, after the work and before wait retu
   for (const bool fails : {false, true}) {
     const Images images;
     const Buffer buffer = make_buffer();
-    std::vector<int> log;
+    Log log;
     buffer->encode(images.call());
     if (fails) encode_failure(buffer);
     encode_log(buffer, log, 0);
     for (int i = 1; i <= 3; ++i) {
       buffer->on_completed([&, i] {
-        log.push_back(i);
+        log.add(i);
         CHECK(buffer->status() == (fails ? Status::error : Status::completed));
         CHECK((buffer->error() != nullptr) == fails);
         if (!fails) CHECK_NOTHROW(images.gradient->check_readable());
@@ -29,7 +29,7 @@ TEST_CASE("handlers run once each, in order, after the work and before wait retu
     }
     buffer->commit();
     CHECK(buffer->finished_within(kLong));
-    CHECK(log == (fails ? std::vector<int>{1, 2, 3} : std::vector<int>{0, 1, 2, 3}));
+    CHECK(log.names() == (fails ? std::vector<int>{1, 2, 3} : std::vector<int>{0, 1, 2, 3}));
   }
 }
 

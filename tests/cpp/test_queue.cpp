@@ -79,7 +79,8 @@ TEST_CASE("buffers run in the order in which their places were taken") {
     constexpr std::size_t kCount = 6;
     const auto queue = make_queue();
     std::vector<Buffer> buffers;
-    std::vector<int> log, expected, commits(kCount);
+    Log log;
+    std::vector<int> expected, commits(kCount);
     std::iota(commits.begin(), commits.end(), 0);
     std::vector<bool> placed(kCount), dropped(kCount);
     for (std::size_t i = 0; i < kCount; ++i) {
@@ -108,13 +109,14 @@ TEST_CASE("buffers run in the order in which their places were taken") {
       if (!placed[at]) expected.push_back(name);
       buffers[at]->commit();
       // What has run is the beginning of the order, and no more than was committed.
-      REQUIRE(log.size() <= expected.size());
-      CHECK(std::equal(log.begin(), log.end(), expected.begin()));
+      const std::vector<int> so_far = log.names();
+      REQUIRE(so_far.size() <= expected.size());
+      CHECK(std::equal(so_far.begin(), so_far.end(), expected.begin()));
     }
     for (const Buffer& buffer : buffers) {
       if (buffer != nullptr) CHECK_NOTHROW(buffer->wait(kLong));
     }
-    CHECK(log == expected);
+    CHECK(log.names() == expected);
   }
 }
 
@@ -151,7 +153,7 @@ TEST_CASE("a buffer given up frees those behind it, handlers and all") {
     const auto queue = make_queue();
     Buffer first = make_buffer(*queue);
     const Buffer second = make_buffer(*queue), third = make_buffer(*queue);
-    int handled = 0;
+    std::atomic<int> handled = 0;
     first->enqueue();
     for (const Buffer& buffer : {second, third}) {
       buffer->on_completed([&] { ++handled; });
@@ -193,11 +195,11 @@ TEST_CASE("many threads may commit to one queue: one buffer at a time, each thre
   constexpr int kThreads = 4, kBuffers = 150;
   const auto queue = make_queue();
   std::atomic<int> inside = 0, collisions = 0, handled = 0, wrong = 0;
-  std::vector<std::vector<int>> logs(kThreads);
+  std::vector<Log> logs(kThreads);
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
-      std::vector<int>& log = logs[static_cast<std::size_t>(t)];
+      Log& log = logs[static_cast<std::size_t>(t)];
       std::vector<Buffer> waiting;
       for (int i = 0; i < kBuffers; ++i) {
         const Images images({40, 1, 1, 1000});
@@ -222,10 +224,42 @@ TEST_CASE("many threads may commit to one queue: one buffer at a time, each thre
   for (std::thread& thread : threads) thread.join();
   std::vector<int> expected(kBuffers);
   std::iota(expected.begin(), expected.end(), 0);
-  for (const auto& log : logs) CHECK(log == expected);
+  for (const Log& log : logs) CHECK(log.names() == expected);
   CHECK(collisions == 0);
   CHECK(handled == kThreads * kBuffers);
   CHECK(wrong == 0);
+}
+
+TEST_CASE("commit returns before large work is done, and the order of the queue is kept") {
+  const auto queue = make_queue();
+  const Images large({1, 1, 1, cpu::kLargeWork}), small;
+  const Buffer first = make_buffer(*queue), second = make_buffer(*queue);
+  std::atomic<bool> committed = false, in_time = true, first_was_done = false;
+  std::thread::id worker;
+  first->encode_work([&] {
+    worker = std::this_thread::get_id();
+    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(kLong);
+    while (!committed && in_time) {
+      in_time = std::chrono::steady_clock::now() < end;
+      std::this_thread::yield();
+    }
+  });
+  first->encode(large.call());
+  second->encode_work([&] { first_was_done = first->status() == Status::completed; });
+  second->encode(small.call());
+  first->commit();
+  second->commit();
+  while (first->status() == Status::committed) std::this_thread::yield();
+  CHECK(first->status() == Status::scheduled);
+  CHECK(second->status() == Status::committed);
+  CHECK_FALSE(first->finished_within(0.001));
+  committed = true;
+  second->wait(kLong);
+  CHECK(in_time);
+  CHECK(first_was_done);
+  CHECK(worker != std::this_thread::get_id());
+  CHECK(large.result() == kAfter);
+  CHECK(small.result() == kAfter);
 }
 
 TEST_CASE("many threads may wait for, poll and watch one buffer") {

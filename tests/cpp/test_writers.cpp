@@ -80,6 +80,108 @@ TEST_CASE("a gathered batch passes its writer on to the images it was gathered f
   CHECK(images.result(1) == kAfter);
 }
 
+TEST_CASE("writers are known image by image, and the one that ended last decides") {
+  const Images images({3, 1, 1, 2}), parts({1, 1, 1, 2});
+  const auto whole = images.gradient;
+  const auto queue = make_queue();
+  const auto encode_part = [&](const Buffer& buffer, std::int64_t image) {
+    Images one = parts;
+    one.gradient = gather_images("images", {{whole, image}});
+    buffer->encode(one.call());
+  };
+  const Buffer a = make_buffer(*queue), b = make_buffer(*queue), c = make_buffer(*queue);
+  encode_part(a, 0);
+  encode_part(b, 1);
+  encode_part(c, 1);
+  CHECK_NOTHROW(whole->check_readable({2, 1}));
+  a->commit();
+  CHECK_NOTHROW(whole->check_readable({0, 1}));
+  check_refused<StateError>("", [&] { whole->check_readable({1, 1}); });
+  check_refused<StateError>("", [&] { whole->check_readable(); });
+  c->discard();
+  check_refused<StateError>("", [&] { whole->check_readable({1, 1}); });  // b is still to come
+  encode_failure(b);
+  b->commit();
+  check_refused<DeviceError>("", [&] { whole->check_readable({1, 1}); });
+  check_refused<DeviceError>("", [&] { whole->check_readable(); });
+  CHECK_NOTHROW(whole->check_readable({0, 1}));
+  const Buffer last = make_buffer(*queue);
+  encode_part(last, 1);
+  last->commit();
+  CHECK_NOTHROW(whole->check_readable());
+}
+
+TEST_CASE("many small uses of one batch leave no more behind than they mean") {
+  const auto batch = cpu_device()->make_images({{4096, 1, 1, 1}, Format::float32});
+  const Images parts({1, 1, 1, 1});
+  const auto queue = make_queue();
+  for (std::int64_t i = 0; i < 4096; ++i) {
+    Images one = parts;
+    one.gradient = gather_images("images", {{batch, i}});
+    const Buffer buffer = make_buffer(*queue);
+    buffer->encode(one.call());
+    if (i % 64 == 0) {
+      buffer->discard();
+    } else {
+      buffer->commit();
+    }
+  }
+  for (std::int64_t i = 0; i < 4096; ++i) {
+    const auto read = [&] { batch->check_readable({i, 1}); };
+    if (i % 64 == 0) {
+      check_refused<StateError>("", read);
+    } else {
+      read();
+    }
+  }
+}
+
+TEST_CASE("a buffer fails unless every writer of its inputs has completed when its turn is over") {
+  for (const std::string fate : {"open", "discarded", "failed", "behind", "ahead"}) {
+    const Images images;
+    Images chained;
+    const auto queue = make_queue();
+    const Buffer writer = make_buffer(*queue), reader = make_buffer(*queue);
+    writer->encode(images.call());
+    chained.predictions = images.gradient;
+    reader->encode(chained.call());
+    CAPTURE(fate);
+    if (fate == "failed") encode_failure(writer);
+    if (fate == "discarded") writer->discard();
+    if (fate == "behind") reader->enqueue();
+    if (fate == "behind" || fate == "failed" || fate == "ahead") writer->commit();
+    reader->commit();
+    if (fate == "ahead") {
+      CHECK_NOTHROW(reader->wait(kLong));
+      CHECK(chained.result() == 5);  // 2 (3 - 0.5)
+    } else {
+      check_refused<DeviceError>("the command buffer that should have written an input",
+                                 [&] { reader->wait(kLong); });
+      check_refused<DeviceError>("", [&] { chained.gradient->check_readable(); });
+    }
+  }
+}
+
+TEST_CASE("a pending use by another queue is in the way of a write, and a pending write of a use") {
+  const Images images;
+  Images reader, writer;
+  reader.predictions = images.gradient;
+  writer.gradient = images.predictions;
+  const Buffer first = make_buffer();
+  first->encode(images.call());
+  check_refused<StateError>("predictions must", [&] { make_buffer()->encode(reader.call()); });
+  check_refused<StateError>("gradient must", [&] { make_buffer()->encode(writer.call()); });
+  CHECK_NOTHROW(reader.gradient->check_readable());  // what was refused has left no trace
+  CHECK_NOTHROW(writer.labels->check_readable());
+  first->commit();
+  for (const Images* later : {&reader, &writer}) {
+    const Buffer buffer = make_buffer();
+    buffer->encode(later->call());
+    buffer->commit();
+    CHECK_NOTHROW(buffer->wait(kLong));
+  }
+}
+
 TEST_CASE("discarded or destroyed before the commit, a buffer leaves its images unusable") {
   for (const bool destroy : {false, true}) {
     for (const bool enqueue : {false, true}) {

@@ -177,6 +177,8 @@ QUEUES: list[Row] = [
         labels=ml.MPSImageBatch.from_array(w.foreign, w.t)), RuntimeError, "^labels .*device"),
     ("foreign states", lambda w: w.encode(
         source_states=World(w.foreign).states()), RuntimeError, "source_states"),
+    ("surrogate in a label", lambda w: w.device.make_command_queue(label="\udc80"), ValueError,
+     must("label")),
     ("buffer label", lambda w: w.device.make_command_queue().command_buffer(label=3), TypeError,
      "label"),
 ]
@@ -185,6 +187,7 @@ QUEUES: list[Row] = [
 PARAMETERS: list[tuple[str, Any, type[BaseException]]] = [
     *(("weight", v, ValueError) for v in (NAN, INF, -INF)),
     *(("weight", v, TypeError) for v in ("1", None)),
+    *((name, v, ValueError) for name in ("weight", "epsilon") for v in (10**400, -(10**5000))),
     *(("label_smoothing", v, ValueError) for v in (-0.125, 1.125, NAN)),
     *(("label_smoothing", v, TypeError) for v in ("0", [0])),
     *(("epsilon", v, ValueError) for v in (-0.5, NAN, INF)),
@@ -195,13 +198,22 @@ PARAMETERS: list[tuple[str, Any, type[BaseException]]] = [
 SETTINGS: list[tuple[str, Any, type[BaseException]]] = [
     *PARAMETERS,
     *(("number_of_classes", v, ValueError) for v in (0, -1)),
-    ("number_of_classes", 1.5, TypeError),
+    *(("number_of_classes", v, ValueError) for v in (2**63, 10**400, 10**5000)),
+    *(("number_of_classes", v, TypeError)
+      for v in (1.5, "2", np.ones(2, int), np.float64(2), True)),
     ("reduce_across_batch", "yes", TypeError),
-    *(("loss_type", v, ValueError) for v in ("no_such_loss", 10, -1, 2**80)),
-    *(("loss_type", v, TypeError) for v in (None, 1.5)),
+    *(("loss_type", v, ValueError) for v in ("no_such_loss", "\udc80", 10, -1, 2**80)),
+    *(("loss_type", v, TypeError) for v in (None, 1.5, ml.MPSCNNReductionType.SUM)),
     *(("reduction_type", v, ValueError) for v in ("average", 4, -1)),
-    *(("reduction_type", v, TypeError) for v in (None, 1.5)),
+    *(("reduction_type", v, TypeError) for v in (None, 1.5, ml.MPSCNNLossType.HUBER)),
 ]
+
+
+def written(value: Any) -> str:
+    """How a message names a value: huge integers have no digits in Python."""
+    return "int" if isinstance(value, int) and abs(value) > 10**4000 else repr(value)[:60]
+
+
 READ_ONLY = {
     "gradient": "loss_type reduction_type reduce_across_batch number_of_classes device "
                 "is_backwards is_state_modified primary_kernel_width secondary_kernel_height "
@@ -214,16 +226,17 @@ READ_ONLY = {
 def settings() -> Iterator[Row]:
     for name, value, error in SETTINGS:
         argument = name.replace("reduction_type", r"reduction\w*")
-        pattern = must(argument, value) if error is ValueError else argument
+        pattern = must(argument, written(value)) if error is ValueError else must(argument)
         new = {"loss_type": "huber", name: value}
         call = {name.replace("reduction_type", "reduction"): value}
-        yield f"descriptor {name}={value}", lambda w, a=new: w.descriptor(**a), error, pattern
-        yield f"set descriptor {name}={value}", assign("d", name, value), error, pattern
-        yield f"function {name}={value}", lambda w, a=call: w.both(**a), error, pattern
+        given = f"{name}={written(value)}"
+        yield f"descriptor {given}", lambda w, a=new: w.descriptor(**a), error, pattern
+        yield f"set descriptor {given}", assign("d", name, value), error, pattern
+        yield f"function {given}", lambda w, a=call: w.both(**a), error, pattern
     for name, value, error in PARAMETERS:
-        pattern = must(name, value) if error is ValueError else name
+        pattern = must(name, written(value)) if error is ValueError else must(name)
         for owner in ("gradient", "forward"):
-            yield f"set {owner} {name}={value}", assign(owner, name, value), error, pattern
+            yield f"set {owner} {name}={written(value)}", assign(owner, name, value), error, pattern
     for owner, names in READ_ONLY.items():
         for name in names.split():
             yield f"set {owner} {name}", assign(owner, name, None), AttributeError, "set|writ|read"
@@ -256,6 +269,10 @@ KERNELS: list[Row] = [
       for owner, name, value, error, given in (
         ("gradient", "compute_label_gradients", "yes", TypeError, ""),
         ("gradient", "label", 3, TypeError, ""),
+        ("gradient", "label", "\ud800", ValueError, "ud800"),
+        ("gradient", "options", ml.MPSCNNLossType.HUBER, TypeError, ""),
+        ("forward", "edge_mode", ml.MPSCNNReductionType.SUM, TypeError, ""),
+        ("forward", "padding", 1 << 11, ValueError, 1 << 11),
         ("forward", "options", "fast", ValueError, "fast"),
         ("gradient", "options", 1 << 20, ValueError, ""),
         ("gradient", "primary_edge_mode", "wrap", ValueError, "wrap"),
@@ -329,6 +346,8 @@ def operands() -> Iterator[Row]:
                 ("int32", one.astype(np.int32), TypeError), ("bool", one > 0, TypeError),
                 ("float64", one.astype(np.float64), TypeError), ("text", "text", TypeError),
                 ("complex", one.astype(np.complex64), TypeError),
+                ("swapped", one.astype(">f4"), ValueError),
+                ("masked", np.ma.masked_array(one, one > 0), TypeError),
                 ("object", one.astype(object), TypeError), ("Nones", [None, None], TypeError),
                 # A direct call takes a number as a source gradient of every image.
                 *([("number", 3, TypeError)] if name != "source_gradient" else []),
@@ -456,6 +475,13 @@ def functions() -> Iterator[Row]:
     for f in (World.loss, World.slope, World.both):
         for name, value, error, pattern in (
             ("predictions", np.float32(1), ValueError, must("predictions")),
+            *((name, v, TypeError, must(name)) for v in (
+                np.ma.masked_array(np.ones(FLAT), np.ones(FLAT)),
+                np.ma.masked_array(np.ones(FLAT, np.float32), False))
+              for name in ("predictions", "labels", "weights", "out")
+              if (name, f) != ("out", World.loss)),
+            *((name, [[1.0, 2.0, 3.0], [4.0]], ValueError, must(name))
+              for name in ("predictions", "labels", "weights")),
             *(("predictions", v, TypeError, "predictions") for v in (
                 None, np.ones(FLAT, complex), np.ones(FLAT, object), np.array(["a"] * 3))),
             *(("labels", np.ones(s, np.float32), ValueError, shapes("labels", FLAT, s))
@@ -517,6 +543,42 @@ def functions() -> Iterator[Row]:
         return w.both(reduction="none", out=out, loss_out=out)
 
     yield "loss_out is out", shared_destination, ValueError, r"(loss_)?out must"
+
+    # The caller's own memory counts, not that of a converted copy.
+    for dtype in (">f4", np.float64, np.int32, np.float32):
+        for name in ("predictions", "labels", "weights", "source_gradient"):
+            for out in ("out", "loss_out"):
+                def over(w: World, n: str = name, o: str = out, d: Any = dtype) -> Any:
+                    memory = w.watch(np.arange(64, dtype=np.float32))
+                    read = memory.view(d)[:12:2] if d is np.float32 else memory.view(d)[:6]
+                    a = {n: read.reshape(FLAT), o: memory[:6].reshape(FLAT)}
+                    if n == "predictions":  # their dtype is that of the destinations
+                        a |= {n: memory[:12:2].reshape(FLAT)}
+                    return w.both(reduction="none", **a)
+
+                yield f"{out} over {name} converted from {dtype}", over, ValueError, must(out)
+    for dtype in (np.int64, np.int32, np.uint8, ">i8"):
+        for out in ("out", "loss_out"):
+            def over_classes(w: World, o: str = out, d: Any = dtype) -> Any:
+                memory = w.watch(np.zeros(16, np.float32))
+                a = {o: memory[:6].reshape(FLAT)}
+                return w.indices(memory.view(d)[:2], reduction="none", **{"loss_out": None} | a)
+
+            yield f"{out} over classes of {dtype}", over_classes, ValueError, must(out)
+
+    def over_expanded(w: World) -> Any:
+        memory = w.watch(np.ones(SHAPE, np.float32))
+        weights = memory[:, :1, :, :1]  # no rank-4 shape of four axes broadcasts as this does
+        a = {"predictions": w.y[None], "labels": w.t[None], "weights": weights[None]}
+        return w.slope(**a, out=memory[None])
+
+    yield "out over expanded weights", over_expanded, ValueError, must("out")
+
+    def over_scalar(w: World) -> Any:
+        memory = w.new(FLAT)
+        return w.slope(source_gradient=memory[0, 0:1].reshape(()), out=memory)
+
+    yield "out over a scalar source gradient", over_scalar, ValueError, must("out")
 
 
 # fmt: on
