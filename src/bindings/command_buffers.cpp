@@ -46,6 +46,7 @@ void add_completed_handler(const BufferPointer& buffer, py::object handler) {
   // The buffer is passed on without being owned: it would otherwise own itself through its handler.
   const std::weak_ptr<CommandBuffer> weak = buffer;
   buffer->on_completed([held = hold(handler), weak] {
+    if (is_exiting()) return;
     const py::gil_scoped_acquire gil;
     try {
       py::reinterpret_borrow<py::object>(static_cast<PyObject*>(held.get()))(weak.lock());
@@ -101,7 +102,7 @@ void register_command_buffers(py::module_& m) {
   type.def_property_readonly(
       "objc_pointer", [](const CommandBuffer& b) { return to_pointer(b.native_handle()); },
       "The id<MTLCommandBuffer> as an integer, borrowed; None on the CPU engine.");
-  type.def("enqueue", &CommandBuffer::enqueue,
+  type.def("enqueue", &CommandBuffer::enqueue, py::call_guard<py::gil_scoped_release>(),
            "Reserves the buffer's place in the queue's order. RuntimeError once committed.");
   type.def("commit", &commit, "Hands the buffer to the device. RuntimeError the second time.");
   type.def("wait_until_completed", &wait, py::arg("timeout") = py::none(),

@@ -1,5 +1,6 @@
 #include "bindings/errors.hpp"
 
+#include <atomic>
 #include <memory>
 #include <new>
 
@@ -74,9 +75,16 @@ py::object python_exception(const std::exception_ptr& error) {
   }
 }
 
+namespace {
+std::atomic<bool> exiting{false};
+}  // namespace
+
+bool is_exiting() { return exiting || Py_IsInitialized() == 0; }
+void set_exiting() { exiting = true; }
+
 std::shared_ptr<void> hold(py::object object) {
   return {object.release().ptr(), [](void* pointer) {
-            if (Py_IsInitialized() == 0) return;  // at exit the interpreter has already dropped it
+            if (is_exiting()) return;  // at exit the interpreter has already dropped it
             const py::gil_scoped_acquire gil;
             Py_DECREF(static_cast<PyObject*>(pointer));
           }};

@@ -20,4 +20,8 @@ pybind11::object python_exception(const std::exception_ptr& error);
 /// The GIL-safe way to hold a Python object in something that C++ may destroy on any thread.
 std::shared_ptr<void> hold(pybind11::object object);
 
+/// From set_exiting on, other threads must not call into the interpreter any more.
+bool is_exiting();
+void set_exiting();
+
 }  // namespace mpsnn_loss::bindings

@@ -152,7 +152,8 @@ class ArrayCall {
     if (given(arguments_.device)) {
       const auto& device = to_device("device", arguments_.device);
       for (const std::string& reason :
-           {device->supports(format()), device->supports(request_.descriptor)}) {
+           {device->supports(format()), device->supports(request_.descriptor),
+            device->supports(request_.descriptor, request_.predictions.shape())}) {
         if (!reason.empty()) throw ValueError(refusal("device", "support the call", reason));
       }
       return device;
@@ -161,7 +162,8 @@ class ArrayCall {
     const bool large = request_.predictions.shape().elements() >= kDeviceCrossover;
     if (device == cpu_device() || !large) return cpu_device();
     const bool supported =
-        device->supports(format()).empty() && device->supports(request_.descriptor).empty();
+        device->supports(format()).empty() && device->supports(request_.descriptor).empty() &&
+        device->supports(request_.descriptor, request_.predictions.shape()).empty();
     return supported ? device : cpu_device();
   }
 
@@ -358,7 +360,8 @@ PyMethodDef methods[] = {
 }  // namespace
 
 void compute(Device& device, const LossCall& call) {
-  if (call->predictions.shape().elements() < kLongCall) return device.compute(call);
+  const bool is_short = call->predictions.shape().elements() < kLongCall;
+  if (is_short && &device == cpu_device().get()) return device.compute(call);
   const py::gil_scoped_release release;
   device.compute(call);
 }

@@ -38,6 +38,16 @@ std::vector<std::shared_ptr<LossState>> to_states(const char* name, py::handle v
   return states;
 }
 
+ResultAllocator to_allocator(py::handle value) {
+  constexpr const char* kExpectation = "be None, 'image' or 'temporary_image'";
+  if (PyUnicode_Check(value.ptr()) == 0)
+    throw TypeError(refusal("allocator", kExpectation, describe(value)));
+  const std::string text = py::cast<std::string>(value);
+  if (text == "image") return ResultAllocator::image;
+  if (text == "temporary_image") return ResultAllocator::temporary_image;
+  throw ValueError(refusal("allocator", kExpectation, describe(value)));
+}
+
 /// A request with the kernel's properties captured, and nothing else.
 LossRequest begin_request(const std::shared_ptr<Kernel>& held) {
   const Kernel& kernel = *held;
@@ -90,6 +100,15 @@ std::shared_ptr<ImageBatch> encode(const KernelHandle& handle, const EncodeArgum
   request.destination_states = to_states("destination_states", a.destination_states);
   const bool is_loss = request.work == Work::loss;
   const char* const name = is_loss ? "destination_images" : "destination_gradients";
+  if (given(a.allocator)) {
+    const ResultAllocator allocator = to_allocator(a.allocator);
+    if (given(a.destination))
+      throw ValueError(
+          refusal("allocator", std::string("be None beside ") + name, describe(a.allocator)));
+    const LossCall call(std::move(request));
+    const py::gil_scoped_release release;
+    return buffer.encode(call, allocator);
+  }
   // A destination is made last, once everything else is known to fit.
   std::shared_ptr<ImageBatch> destination;
   if (given(a.destination)) {
@@ -99,7 +118,10 @@ std::shared_ptr<ImageBatch> encode(const KernelHandle& handle, const EncodeArgum
     destination = device->make_images(output_descriptor(request));
   }
   (is_loss ? request.loss : request.gradient) = make_operand(name, destination);
-  buffer.encode(LossCall(std::move(request)));
+  const LossCall call(std::move(request));
+  // A full queue waits here for buffers whose handlers may need the GIL.
+  const py::gil_scoped_release release;
+  buffer.encode(call);
   return destination;
 }
 

@@ -24,6 +24,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -35,9 +36,16 @@ namespace mpsnn_loss {
 
 class Device;
 class LossCall;
+struct LossRequest;
 
 /// MTLCommandBufferStatus.
 enum class CommandBufferStatus { not_enqueued, enqueued, committed, scheduled, completed, error };
+
+/// What makes the images of an encode that is given no destination (MPSImageAllocator).
+enum class ResultAllocator { image, temporary_image };
+
+/// What an object from outside is said to be (of Metal: an id).
+enum class ForeignKind { device, queue, command_buffer, image, image_batch };
 
 /// How far a command buffer has come. Images share it, so they know whether they may be read.
 struct Progress {
@@ -80,6 +88,8 @@ class ImageBatch {
   /// The work that writes these images is done: an engine that borrowed host memory for the results
   /// fills it now.
   virtual void written() {}
+  /// Why the host can never read or write these images; empty where it can.
+  virtual std::string unreadable() const { return {}; }
   /// Names the work that will write these images.
   virtual void set_writer(const std::shared_ptr<const Progress>& writer);
   /// Throws StateError while the writing work has not completed, DeviceError where it failed.
@@ -129,6 +139,8 @@ class Kernel {
 
   /// The descriptor with the properties as they are at this moment.
   LossDescriptor descriptor() const;
+  /// The descriptor that the kernel was made with.
+  const LossDescriptor& initial_descriptor() const { return descriptor_; }
   KernelProperties properties() const;
   /// Changes properties under the kernel's mutex. `change` checks and throws before it writes.
   void update(const std::function<void(KernelProperties&)>& change);
@@ -136,6 +148,8 @@ class Kernel {
   /// NSCopying: a kernel on `device` with every property of this one.
   std::shared_ptr<Kernel> copy(const std::shared_ptr<Device>& device) const;
   virtual void* native_handle() const { return nullptr; }
+  /// The archive of the platform's own keyed archiver. StateError where the engine has none.
+  virtual std::string archived_data() const;
 
  protected:
   /// Called under the mutex after a change (Metal: writes it through to the kernel object).
@@ -169,6 +183,9 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
   void check_encodable() const { check_open("encoded into"); }
   /// Records a call. Its outputs are unreadable until the buffer has completed.
   void encode(LossCall call);
+  /// Records a call without an output and returns the images that its kernel makes for it.
+  /// StateError where the engine has no such kernels.
+  std::shared_ptr<ImageBatch> encode(LossCall call, ResultAllocator allocator);
   /// Reserves the buffer's place in the queue's order. Enqueuing twice changes nothing.
   void enqueue();
   /// Hands the buffer to the device, at its place in the queue's order.
@@ -183,7 +200,7 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
   /// Adds a function that runs once after the work, on the thread that finished it.
   void on_completed(std::function<void()> handler);
 
-  CommandBufferStatus status() const { return progress_->status; }
+  virtual CommandBufferStatus status() const { return progress_->status; }
   std::exception_ptr error() const;
   /// Begin and end of the work in seconds of one monotonic clock; 0 until finished.
   virtual std::pair<double, double> times() const = 0;
@@ -191,6 +208,7 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
 
  protected:
   virtual void do_encode(LossCall call) = 0;
+  virtual std::shared_ptr<ImageBatch> do_encode(LossCall call, ResultAllocator allocator);
   virtual void do_enqueue() = 0;
   virtual void do_commit() = 0;  // leads to set_result and finish, now or on another thread
   /// Lets a waiting thread do work that is ready, so that it need not wait for another to do it.
@@ -205,9 +223,11 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
   bool is_open() const {
     return !progress_->discarded && status() < CommandBufferStatus::committed;
   }
+  bool has_handlers() const;
 
  private:
   void check_open(const char* action) const;
+  void check_devices(const LossRequest& request) const;
   void check_may_wait() const;
 
   const std::shared_ptr<Device> device_;
@@ -248,6 +268,10 @@ class Device : public std::enable_shared_from_this<Device> {
   /// Empty where the device can do it, else one sentence why not.
   virtual std::string supports(Format format) const = 0;
   virtual std::string supports(const LossDescriptor& descriptor) const = 0;
+  /// Of images: their extents.
+  virtual std::string supports(const Shape&) const { return {}; }
+  /// Of a one-call function, which may lay out its arrays as it likes.
+  virtual std::string supports(const LossDescriptor&, const Shape&) const { return {}; }
 
   /// New images, zero-filled.
   virtual std::shared_ptr<ImageBatch> make_images(const BatchDescriptor& descriptor) = 0;
@@ -258,10 +282,26 @@ class Device : public std::enable_shared_from_this<Device> {
                                                   std::shared_ptr<void> owner) = 0;
   virtual std::shared_ptr<Kernel> make_kernel(KernelKind kind,
                                               const LossDescriptor& descriptor) = 0;
+  /// A kernel with every property of another.
+  virtual std::shared_ptr<Kernel> copy_kernel(const Kernel& kernel);
+  /// A kernel from Kernel::archived_data. ValueError for anything else.
+  virtual std::shared_ptr<Kernel> unarchive_kernel(KernelKind kind, std::string_view data);
   virtual std::shared_ptr<Queue> make_queue(const std::string& label) = 0;
   /// Runs a call on host memory and returns when it is done. Needs no kernel, queue or images.
   virtual void compute(const LossCall& call) = 0;
   virtual void* native_handle() const { return nullptr; }
+
+  /// Whether an object from outside is this device or one of its own; TypeError where it is not of
+  /// the kind.
+  virtual bool owns(ForeignKind, void*) const { return false; }
+  // An object of the kind that this device owns, retained. StateError or ValueError where it
+  // cannot be worked with.
+  virtual std::shared_ptr<Queue> adopt_queue(void* object);
+  virtual std::shared_ptr<CommandBuffer> adopt_command_buffer(void* object);
+  virtual std::shared_ptr<ImageBatch> adopt_images(ForeignKind kind, void* object);
+
+  /// Waits for the work that was handed over, handlers included.
+  virtual void drain() {}
 };
 
 }  // namespace mpsnn_loss

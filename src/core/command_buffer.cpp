@@ -27,22 +27,53 @@ void CommandBuffer::check_open(const char* action) const {
   }
 }
 
-void CommandBuffer::encode(LossCall call) {
-  const std::lock_guard lock(mutex_);
-  check_open("encoded into");
-  const LossRequest& request = *call;
+void CommandBuffer::check_devices(const LossRequest& request) const {
   for (const Operand* operand : {&request.predictions, &request.labels, &request.weights,
                                  &request.source_gradients, &request.loss, &request.gradient}) {
     check_device(*operand, device_.get());
   }
-  const auto outputs = {request.loss.images, request.gradient.images};
-  const auto states = request.destination_states;
-  const LossParameters captured = request.descriptor.parameters;
+  const auto check_states = [&](const char* name, const auto& states) {
+    for (const auto& state : states) {
+      if (state->device == device_) continue;
+      throw StateError(refusal(name, "be of the device of the command buffer, " + device_->name(),
+                               state->device->name()));
+    }
+  };
+  check_states("source_states", request.source_states);
+  check_states("destination_states", request.destination_states);
+}
+
+void CommandBuffer::encode(LossCall call) {
+  const LossCall kept = call;  // freed after the mutex, as freeing may wait for the GIL
+  const std::lock_guard lock(mutex_);
+  check_open("encoded into");
+  check_devices(*kept);
   do_encode(std::move(call));
-  for (const auto& images : outputs) {
+  for (const auto& images : {kept->loss.images, kept->gradient.images}) {
     if (images != nullptr) images->set_writer(progress_);
   }
-  for (const auto& state : states) state->values = captured;
+  for (const auto& state : kept->destination_states) state->values = kept->descriptor.parameters;
+}
+
+std::shared_ptr<ImageBatch> CommandBuffer::encode(LossCall call, ResultAllocator allocator) {
+  const LossCall kept = call;
+  const std::lock_guard lock(mutex_);
+  check_open("encoded into");
+  check_devices(*kept);
+  auto results = do_encode(std::move(call), allocator);
+  results->set_writer(progress_);
+  for (const auto& state : kept->destination_states) state->values = kept->descriptor.parameters;
+  return results;
+}
+
+std::shared_ptr<ImageBatch> CommandBuffer::do_encode(LossCall, ResultAllocator) {
+  throw StateError("allocator must be None on the device " + device_->name() +
+                   ", whose kernels make no images of their own");
+}
+
+bool CommandBuffer::has_handlers() const {
+  const std::lock_guard lock(mutex_);
+  return !handlers_.empty();
 }
 
 void CommandBuffer::enqueue() {
@@ -163,6 +194,7 @@ void ImageBatch::check_usable() const {
 }
 
 void ImageBatch::check_readable() const {
+  if (const std::string why = unreadable(); !why.empty()) throw StateError(why);
   check_usable();
   const std::lock_guard lock(mutex_);
   if (writer_ == nullptr || writer_->status == CommandBufferStatus::completed) return;
