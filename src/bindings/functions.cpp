@@ -153,7 +153,7 @@ class ArrayCall {
       const auto& device = to_device("device", arguments_.device);
       for (const std::string& reason :
            {device->supports(format()), device->supports(request_.descriptor),
-            device->supports(request_.descriptor, request_.predictions.shape())}) {
+            device->supports_arrays(request_.descriptor, request_.predictions.shape())}) {
         if (!reason.empty()) throw ValueError(refusal("device", "support the call", reason));
       }
       return device;
@@ -163,7 +163,7 @@ class ArrayCall {
     if (device == cpu_device() || !large) return cpu_device();
     const bool supported =
         device->supports(format()).empty() && device->supports(request_.descriptor).empty() &&
-        device->supports(request_.descriptor, request_.predictions.shape()).empty();
+        device->supports_arrays(request_.descriptor, request_.predictions.shape()).empty();
     return supported ? device : cpu_device();
   }
 

@@ -306,7 +306,7 @@ void register_kernels(py::module_& m) {
       "encode_batch",
       [](const LossGradient& self, py::object command_buffer, py::object source_gradients,
          py::object source_images, py::object labels, py::object weights, py::object source_states,
-         py::object destination_gradients) {
+         py::object destination_gradients, py::object allocator) {
         return encode(self, {command_buffer,
                              source_gradients,
                              source_images,

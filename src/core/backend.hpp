@@ -269,9 +269,9 @@ class Device : public std::enable_shared_from_this<Device> {
   virtual std::string supports(Format format) const = 0;
   virtual std::string supports(const LossDescriptor& descriptor) const = 0;
   /// Of images: their extents.
-  virtual std::string supports(const Shape&) const { return {}; }
+  virtual std::string supports_images(const Shape&) const { return {}; }
   /// Of a one-call function, which may lay out its arrays as it likes.
-  virtual std::string supports(const LossDescriptor&, const Shape&) const { return {}; }
+  virtual std::string supports_arrays(const LossDescriptor&, const Shape&) const { return {}; }
 
   /// New images, zero-filled.
   virtual std::shared_ptr<ImageBatch> make_images(const BatchDescriptor& descriptor) = 0;

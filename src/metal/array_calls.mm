@@ -116,7 +116,6 @@ class ArrayCall {
   ArrayCall(std::shared_ptr<Device> device, ArrayWorkshop& workshop, const LossCall& call)
       : device_(std::move(device)),
         workshop_(workshop),
-        call_(call),
         request_(*call),
         shape_(call->predictions.shape()),
         divisors_(divisors(call)),
@@ -363,7 +362,6 @@ class ArrayCall {
 
   const std::shared_ptr<Device> device_;
   ArrayWorkshop& workshop_;
-  const LossCall& call_;
   const LossRequest& request_;
   const Shape shape_;
   const std::vector<double> divisors_;
@@ -374,7 +372,7 @@ class ArrayCall {
 
 void compute(const std::shared_ptr<Device>& device, ArrayWorkshop& workshop, const LossCall& call) {
   if (call->kernel != nullptr) return run_kernel(device, workshop, call);
-  const std::string why = device->supports(call->descriptor, call->predictions.shape());
+  const std::string why = device->supports_arrays(call->descriptor, call->predictions.shape());
   if (!why.empty()) {
     throw ValueError(refusal("predictions", "have a size of the device (" + why + ")",
                              to_string(call->predictions.shape())));

@@ -4,12 +4,10 @@
 #include <utility>
 
 #include "core/element.hpp"
+#include "metal/parts.hpp"
 
 namespace mpsnn_loss::metal {
 namespace {
-
-constexpr std::int64_t kMostPixels = 16384;
-constexpr std::int64_t kMostChannels = 8188;
 
 /// One image that holds as many of the next pixels as a rectangle can.
 Shape largest_rectangle(std::int64_t pixels, std::int64_t channels) {

@@ -105,8 +105,8 @@ class MetalDevice final : public Device {
     return descriptor.reduces_across_batch() ? "metal: reduce_across_batch needs macOS 11 or newer"
                                              : "";
   }
-  std::string supports(const Shape& shape) const override { return unsupported_size(shape); }
-  std::string supports(const LossDescriptor& descriptor, const Shape& shape) const override {
+  std::string supports_images(const Shape& shape) const override { return unsupported_size(shape); }
+  std::string supports_arrays(const LossDescriptor& descriptor, const Shape& shape) const override {
     const bool keeps_channels = descriptor.loss_type == LossType::softmax_cross_entropy ||
                                 descriptor.loss_type == LossType::cosine_distance;
     return keeps_channels ? unsupported_size({1, 1, 1, shape.channels}) : "";

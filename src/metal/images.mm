@@ -13,10 +13,6 @@
 namespace mpsnn_loss::metal {
 namespace {
 
-constexpr std::int64_t kMostPixels = 16384;  // of one side of a 2D texture, on every Mac
-constexpr std::int64_t kMostChannels =
-    8188;  // 2047 slices of four; headers disagree about the 2048th
-
 MPSImageFeatureChannelFormat channel_format(Format format) {
   return format == Format::float16 ? MPSImageFeatureChannelFormatFloat16
                                    : MPSImageFeatureChannelFormatFloat32;

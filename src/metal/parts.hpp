@@ -15,6 +15,9 @@
 namespace mpsnn_loss::metal {
 
 // images.mm
+inline constexpr std::int64_t kMostPixels = 16384;  // of one side of a 2D texture, on every Mac
+/// 2047 slices of four: the headers disagree about the 2048th.
+inline constexpr std::int64_t kMostChannels = 8188;
 /// Empty where images of this size can be, else one sentence why not.
 std::string unsupported_size(const Shape& shape);
 /// Throws ValueError or TypeError where an image of this size or format cannot be an MPSImage.
