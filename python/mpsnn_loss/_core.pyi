@@ -5,7 +5,16 @@ from collections.abc import Callable, Sequence
 from ctypes import c_void_p
 from enum import IntEnum, IntFlag
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Protocol, SupportsFloat, SupportsIndex, TypeAlias, overload
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    SupportsFloat,
+    SupportsIndex,
+    TypeAlias,
+    overload,
+)
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray

@@ -53,9 +53,10 @@ def double() -> softmetal.Softmetal:
 
 
 @pytest.fixture(autouse=DOUBLE is not None)
-def _judged_by_the_double() -> Iterator[None]:
+def _judged_by_the_double(request: pytest.FixtureRequest) -> Iterator[None]:
     """No rule broken and no object left, whatever a test did."""
     yield
+    request.node.funcargs.clear()  # fixtures are torn down, and would still be held here
     if DOUBLE is None:
         return
     assert DOUBLE.take_violations() == []

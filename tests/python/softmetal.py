@@ -10,8 +10,10 @@ from pathlib import Path
 
 import mpsnn_loss as ml
 
-# What the package keeps for the next one-call function: one queue, and kernels, which have padding.
+# What the package keeps: devices, and for the next one-call function one queue, and kernels, which
+# have padding.
 KEPT = {
+    "SoftmetalDevice": 8,
     "SoftmetalQueue": 1,
     "MPSNNForwardLoss": 32,
     "MPSNNLossGradient": 32,
