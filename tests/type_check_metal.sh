@@ -5,12 +5,14 @@
 set -eu
 sdk=${1:?"usage: $0 SDK"}
 cd "$(dirname "$0")/.."
-failed=0
+failed=''
 for target in arm64-apple-macos13 arm64-apple-macos11 x86_64-apple-macos10.15; do
+  bad=''
   for file in src/metal/*.mm; do
     "${CXX:-clang++}" -x objective-c++ -std=c++20 -fno-objc-arc -fsyntax-only -Wall -Wextra -Werror \
-      -Isrc -target "$target" -isysroot "$sdk" -stdlib=libc++ "$file" || failed=1
+      -Isrc -target "$target" -isysroot "$sdk" -stdlib=libc++ "$file" || bad="$bad $file"
   done
-  echo "$target: $([ "$failed" = 0 ] && echo ok || echo failed)"
+  echo "$target: ${bad:-ok}"
+  failed=$failed$bad
 done
-exit "$failed"
+[ -z "$failed" ]

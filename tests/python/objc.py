@@ -1,4 +1,4 @@
-"""Messages to Objective-C objects by their addresses, as another library in the process sends them."""
+"""Messages to Objective-C objects by address, as another library in the process sends them."""
 
 from __future__ import annotations
 
