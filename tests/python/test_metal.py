@@ -199,7 +199,9 @@ def test_pixels_that_fit_no_rectangle_go_into_two(metal: ml.Device, rows: int) -
                 got = ml.loss_and_gradient(y, t, loss_type, **options, device=metal)
                 want = ml.loss_and_gradient(y, t, loss_type, **options, device=ml.cpu_device())
                 for actual, wanted in zip(got, want, strict=True):
-                    np.testing.assert_allclose(actual, wanted, rtol=2e-6, atol=1e-12)
+                    # A softmax gradient is exact to 1e-6 of its terms, not of their difference.
+                    scale = 1e-6 * np.abs(wanted).max()
+                    np.testing.assert_allclose(actual, wanted, rtol=0, atol=scale)
 
 
 # --- Objects of others ---
