@@ -11,7 +11,9 @@ if(NOT CMAKE_OBJCXX_COMPILER)
     NAMES clang++-19 clang++-18 clang++-17 clang++-16 clang++-15 clang++-14 clang++ REQUIRED)
   set(CMAKE_OBJCXX_COMPILER "${MPSNN_LOSS_CLANGXX}" CACHE FILEPATH "Objective-C++ compiler" FORCE)
 endif()
-set(CMAKE_OBJCXX_COMPILER_LAUNCHER "${CMAKE_CURRENT_LIST_DIR}/objcxx_personality")
+# What launches the C++ compiler, ccache say, comes after: it knows the object as clang wrote it.
+set(CMAKE_OBJCXX_COMPILER_LAUNCHER
+  "${CMAKE_CURRENT_LIST_DIR}/objcxx_personality" ${CMAKE_CXX_COMPILER_LAUNCHER})
 enable_language(OBJCXX)
 set(CMAKE_OBJCXX_STANDARD 20)
 set(CMAKE_OBJCXX_STANDARD_REQUIRED ON)

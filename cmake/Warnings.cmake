@@ -4,10 +4,8 @@ target_compile_options(mpsnn_options INTERFACE
   -Wall -Wextra -Wpedantic -Wconversion -Wshadow
   # No contraction: fused and separate calls must give the same bits (kernels ask for FMA by name).
   -ffp-contract=off)
-if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  # gcc 12 sees overlapping copies in ordinary string concatenation (its bug 105329).
-  target_compile_options(mpsnn_options INTERFACE -Wno-restrict)
-endif()
+# gcc 12 sees overlapping copies in ordinary string concatenation (its bug 105329).
+target_compile_options(mpsnn_options INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>)
 if(MPSNN_LOSS_WERROR)
   target_compile_options(mpsnn_options INTERFACE -Werror)
 endif()

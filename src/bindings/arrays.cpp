@@ -322,6 +322,9 @@ std::shared_ptr<ImageBatch> wrap_array(const char* name, py::handle value,
   check_extents(name, descriptor);
   if (const std::string reason = device->supports(held->format()); !reason.empty())
     throw TypeError(refusal(name, "have a dtype of the device", reason));
+  if (const std::string reason = device->supports_images(descriptor.shape); !reason.empty())
+    throw ValueError(
+        refusal(name, "have a size of the device (" + reason + ")", to_string(descriptor.shape)));
   auto* const data = static_cast<std::byte*>(held->data());
   const bool writable = held->writable();
   std::shared_ptr<void> owner(held.release(), [](void* array) {

@@ -212,7 +212,7 @@ void register_command_buffers(py::module_& m) {
   type.def_property_readonly(
       "objc_pointer", [](const CommandBuffer& b) { return to_pointer(b.native_handle()); },
       "The id<MTLCommandBuffer> as an integer, borrowed; None on the CPU engine.");
-  type.def("enqueue", &CommandBuffer::enqueue,
+  type.def("enqueue", &CommandBuffer::enqueue, py::call_guard<WithoutGil>(),
            "Reserves the buffer's place in the queue's order. RuntimeError once committed.");
   type.def("commit", &commit,
            "Hands the buffer to the device. Small work of the CPU engine is done on return, large "

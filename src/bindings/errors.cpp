@@ -1,5 +1,6 @@
 #include "bindings/errors.hpp"
 
+#include <atomic>
 #include <memory>
 #include <new>
 

@@ -165,7 +165,8 @@ class ArrayCall {
     if (given(arguments_.device)) {
       const auto& device = to_device("device", arguments_.device);
       for (const std::string& reason :
-           {device->supports(format()), device->supports(request_.descriptor)}) {
+           {device->supports(format()), device->supports(request_.descriptor),
+            device->supports_arrays(request_.descriptor, request_.predictions.shape())}) {
         if (!reason.empty()) throw ValueError(refusal("device", "support the call", reason));
       }
       return *device;
@@ -173,7 +174,8 @@ class ArrayCall {
     if (request_.predictions.shape().elements() < kDeviceCrossover) return *cpu_device();
     const auto& device = default_device();
     const bool supported =
-        device->supports(format()).empty() && device->supports(request_.descriptor).empty();
+        device->supports(format()).empty() && device->supports(request_.descriptor).empty() &&
+        device->supports_arrays(request_.descriptor, request_.predictions.shape()).empty();
     return *(supported ? device : cpu_device());
   }
 
@@ -359,7 +361,8 @@ PyMethodDef methods[] = {
 }  // namespace
 
 void compute(Device& device, const LossCall& call) {
-  if (call->predictions.shape().elements() < kLongCall) return device.compute(call);
+  const bool is_short = call->predictions.shape().elements() < kLongCall;
+  if (is_short && &device == cpu_device().get()) return device.compute(call);
   const WithoutGil released;
   device.compute(call);
 }

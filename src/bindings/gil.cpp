@@ -1,10 +1,13 @@
 #include "bindings/gil.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
 namespace mpsnn_loss::bindings {
 namespace {
+
+std::atomic<bool> ended{false};
 
 [[noreturn]] void sleep_for_ever() {
   for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
@@ -20,6 +23,9 @@ auto take_or_sleep(Take take) noexcept {
 }
 
 }  // namespace
+
+bool interpreter_has_ended() { return ended || Py_IsInitialized() == 0; }
+void end_interpreter() { ended = true; }
 
 WithoutGil::~WithoutGil() {
   take_or_sleep([this] { PyEval_RestoreThread(state_); });

@@ -35,6 +35,8 @@ class WithGil {
 void sleep_if_thread_ends();
 
 /// True once the interpreter ends: objects of Python must be left alone then.
-inline bool interpreter_has_ended() { return Py_IsInitialized() == 0; }
+bool interpreter_has_ended();
+/// To be called by a handler of atexit, before other threads lose the interpreter.
+void end_interpreter();
 
 }  // namespace mpsnn_loss::bindings

@@ -280,6 +280,8 @@ void register_images(py::module_& m) {
         check_extents("descriptor", d);
         if (const std::string reason = target->supports(d.format); !reason.empty())
           throw ValueError(refusal("descriptor", "have a format of the device", reason));
+        if (const std::string reason = target->supports_images(d.shape); !reason.empty())
+          throw ValueError(refusal("descriptor", "have a size of the device", reason));
         return Image{target->make_images(d), 0};
       }),
       py::arg("device"), py::arg("descriptor"), "A zero-filled image.");

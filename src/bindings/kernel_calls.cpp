@@ -8,11 +8,13 @@
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
 #include "bindings/errors.hpp"
+#include "bindings/gil.hpp"
 #include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
 #include "core/error.hpp"
 #include "core/loss_call.hpp"
+#include "devices.hpp"
 
 namespace py = pybind11;
 
@@ -37,6 +39,23 @@ std::vector<std::shared_ptr<LossState>> to_states(const char* name, py::handle v
   }
   if (states.empty()) throw ValueError(refusal(name, "hold at least 1 state", "0"));
   return states;
+}
+
+ResultAllocator to_allocator(py::handle value) {
+  constexpr const char* kExpectation = "be None, 'image' or 'temporary_image'";
+  if (PyUnicode_Check(value.ptr()) == 0)
+    throw TypeError(refusal("allocator", kExpectation, describe(value)));
+  const std::string text = py::cast<std::string>(value);
+  if (text == "image") return ResultAllocator::image;
+  if (text == "temporary_image") return ResultAllocator::temporary_image;
+  throw ValueError(refusal("allocator", kExpectation, describe(value)));
+}
+
+void record(CommandBuffer& buffer, const LossCall& call) {
+  if (buffer.device() == cpu_device()) return buffer.encode(call);
+  // A full queue of a GPU waits here for buffers whose handlers may need the GIL.
+  const WithoutGil released;
+  buffer.encode(call);
 }
 
 /// A request with the kernel's properties captured, and nothing else.
@@ -88,10 +107,19 @@ std::shared_ptr<ImageBatch> encode(const KernelHandle& handle, const EncodeArgum
   request.destination_states = to_states("destination_states", a.destination_states);
   const bool is_loss = request.work == Work::loss;
   const char* const name = is_loss ? "destination_images" : "destination_gradients";
+  if (given(a.allocator)) {
+    const ResultAllocator allocator = to_allocator(a.allocator);
+    if (given(a.destination))
+      throw ValueError(
+          refusal("allocator", std::string("be None beside ") + name, describe(a.allocator)));
+    const LossCall call(std::move(request));
+    const WithoutGil released;
+    return buffer.encode(call, allocator);
+  }
   if (given(a.destination)) {
     auto destination = to_images(name, a.destination, device);
     (is_loss ? request.loss : request.gradient) = make_operand(name, destination);
-    buffer.encode(LossCall(std::move(request)));
+    record(buffer, LossCall(std::move(request)));
     return destination;
   }
   // A destination is made last, once everything else is known to fit.
@@ -99,7 +127,7 @@ std::shared_ptr<ImageBatch> encode(const KernelHandle& handle, const EncodeArgum
   LossCall call(std::move(request));
   auto destination = device->make_images(output);
   call.add_output(make_operand(name, destination));
-  buffer.encode(std::move(call));
+  record(buffer, call);
   return destination;
 }
 

@@ -44,6 +44,7 @@ void define_inherited_properties(pybind11::handle type, KernelKind kind);
 struct EncodeArguments {
   pybind11::handle command_buffer, source_gradients, source_images, labels, weights;
   pybind11::handle source_states, destination_states, destination;
+  pybind11::handle allocator = {};
 };
 std::shared_ptr<ImageBatch> encode(const KernelHandle& handle, const EncodeArguments& arguments);
 

@@ -216,6 +216,18 @@ py::class_<Handle, Base> define_loss_kernel(py::module_& m, const char* doc) {
   return type;
 }
 
+/// What every encode_batch says of its last argument.
+std::string with_allocator(const char* doc) {
+  return doc +
+         std::string(
+             "\n\nallocator: None encodes into images made by this package, or given. 'image' and "
+             "'temporary_image' have the kernel\n"
+             "return images of its own (Metal only; RuntimeError elsewhere), whatever "
+             "destination_image_allocator is. Temporary ones\n"
+             "can be read by later kernels of the same command buffer alone; reading them "
+             "raises RuntimeError.");
+}
+
 void register_base(py::module_& m) {
   const auto without_constructor = py::custom_type_setup(refuse_new_instances);
   py::class_<KernelHandle> base(m, "MPSKernel", without_constructor,
@@ -278,7 +290,7 @@ void register_kernels(py::module_& m) {
           "encode_batch",
           [](const ForwardLoss& self, py::object command_buffer, py::object source_images,
              py::object labels, py::object weights, py::object destination_states,
-             py::object destination_images) {
+             py::object destination_images, py::object allocator) {
             return encode(self, {command_buffer,
                                  {},
                                  source_images,
@@ -286,16 +298,21 @@ void register_kernels(py::module_& m) {
                                  weights,
                                  {},
                                  destination_states,
-                                 destination_images});
+                                 destination_images,
+                                 allocator});
           },
           py::arg("command_buffer"), py::arg("source_images"), py::arg("labels"),
           py::arg("weights") = py::none(), py::kw_only(),
           py::arg("destination_states") = py::none(), py::arg("destination_images") = py::none(),
-          "Encodes the loss of source_images (predictions) and returns its images: of the size of "
-          "the predictions, or N images\n"
-          "1x1x1 after a reduction, float32 for float16 and float32. destination_states (1 or N) "
-          "capture weight,\n"
-          "label_smoothing, epsilon and delta. Raises before anything is encoded.")
+          py::arg("allocator") = py::none(),
+          with_allocator("Encodes the loss of source_images (predictions) and returns its images: "
+                         "of the size of "
+                         "the predictions, or N images\n"
+                         "1x1x1 after a reduction, float32 for float16 and float32. "
+                         "destination_states (1 or N) "
+                         "capture weight,\n"
+                         "label_smoothing, epsilon and delta. Raises before anything is encoded.")
+              .c_str())
       .def(
           "result_state_batch",
           [](const ForwardLoss& self, py::object source_images) {
@@ -319,7 +336,7 @@ void register_kernels(py::module_& m) {
       "encode_batch",
       [](const LossGradient& self, py::object command_buffer, py::object source_gradients,
          py::object source_images, py::object labels, py::object weights, py::object source_states,
-         py::object destination_gradients) {
+         py::object destination_gradients, py::object allocator) {
         return encode(self, {command_buffer,
                              source_gradients,
                              source_images,
@@ -327,16 +344,21 @@ void register_kernels(py::module_& m) {
                              weights,
                              source_states,
                              {},
-                             destination_gradients});
+                             destination_gradients,
+                             allocator});
       },
       py::arg("command_buffer"), py::arg("source_gradients"), py::arg("source_images"),
       py::arg("labels"), py::arg("weights") = py::none(), py::arg("source_states") = py::none(),
-      py::arg("destination_gradients") = py::none(),
-      "Encodes the gradient and returns its images, which are (a view of) destination_gradients "
-      "where given.\n\n"
-      "source_gradients: N images, 1x1x1 or (reduction none) of the size of source_images. "
-      "source_states (1 or N) replace the\n"
-      "kernel's weight, label_smoothing, epsilon and delta. Raises before anything is encoded.");
+      py::arg("destination_gradients") = py::none(), py::kw_only(),
+      py::arg("allocator") = py::none(),
+      with_allocator(
+          "Encodes the gradient and returns its images, which are (a view of) "
+          "destination_gradients "
+          "where given.\n\n"
+          "source_gradients: N images, 1x1x1 or (reduction none) of the size of source_images. "
+          "source_states (1 or N) replace the\n"
+          "kernel's weight, label_smoothing, epsilon and delta. Raises before anything is encoded.")
+          .c_str());
   gradient.def_property(
       "compute_label_gradients",
       [](const LossGradient& h) { return h.kernel->properties().compute_label_gradients; },
@@ -357,11 +379,15 @@ void register_kernels(py::module_& m) {
            py::arg("device"))
       .def(
           "encode_batch",
-          [](const InitialGradient& self, py::object command_buffer, py::object source_images) {
-            return encode(self, {command_buffer, {}, source_images, {}, {}, {}, {}, {}});
+          [](const InitialGradient& self, py::object command_buffer, py::object source_images,
+             py::object allocator) {
+            return encode(self, {command_buffer, {}, source_images, {}, {}, {}, {}, {}, allocator});
           },
-          py::arg("command_buffer"), py::arg("source_images"),
-          "Encodes ones of the size and format of source_images and returns their images.");
+          py::arg("command_buffer"), py::arg("source_images"), py::kw_only(),
+          py::arg("allocator") = py::none(),
+          with_allocator(
+              "Encodes ones of the size and format of source_images and returns their images.")
+              .c_str());
 }
 
 }  // namespace mpsnn_loss::bindings

@@ -34,4 +34,5 @@ PYBIND11_MODULE(_core, m) {
   register_command_buffers(m);
   register_kernels(m);
   register_functions(m);
+  register_objc_pointers(m);
 }

@@ -25,5 +25,7 @@ void register_descriptors(pybind11::module_& m);
 void register_images(pybind11::module_& m);
 void register_kernels(pybind11::module_& m);
 void register_functions(pybind11::module_& m);
+/// Onto classes that are registered already.
+void register_objc_pointers(pybind11::module_& m);
 
 }  // namespace mpsnn_loss::bindings

@@ -24,6 +24,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -37,6 +38,13 @@ namespace mpsnn_loss {
 class Device;
 class LossCall;
 class Queue;
+struct LossRequest;
+
+/// What makes the images of an encode that is given no destination (MPSImageAllocator).
+enum class ResultAllocator { image, temporary_image };
+
+/// What an object from outside is said to be (of Metal: an id).
+enum class ForeignKind { device, queue, command_buffer, image, image_batch };
 
 /// N images of one shape and format. An MPSImage is an index into one.
 class ImageBatch {
@@ -72,6 +80,8 @@ class ImageBatch {
   /// The work that writes these images is done: an engine that borrowed host memory for the results
   /// fills it now.
   virtual void written() {}
+  /// Why the host can never read or write these images; empty where it can.
+  virtual std::string unreadable() const { return {}; }
   /// Calls `f` with the uses of each storage that the images lie in, and their places there.
   virtual void for_each_use(ImageRange images,
                             const std::function<void(ImageUses&, ImageRange)>& f) const {
@@ -131,6 +141,8 @@ class Kernel {
 
   /// The descriptor with the properties as they are at this moment.
   LossDescriptor descriptor() const;
+  /// The descriptor that the kernel was made with.
+  const LossDescriptor& initial_descriptor() const { return descriptor_; }
   KernelProperties properties() const;
   /// Throws ValueError where an inherited property does not allow encoding.
   KernelCapture capture() const;
@@ -140,6 +152,8 @@ class Kernel {
   /// NSCopying: a kernel on `device` with every property of this one.
   std::shared_ptr<Kernel> copy(const std::shared_ptr<Device>& device) const;
   virtual void* native_handle() const { return nullptr; }
+  /// The archive of the platform's own keyed archiver. StateError where the engine has none.
+  virtual std::string archived_data() const;
 
  protected:
   /// Called under the mutex after a change (Metal: writes it through to the kernel object).
@@ -175,7 +189,10 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
   void check_encodable() const { check_open("encoded into"); }
   /// Records a call. Its outputs are unreadable until the buffer has completed. Throws StateError
   /// where a pending buffer of another queue is in the way (core/image_uses.hpp).
-  void encode(LossCall call);
+  void encode(const LossCall& call);
+  /// Records a call without an output and returns the images that its kernel makes for it.
+  /// StateError where the engine has no such kernels.
+  std::shared_ptr<ImageBatch> encode(const LossCall& call, ResultAllocator allocator);
   /// Reserves the buffer's place in the queue's order. Enqueuing twice changes nothing.
   void enqueue();
   /// Hands the buffer to the device, at its place in the queue's order.
@@ -190,14 +207,16 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
   /// Adds a function that runs once after the work, on the thread that finished it.
   void on_completed(std::function<void()> handler);
 
-  CommandBufferStatus status() const { return progress_->status; }
+  virtual CommandBufferStatus status() const { return progress_->status; }
   std::exception_ptr error() const;
   /// Begin and end of the work in seconds of one monotonic clock; 0 until finished.
   virtual std::pair<double, double> times() const = 0;
   virtual void* native_handle() const { return nullptr; }
 
  protected:
-  virtual void do_encode(LossCall call) = 0;
+  // The call is the caller's: freed under the buffer's mutex, it might wait for the GIL.
+  virtual void do_encode(const LossCall& call) = 0;
+  virtual std::shared_ptr<ImageBatch> do_encode(const LossCall& call, ResultAllocator allocator);
   virtual void do_enqueue() = 0;
   virtual void do_commit() = 0;   // leads to set_result and finish, now or on another thread
   virtual void do_discard() = 0;  // an enqueued buffer gives up its place
@@ -221,6 +240,7 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
   class Claim;
 
   void check_open(const char* action) const;
+  void check_devices(const LossRequest& request) const;
   std::exception_ptr input_error() const;
   void check_may_wait() const;
 
@@ -263,6 +283,10 @@ class Device : public std::enable_shared_from_this<Device> {
   /// Empty where the device can do it, else one sentence why not.
   virtual std::string supports(Format format) const = 0;
   virtual std::string supports(const LossDescriptor& descriptor) const = 0;
+  /// Of images: their extents.
+  virtual std::string supports_images(const Shape&) const { return {}; }
+  /// Of a one-call function, which may lay out its arrays as it likes.
+  virtual std::string supports_arrays(const LossDescriptor&, const Shape&) const { return {}; }
 
   /// New images, zero-filled.
   virtual std::shared_ptr<ImageBatch> make_images(const BatchDescriptor& descriptor) = 0;
@@ -273,10 +297,26 @@ class Device : public std::enable_shared_from_this<Device> {
                                                   std::shared_ptr<void> owner) = 0;
   virtual std::shared_ptr<Kernel> make_kernel(KernelKind kind,
                                               const LossDescriptor& descriptor) = 0;
+  /// A kernel with every property of another.
+  virtual std::shared_ptr<Kernel> copy_kernel(const Kernel& kernel);
+  /// A kernel from Kernel::archived_data. ValueError for anything else.
+  virtual std::shared_ptr<Kernel> unarchive_kernel(KernelKind kind, std::string_view data);
   virtual std::shared_ptr<Queue> make_queue(const std::string& label) = 0;
   /// Runs a call on host memory and returns when it is done. Needs no kernel, queue or images.
   virtual void compute(const LossCall& call) = 0;
   virtual void* native_handle() const { return nullptr; }
+
+  /// Whether an object from outside is this device or one of its own; TypeError where it is not of
+  /// the kind.
+  virtual bool owns(ForeignKind, void*) const { return false; }
+  // An object of the kind that this device owns, retained. StateError or ValueError where it
+  // cannot be worked with.
+  virtual std::shared_ptr<Queue> adopt_queue(void* object);
+  virtual std::shared_ptr<CommandBuffer> adopt_command_buffer(void* object);
+  virtual std::shared_ptr<ImageBatch> adopt_images(ForeignKind kind, void* object);
+
+  /// Waits for the work that was handed over, handlers included.
+  virtual void drain() {}
 };
 
 }  // namespace mpsnn_loss

@@ -78,20 +78,53 @@ class CommandBuffer::Claim {
   bool kept_ = false;
 };
 
-void CommandBuffer::encode(LossCall call) {
-  const std::lock_guard lock(mutex_);
-  check_open("encoded into");
-  const LossRequest& request = *call;
+void CommandBuffer::check_devices(const LossRequest& request) const {
   for (const auto operand : kInputs) check_device(request.*operand, device_.get());
   for (const auto operand : kOutputs) check_device(request.*operand, device_.get());
+  const auto check_states = [&](const char* name, const auto& states) {
+    for (const auto& state : states) {
+      if (state->device == device_) continue;
+      throw StateError(refusal(name, "be of the device of the command buffer, " + device_->name(),
+                               state->device->name()));
+    }
+  };
+  check_states("source_states", request.source_states);
+  check_states("destination_states", request.destination_states);
+}
+
+void CommandBuffer::encode(const LossCall& call) {
+  const std::lock_guard lock(mutex_);
+  check_open("encoded into");
+  check_devices(*call);
   Claim claim(*this);
-  for (const auto operand : kInputs) claim.add(request.*operand, false);
-  for (const auto operand : kOutputs) claim.add(request.*operand, true);
-  const auto states = request.destination_states;
-  const LossParameters captured = request.descriptor.parameters;
-  do_encode(std::move(call));
+  for (const auto operand : kInputs) claim.add((*call).*operand, false);
+  for (const auto operand : kOutputs) claim.add((*call).*operand, true);
+  do_encode(call);
   claim.keep();
-  for (const auto& state : states) state->values = captured;
+  for (const auto& state : call->destination_states) state->values = call->descriptor.parameters;
+}
+
+std::shared_ptr<ImageBatch> CommandBuffer::encode(const LossCall& call, ResultAllocator allocator) {
+  const std::lock_guard lock(mutex_);
+  check_open("encoded into");
+  check_devices(*call);
+  Claim claim(*this);
+  for (const auto operand : kInputs) claim.add((*call).*operand, false);
+  auto results = do_encode(call, allocator);
+  claim.add(make_operand("results", results), true);
+  claim.keep();
+  for (const auto& state : call->destination_states) state->values = call->descriptor.parameters;
+  return results;
+}
+
+std::shared_ptr<ImageBatch> CommandBuffer::do_encode(const LossCall&, ResultAllocator) {
+  throw StateError("allocator must be None on the device " + device_->name() +
+                   ", whose kernels make no images of their own");
+}
+
+bool CommandBuffer::has_handlers() const {
+  const std::lock_guard lock(mutex_);
+  return !handlers_.empty();
 }
 
 void CommandBuffer::enqueue() {
@@ -140,11 +173,6 @@ std::exception_ptr CommandBuffer::input_error() const {
         DeviceError(std::string("the command buffer that should have written an input ") + what));
   }
   return nullptr;
-}
-
-bool CommandBuffer::has_handlers() const {
-  const std::lock_guard lock(mutex_);
-  return !handlers_.empty();
 }
 
 void CommandBuffer::set_result(std::exception_ptr error) {

@@ -33,6 +33,12 @@ class GatheredImages final : public ImageBatch {
   std::pair<std::uintptr_t, std::uintptr_t> extent(std::int64_t i) const override {
     return at(i).batch->extent(at(i).index);
   }
+  std::string unreadable() const override {
+    for (const Image& image : images_) {
+      if (std::string why = image.batch->unreadable(); !why.empty()) return why;
+    }
+    return {};
+  }
   void written() override {
     for (const Image& image : images_) image.batch->written();
   }

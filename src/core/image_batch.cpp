@@ -1,4 +1,5 @@
 #include "core/backend.hpp"
+#include "core/error.hpp"
 
 namespace mpsnn_loss {
 
@@ -12,6 +13,7 @@ std::pair<std::uintptr_t, std::uintptr_t> ImageBatch::extent(std::int64_t image)
 }
 
 void ImageBatch::check_readable(ImageRange images) const {
+  if (const std::string why = unreadable(); !why.empty()) throw StateError(why);
   for_each_use(images, [](const ImageUses& uses, ImageRange part) { uses.check_readable(part); });
 }
 

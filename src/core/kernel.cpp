@@ -1,6 +1,14 @@
 #include "core/backend.hpp"
+#include "core/error.hpp"
 
 namespace mpsnn_loss {
+namespace {
+
+[[noreturn]] void refuse_without_metal(const Device& device) {
+  throw StateError("this needs a Metal device, and the device is " + device.name());
+}
+
+}  // namespace
 
 LossDescriptor Kernel::descriptor() const {
   LossDescriptor descriptor = descriptor_;
@@ -33,10 +41,27 @@ void Kernel::update(const std::function<void(KernelProperties&)>& change) {
 }
 
 std::shared_ptr<Kernel> Kernel::copy(const std::shared_ptr<Device>& device) const {
-  const KernelProperties properties = this->properties();
-  auto kernel = device->make_kernel(kind_, descriptor_);
-  kernel->update([&](KernelProperties& p) { p = properties; });
-  return kernel;
+  return device->copy_kernel(*this);
+}
+
+std::string Kernel::archived_data() const { refuse_without_metal(*device_); }
+
+std::shared_ptr<Kernel> Device::copy_kernel(const Kernel& kernel) {
+  const KernelProperties properties = kernel.properties();
+  auto copy = make_kernel(kernel.kind(), kernel.initial_descriptor());
+  copy->update([&](KernelProperties& p) { p = properties; });
+  return copy;
+}
+
+// What only an engine of Objective-C objects can do.
+
+std::shared_ptr<Kernel> Device::unarchive_kernel(KernelKind, std::string_view) {
+  refuse_without_metal(*this);
+}
+std::shared_ptr<Queue> Device::adopt_queue(void*) { refuse_without_metal(*this); }
+std::shared_ptr<CommandBuffer> Device::adopt_command_buffer(void*) { refuse_without_metal(*this); }
+std::shared_ptr<ImageBatch> Device::adopt_images(ForeignKind, void*) {
+  refuse_without_metal(*this);
 }
 
 }  // namespace mpsnn_loss

@@ -84,9 +84,9 @@ void CpuQueue::run_on_worker(BufferPointer next) {
   }
 }
 
-void CpuCommandBuffer::do_encode(LossCall call) {
+void CpuCommandBuffer::do_encode(const LossCall& call) {
   elements_ += call->predictions.shape().elements();
-  encode_work([call = std::move(call)] { cpu::run(call); });
+  encode_work([call] { cpu::run(call); });
 }
 
 void CpuCommandBuffer::do_commit() {

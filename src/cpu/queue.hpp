@@ -63,7 +63,7 @@ class CpuCommandBuffer final : public CommandBuffer {
   std::pair<double, double> times() const override;
 
  private:
-  void do_encode(LossCall call) override;
+  void do_encode(const LossCall& call) override;
   void do_enqueue() override { queue_->order().add(this); }
   void do_commit() override;
   void do_discard() override;

@@ -1,7 +1,17 @@
 // Calls on host arrays. A user's kernel encodes what it is given, image by image. The one-call
-// functions depend on nothing that the header leaves open: no weight beside weights, no divisor but
-// our own, full-size weights, float32 images; and the pixels of all images are packed into few
-// images.
+// functions depend on nothing that the header leaves open, and pack the pixels of all images into
+// few images:
+//
+//   forward   none, and sums of rows on the host; or sum over everything. Divided by D on the host.
+//   gradient  sum with a source gradient of 1, as every other factor g ω / D is uniform or is put
+//             on the results; none with full-size source gradients where these differ by element.
+//   cosine    forward: one image per pixel, as the header has one "1" per sum. Gradient as above.
+//
+// So no scalar weight goes beside weights, no divisor but ours is relied on, weights have full size
+// and images are float32.
+#import <Metal/Metal.h>
+#import <MetalPerformanceShaders/MetalPerformanceShaders.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -9,290 +19,365 @@
 
 #include "core/divisor.hpp"
 #include "core/error.hpp"
-#include "core/half.hpp"
+#include "core/gathered_images.hpp"
+#include "metal/array_layout.hpp"
+#include "metal/objc_guard.hpp"
+#include "metal/objc_ptr.hpp"
 #include "metal/parts.hpp"
 
 namespace mpsnn_loss::metal {
 namespace {
 
-constexpr std::int64_t kMostPixels = 16384;
-constexpr std::int64_t kMostChannels = 8188;
-
-/// Encodes one call on a queue of its own and waits.
-void run_and_wait(const std::shared_ptr<Device>& device, LossCall call) {
-  const auto buffer = device->make_queue("")->make_command_buffer("");
-  buffer->encode(std::move(call));
-  buffer->commit();
-  buffer->wait(std::nullopt);
-}
-
 // ---- a user's kernel
-// ----------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------
 
 Operand on_device(const std::shared_ptr<Device>& device, const Operand& operand) {
   if (!operand || operand.images != nullptr) return operand;
+  if (const std::string why = unsupported_size(operand.shape()); !why.empty()) {
+    throw ValueError(refusal(operand.name, "have a size of the device (" + why + ")",
+                             to_string(operand.shape())));
+  }
   return make_operand(operand.name, device->wrap_images(operand.descriptor, operand.data,
                                                         operand.writable, nullptr));
 }
 
-void run_kernel(const std::shared_ptr<Device>& device, const LossCall& call) {
+/// One value, as an image that stands for the source gradient of every image.
+Operand shared_source_gradient(const std::shared_ptr<Device>& device, const LossRequest& request) {
+  auto value = static_cast<float>(request.source_gradient);
+  BatchDescriptor one{loss_shape(request.descriptor, request.predictions.shape()), Format::float32};
+  const auto images = static_cast<std::size_t>(std::exchange(one.shape.images, 1));
+  std::vector<float> values(static_cast<std::size_t>(one.shape.elements()), value);
+  const auto image = make_images(device, one, false);
+  image->upload(0, 1, reinterpret_cast<const std::byte*>(values.data()));
+  return make_operand("source_gradient",
+                      gather_images("source_gradient", std::vector<Image>(images, {image, 0})));
+}
+
+void run_kernel(const std::shared_ptr<Device>& device, ArrayWorkshop& workshop,
+                const LossCall& call) {
   LossRequest request = *call;
   for (Operand* operand : {&request.predictions, &request.labels, &request.weights,
                            &request.source_gradients, &request.loss, &request.gradient}) {
     *operand = on_device(device, *operand);
   }
-  if (request.work == Work::gradient && !request.source_gradients) {
-    const BatchDescriptor ones{loss_shape(request.descriptor, request.predictions.shape()),
-                               Format::float32};
-    std::vector<float> values(static_cast<std::size_t>(ones.shape.elements()),
-                              static_cast<float>(request.source_gradient));
-    const auto images =
-        device->wrap_images(ones, reinterpret_cast<std::byte*>(values.data()), false, nullptr);
-    request.source_gradients = make_operand("source_gradient", images);
-    return run_and_wait(device, LossCall(std::move(request)));  // while `values` live
-  }
-  run_and_wait(device, LossCall(std::move(request)));
+  if (request.work == Work::gradient && !request.source_gradients)
+    request.source_gradients = shared_source_gradient(device, request);
+  void* queue = nullptr;
+  guarded("making a command queue", [&] { queue = workshop.queue(); });
+  const auto buffer = adopt_queue(device, queue)->make_command_buffer("");
+  buffer->encode(LossCall(std::move(request)));
+  buffer->commit();
+  buffer->wait(std::nullopt);
 }
 
 // ---- the one-call functions
-// ---------------------------------------------------------------------------
+// ----------------------------------------------------------------------
 
-float read(const Operand& operand, std::int64_t index) {
-  if (operand.descriptor.format == Format::float16)
-    return half_to_float(reinterpret_cast<const std::uint16_t*>(operand.data)[index]);
-  return reinterpret_cast<const float*>(operand.data)[index];
-}
-
-void write(const Operand& operand, std::int64_t index, double value) {
-  if (operand.descriptor.format == Format::float16) {
-    reinterpret_cast<std::uint16_t*>(operand.data)[index] =
-        float_to_half(static_cast<float>(value));
-  } else {
-    reinterpret_cast<float*>(operand.data)[index] = static_cast<float>(value);
-  }
-}
-
-/// Every element's value of an operand that broadcasts to `full`.
-template <class Use>
-void for_each_broadcast(const Operand& operand, const Shape& full, Use use) {
-  const Shape& s = operand.shape();
-  std::int64_t flat = 0;
-  for (std::int64_t n = 0; n < full.images; ++n) {
-    for (std::int64_t h = 0; h < full.height; ++h) {
-      for (std::int64_t w = 0; w < full.width; ++w) {
-        const std::int64_t pixel =
-            ((s.images == 1 ? 0 : n) * s.height + (s.height == 1 ? 0 : h)) * s.width +
-            (s.width == 1 ? 0 : w);
-        for (std::int64_t c = 0; c < full.channels; ++c)
-          use(flat++, read(operand, pixel * s.channels + (s.channels == 1 ? 0 : c)));
-      }
-    }
-  }
-}
-
-using Floats = std::vector<float>;
-
-/// A one-call function on Metal, as elementwise work and sums on the host.
-class ArrayCall {
+/// A command buffer that is encoded into, run and waited for in one go.
+class ShortBuffer {
  public:
-  ArrayCall(std::shared_ptr<Device> device, const LossCall& call)
-      : device_(std::move(device)),
-        call_(call),
-        request_(*call),
-        shape_(call->predictions.shape()),
-        divisors_(divisors(call)) {}
+  explicit ShortBuffer(ArrayWorkshop& workshop)
+      : buffer_(objc_ptr<id<MTLCommandBuffer>>::retained(
+            not_nil([(id<MTLCommandQueue>)workshop.queue() commandBuffer], "MTLCommandBuffer"))) {}
 
+  void* get() const { return buffer_.get(); }
   void run() {
-    if (shape_.elements() > 0) prepare();
-    if (request_.loss) write_loss(shape_.elements() > 0 ? elements(Work::loss, {}) : Floats{});
-    if (request_.gradient && shape_.elements() > 0)
-      write_gradient(elements(Work::gradient, gradient_factors()));
+    [buffer_.get() commit];
+    [buffer_.get() waitUntilCompleted];
+    check_completed(buffer_.get());
   }
 
  private:
-  bool couples_channels() const {
-    return info(request_.descriptor.loss_type).family == Family::channel;
-  }
-  bool is_cosine() const { return request_.descriptor.loss_type == LossType::cosine_distance; }
+  const objc_ptr<id<MTLCommandBuffer>> buffer_;
+};
 
-  Floats dense(const Operand& operand) const {
-    Floats values(static_cast<std::size_t>(shape_.elements()));
-    for_each_broadcast(operand, shape_,
-                       [&](std::int64_t i, float x) { values[static_cast<std::size_t>(i)] = x; });
-    return values;
-  }
+/// A kernel object of the workshop while a call uses it.
+class BorrowedKernel {
+ public:
+  BorrowedKernel(ArrayWorkshop& workshop, KernelKind kind, const LossDescriptor& descriptor)
+      : workshop_(workshop),
+        kind_(kind),
+        descriptor_(descriptor),
+        object_(workshop.take_kernel(kind, descriptor)) {}
+  ~BorrowedKernel() { workshop_.give_back(kind_, descriptor_, object_); }
+  BorrowedKernel(const BorrowedKernel&) = delete;
+  BorrowedKernel& operator=(const BorrowedKernel&) = delete;
+  void* get() const { return object_; }
 
-  void prepare() {
-    predictions_ = dense(request_.predictions);
-    if (request_.labels) labels_ = dense(request_.labels);
-    if (request_.weights) weights_ = dense(request_.weights);
-    if (const ClassIndices& classes = request_.class_indices) expand_classes(classes);
-  }
+ private:
+  ArrayWorkshop& workshop_;
+  const KernelKind kind_;
+  const LossDescriptor descriptor_;
+  void* const object_;
+};
 
-  void expand_classes(const ClassIndices& classes) {
-    labels_.assign(predictions_.size(), 0.0f);
-    if (classes.ignored && weights_.empty()) weights_.assign(predictions_.size(), 1.0f);
-    const auto channels = static_cast<std::size_t>(shape_.channels);
-    for (std::size_t pixel = 0; pixel < predictions_.size() / channels; ++pixel) {
-      const std::int64_t index = classes.data[pixel];
-      if (classes.ignored && index == *classes.ignored) {
-        std::fill_n(weights_.begin() + static_cast<std::ptrdiff_t>(pixel * channels), channels,
-                    0.0f);
-      } else {
-        labels_[pixel * channels + static_cast<std::size_t>(index)] = 1.0f;
-      }
+class ArrayCall {
+ public:
+  ArrayCall(std::shared_ptr<Device> device, ArrayWorkshop& workshop, const LossCall& call)
+      : device_(std::move(device)),
+        workshop_(workshop),
+        request_(*call),
+        shape_(call->predictions.shape()),
+        divisors_(divisors(call)),
+        arrays_(call) {}
+
+  void run() {
+    if (shape_.elements() == 0) {
+      if (request_.loss) write_reduced_loss(std::vector<double>(divisors_.size()));
+      return;
     }
+    if (request_.loss && is_cosine()) write_reduced_loss(cosine_losses());
+    ShortBuffer buffer(workshop_);
+    std::vector<Part> parts;
+    for (const Rectangle& rectangle : rectangles(shape_, request_.descriptor.loss_type))
+      parts.push_back(encode(buffer, rectangle));
+    if (!gradient_is_zero() || encodes_loss()) buffer.run();
+    if (encodes_loss()) finish_loss(parts);
+    if (request_.gradient) finish_gradient(parts);
   }
 
+ private:
+  /// The images of one rectangle of pixels.
+  struct Part {
+    Rectangle rectangle;
+    std::shared_ptr<ImageBatch> predictions, labels, weights, loss, gradient;
+  };
+
+  bool is_cosine() const { return request_.descriptor.loss_type == LossType::cosine_distance; }
+  bool encodes_loss() const { return request_.loss && !is_cosine(); }
+  /// The header knows no weights for the cosine distance; they go onto its results.
+  bool sends_weights() const { return arrays_.weights() != nullptr && !is_cosine(); }
+  bool across() const { return request_.descriptor.reduces_across_batch(); }
+  double omega() const { return request_.descriptor.parameters.weight; }
   double divisor(std::int64_t image) const {
     return divisors_.size() == 1 ? divisors_.front() : divisors_[static_cast<std::size_t>(image)];
   }
 
-  /// g ω / D of every element.
-  Floats gradient_factors() const {
-    Floats factors(predictions_.size());
-    const Operand& g = request_.source_gradients;
-    const double weight = request_.descriptor.parameters.weight;
-    const auto per_image = static_cast<std::size_t>(shape_.image_elements());
-    for (std::size_t i = 0; i < factors.size(); ++i) {
-      const auto image = static_cast<std::int64_t>(i / per_image);
-      double value = request_.source_gradient;
-      if (g)
-        value = static_cast<double>(
-            read(g, g.shape() == shape_ ? static_cast<std::int64_t>(i) : image));
-      const double d = divisor(image);
-      factors[i] = d == 0 ? 0.0f : static_cast<float>(value * weight / d);
-    }
-    return factors;
+  // ---- encoding
+
+  std::shared_ptr<ImageBatch> images(const Shape& shape, const float* values) const {
+    auto made = make_images(device_, {shape, Format::float32}, false);
+    if (values != nullptr)
+      made->upload(0, shape.images, reinterpret_cast<const std::byte*>(values));
+    return made;
   }
 
-  /// Losses without ω, or gradients with the factors on them, of all elements.
-  Floats elements(Work work, const Floats& factors) const {
-    Floats results(predictions_.size());
-    if (is_cosine()) {
-      cosine_elements(work, factors, results);
-      return results;
-    }
-    // Losses that do not couple channels may be reshaped where there are too many of them.
-    const bool fits = shape_.channels <= kMostChannels;
-    if (!fits && couples_channels()) {
-      throw ValueError(refusal(
-          "predictions", "have at most " + std::to_string(kMostChannels) + " channels on Metal",
-          to_string(shape_)));
-    }
-    const std::int64_t channels = fits ? shape_.channels : 1;
-    const std::int64_t pixels = shape_.elements() / channels;
-    for (std::int64_t first = 0; first < pixels;) {
-      const Shape rectangle = largest_rectangle(pixels - first, channels);
-      encode_rectangle(work, factors, first * channels, rectangle, results);
-      first += rectangle.pixels();
-    }
-    return results;
+  Part encode(ShortBuffer& buffer, const Rectangle& rectangle) const {
+    Part part{rectangle, nullptr, nullptr, nullptr, nullptr, nullptr};
+    const auto upload = [&](const float* values) {
+      return values == nullptr ? nullptr : images(rectangle.shape, values + rectangle.first);
+    };
+    part.predictions = upload(arrays_.predictions());
+    part.labels = upload(arrays_.labels());
+    if (sends_weights()) part.weights = upload(arrays_.weights());
+    if (encodes_loss()) encode_loss(buffer, part);
+    if (request_.gradient && !gradient_is_zero()) encode_gradient(buffer, part);
+    return part;
   }
 
-  /// One image that holds as many of the next pixels as a rectangle can.
-  static Shape largest_rectangle(std::int64_t pixels, std::int64_t channels) {
-    const std::int64_t width = std::min(pixels, kMostPixels);
-    for (std::int64_t w = width; w > width / 2; --w) {
-      if (pixels % w == 0 && pixels / w <= kMostPixels) return {1, pixels / w, w, channels};
-    }
-    return {1, std::min(pixels / width, kMostPixels), width, channels};
-  }
-
-  void encode_rectangle(Work work, const Floats& factors, std::int64_t first,
-                        const Shape& rectangle, Floats& results) const {
-    LossDescriptor descriptor = request_.descriptor;
-    descriptor.reduction_type = ReductionType::none;
-    descriptor.reduce_across_batch = false;
-    descriptor.parameters.weight = 1;
+  /// A request on the images of a part, with `weight` where there are no weights.
+  LossRequest request_on(const Part& part, Work work, ReductionType reduction,
+                         double weight) const {
     LossRequest r;
     r.work = work;
-    r.wrt = work == Work::gradient ? request_.wrt : Wrt::predictions;
-    r.descriptor = descriptor;
-    const BatchDescriptor images{rectangle, Format::float32};
-    const auto operand = [&](const char* name, const Floats& values) {
-      auto* const data = const_cast<float*>(values.data()) + first;
-      return make_operand(
-          name, device_->wrap_images(images, reinterpret_cast<std::byte*>(data), true, nullptr));
-    };
-    r.predictions = operand("predictions", predictions_);
-    r.labels = operand("labels", labels_);
-    if (!weights_.empty()) r.weights = operand("weights", weights_);
-    if (work == Work::gradient) r.source_gradients = operand("source_gradient", factors);
-    (work == Work::loss ? r.loss : r.gradient) = operand("out", results);
-    r.kernel = device_->make_kernel(
-        work == Work::loss ? KernelKind::forward_loss : KernelKind::loss_gradient, descriptor);
-    run_and_wait(device_, LossCall(std::move(r)));
+    r.descriptor = request_.descriptor;
+    r.descriptor.reduction_type = reduction;
+    r.descriptor.reduce_across_batch = false;
+    r.descriptor.parameters.weight = part.weights == nullptr ? weight : 1;
+    r.predictions = make_operand("predictions", part.predictions);
+    r.labels = make_operand("labels", part.labels);
+    return r;
   }
 
-  /// The cosine distance is linear: its parts need no kernel, and its forward has none without a
-  /// sum.
-  void cosine_elements(Work work, const Floats& factors, Floats& results) const {
-    for (std::size_t i = 0; i < results.size(); ++i) {
-      const float v = weights_.empty() ? 1.0f : weights_[i];
-      if (v == 0) continue;
-      const float y = predictions_[i], t = labels_[i];
-      if (work == Work::loss) {
-        results[i] = t == 0 ? 0.0f : -v * y * t;
-      } else {
-        results[i] = -(request_.wrt == Wrt::labels ? y : t) * v * factors[i];
-      }
-    }
+  void encode_pooled(ShortBuffer& buffer, const Part& part, LossRequest request) const {
+    const LossCall call(std::move(request));
+    const KernelKind kind =
+        call->work == Work::loss ? KernelKind::forward_loss : KernelKind::loss_gradient;
+    const BorrowedKernel kernel(workshop_, kind, call->descriptor);
+    set_dynamic_properties(kind, kernel.get(),
+                           {call->descriptor.parameters, call->wrt == Wrt::labels});
+    encode_call(buffer.get(), kernel.get(), {call, part.weights});
   }
 
-  void write_loss(const Floats& losses) const {
+  void encode_loss(ShortBuffer& buffer, Part& part) const {
+    const auto reduction = across() ? ReductionType::sum : ReductionType::none;
+    part.loss = images(across() ? Shape{} : part.rectangle.shape, nullptr);
+    LossRequest r = request_on(part, Work::loss, reduction, omega());
+    r.loss = make_operand("loss", part.loss);
+    encode_pooled(buffer, part, std::move(r));
+  }
+
+  void encode_gradient(ShortBuffer& buffer, Part& part) const {
+    const float* const by_element = arrays_.source_gradients();
+    const auto reduction = by_element != nullptr ? ReductionType::none : ReductionType::sum;
+    part.gradient = images(part.rectangle.shape, nullptr);
+    LossRequest r =
+        request_on(part, Work::gradient, reduction, factor_is_on_kernel() ? factor(0) : 1);
+    r.wrt = request_.wrt;
+    constexpr float kOne = 1;
+    r.source_gradients = make_operand(
+        "source_gradients", by_element == nullptr
+                                ? images(Shape{}, &kOne)
+                                : images(part.rectangle.shape, by_element + part.rectangle.first));
+    r.gradient = make_operand("gradient", part.gradient);
+    encode_pooled(buffer, part, std::move(r));
+  }
+
+  // ---- losses
+
+  /// Weighted element losses lack ω where it could not go beside the weights.
+  double missing_weight() const { return arrays_.weights() != nullptr ? omega() : 1; }
+
+  void finish_loss(const std::vector<Part>& parts) const {
     const LossDescriptor& d = request_.descriptor;
     if (!d.reduces()) {
-      for (std::size_t i = 0; i < losses.size(); ++i)
-        write(request_.loss, static_cast<std::int64_t>(i),
-              d.parameters.weight * static_cast<double>(losses[i]));
+      const double factor = missing_weight();
+      for (const Part& part : parts)
+        download(*part.loss, request_.loss, part.rectangle.first,
+                 [=](std::int64_t) { return factor; });
       return;
     }
+    std::vector<double> sums(across() ? 1 : static_cast<std::size_t>(shape_.images));
+    for (const Part& part : parts) {
+      std::vector<float> values(static_cast<std::size_t>(part.loss->shape().elements()));
+      part.loss->download(0, 1, reinterpret_cast<std::byte*>(values.data()));
+      std::int64_t element = part.rectangle.first;
+      for (const float value : values) {
+        const auto sum = across() ? 0 : static_cast<std::size_t>(element / shape_.image_elements());
+        sums[sum] += static_cast<double>(value);
+        ++element;
+      }
+    }
+    for (double& sum : sums) sum *= missing_weight();
+    write_reduced_loss(sums);
+  }
+
+  /// The sums of the images, or of the batch; D divides them here.
+  void write_reduced_loss(const std::vector<double>& sums) const {
+    const Operand& loss = request_.loss;
+    if (!request_.descriptor.reduces()) return;  // an array without elements
+    for (std::int64_t i = 0; i < loss.shape().images; ++i) {
+      const bool is_other = across() && i > 0;
+      const double sum = is_other       ? 0
+                         : sums.empty() ? 0
+                                        : sums[sums.size() == 1 ? 0 : static_cast<std::size_t>(i)];
+      const double d = divisor(i);
+      double value = sum / d;
+      if (d == 0) {
+        const bool mean_of_nothing = request_.descriptor.reduction_type == ReductionType::mean;
+        value = mean_of_nothing ? std::numeric_limits<double>::quiet_NaN() : 0;
+      }
+      write_value(loss, i, is_other ? 0 : value);
+    }
+  }
+
+  /// ω v (1 - Σ y t) summed, each pixel from an image of its own.
+  std::vector<double> cosine_losses() const {
+    constexpr std::int64_t kAtOnce = 4096;
+    std::vector<double> sums(across() ? 1 : static_cast<std::size_t>(shape_.images));
+    const std::int64_t pixels = shape_.images * shape_.pixels();
+    for (std::int64_t first = 0; first < pixels; first += kAtOnce) {
+      const Shape shape{std::min(kAtOnce, pixels - first), 1, 1, shape_.channels};
+      ShortBuffer buffer(workshop_);
+      Part part{{shape, first * shape.channels}, nullptr, nullptr, nullptr, nullptr, nullptr};
+      part.predictions = images(shape, arrays_.predictions() + part.rectangle.first);
+      part.labels = images(shape, arrays_.labels() + part.rectangle.first);
+      part.loss = images(reduced(shape), nullptr);
+      LossRequest r = request_on(part, Work::loss, ReductionType::sum, 1);
+      r.loss = make_operand("loss", part.loss);
+      encode_pooled(buffer, part, std::move(r));
+      buffer.run();
+      std::vector<float> values(static_cast<std::size_t>(shape.images));
+      part.loss->download(0, shape.images, reinterpret_cast<std::byte*>(values.data()));
+      for (std::int64_t i = 0; i < shape.images; ++i) {
+        const std::int64_t pixel = first + i;
+        const double v = arrays_.weight_of(pixel * shape_.channels);
+        if (v == 0) continue;
+        const auto sum = across() ? 0 : static_cast<std::size_t>(pixel / shape_.pixels());
+        sums[sum] += omega() * v * static_cast<double>(values[static_cast<std::size_t>(i)]);
+      }
+    }
+    return sums;
+  }
+
+  // ---- gradients
+
+  /// g ω / D of an image, without g where that differs by element.
+  double factor(std::int64_t image) const {
+    const Operand& g = request_.source_gradients;
+    double value = omega();
+    if (arrays_.source_gradients() == nullptr) {
+      value *= g ? arrays_.source_gradient_of(across() ? 0 : image) : request_.source_gradient;
+    }
+    const double d = divisor(image);
+    return d == 0 ? 0 : value / d;
+  }
+  bool factor_is_uniform() const {
+    for (std::int64_t image = 1; image < shape_.images; ++image) {
+      if (factor(image) != factor(0)) return false;
+    }
+    return true;
+  }
+  /// Whether the kernel's scalar weight takes it over.
+  bool factor_is_on_kernel() const { return arrays_.weights() == nullptr && factor_is_uniform(); }
+
+  /// No weight but 0: the divisor 0 never reaches Metal.
+  bool gradient_is_zero() const {
+    return request_.gradient &&
+           std::all_of(divisors_.begin(), divisors_.end(), [](double d) { return d == 0; });
+  }
+
+  void finish_gradient(const std::vector<Part>& parts) const {
+    if (gradient_is_zero()) {
+      for (std::int64_t i = 0; i < shape_.elements(); ++i) write_value(request_.gradient, i, 0);
+      return;
+    }
+    std::vector<double> factors(static_cast<std::size_t>(shape_.images), 1.0);
+    for (std::int64_t image = 0; image < shape_.images && !factor_is_on_kernel(); ++image)
+      factors[static_cast<std::size_t>(image)] = factor(image);
     const std::int64_t per_image = shape_.image_elements();
-    std::vector<double> sums(static_cast<std::size_t>(shape_.images));
-    for (std::int64_t n = 0; n < shape_.images; ++n) {
-      double& sum = sums[static_cast<std::size_t>(n)];
-      for (std::int64_t i = 0; i < per_image; ++i)
-        sum += static_cast<double>(losses[static_cast<std::size_t>(n * per_image + i)]);
-      if (is_cosine()) sum += sum_of_pixel_weights(call_, n);
-    }
-    double total = 0;
-    for (const double sum : sums) total += sum;
-    for (std::int64_t i = 0; i < request_.loss.shape().images; ++i) {
-      const double sum =
-          d.reduce_across_batch ? (i == 0 ? total : 0.0) : sums[static_cast<std::size_t>(i)];
-      write(request_.loss, i, reduced_value(sum, divisor(i)));
+    const bool by_weight = is_cosine();
+    for (const Part& part : parts) {
+      download(*part.gradient, request_.gradient, part.rectangle.first, [&](std::int64_t element) {
+        const double f = factors[static_cast<std::size_t>(element / per_image)];
+        return by_weight ? f * arrays_.weight_of(element) : f;
+      });
     }
   }
 
-  double reduced_value(double sum, double d) const {
-    if (d != 0) return request_.descriptor.parameters.weight * sum / d;
-    return request_.descriptor.reduction_type == ReductionType::mean
-               ? std::numeric_limits<double>::quiet_NaN()
-               : 0.0;
-  }
-
-  void write_gradient(const Floats& gradients) const {
-    for (std::size_t i = 0; i < gradients.size(); ++i)
-      write(request_.gradient, static_cast<std::int64_t>(i), static_cast<double>(gradients[i]));
+  /// An image's values, each times factor(element), to where they belong in `to`.
+  template <class Factor>
+  static void download(const ImageBatch& from, const Operand& to, std::int64_t first,
+                       Factor factor) {
+    std::vector<float> values(static_cast<std::size_t>(from.shape().elements()));
+    from.download(0, 1, reinterpret_cast<std::byte*>(values.data()));
+    std::int64_t element = first;
+    for (const float value : values) {
+      const double f = factor(element);
+      write_value(to, element,
+                  f == 1 ? static_cast<double>(value) : f * static_cast<double>(value));
+      ++element;
+    }
   }
 
   const std::shared_ptr<Device> device_;
-  const LossCall& call_;
+  ArrayWorkshop& workshop_;
   const LossRequest& request_;
   const Shape shape_;
   const std::vector<double> divisors_;
-  Floats predictions_, labels_, weights_;
+  const DenseArrays arrays_;
 };
 
 }  // namespace
 
-void compute(const std::shared_ptr<Device>& device, const LossCall& call) {
-  if (call->kernel != nullptr) {
-    run_kernel(device, call);
-  } else {
-    ArrayCall(device, call).run();
+void compute(const std::shared_ptr<Device>& device, ArrayWorkshop& workshop, const LossCall& call) {
+  if (call->kernel != nullptr) return run_kernel(device, workshop, call);
+  const std::string why = device->supports_arrays(call->descriptor, call->predictions.shape());
+  if (!why.empty()) {
+    throw ValueError(refusal("predictions", "have a size of the device (" + why + ")",
+                             to_string(call->predictions.shape())));
   }
+  guarded("computing", [&] { ArrayCall(device, workshop, call).run(); });
 }
 
 }  // namespace mpsnn_loss::metal

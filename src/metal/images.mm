@@ -13,10 +13,6 @@
 namespace mpsnn_loss::metal {
 namespace {
 
-constexpr std::int64_t kMostPixels = 16384;  // of one side of a 2D texture, on every Mac
-constexpr std::int64_t kMostChannels =
-    8188;  // 2047 slices of four; headers disagree about the 2048th
-
 MPSImageFeatureChannelFormat channel_format(Format format) {
   return format == Format::float16 ? MPSImageFeatureChannelFormatFloat16
                                    : MPSImageFeatureChannelFormatFloat32;
@@ -40,10 +36,19 @@ class MetalImages final : public ImageBatch {
     }
   }
 
+  ~MetalImages() override {
+    const autorelease_pool pool;
+    images_.clear();
+  }
+
   /// The host memory that the results of these images go to, once they are there.
   void set_destination(std::byte* data, std::shared_ptr<void> owner) {
     destination_ = data;
     owner_ = std::move(owner);
+  }
+
+  const std::byte* destination(std::int64_t i) const {
+    return destination_ == nullptr ? nullptr : destination_ + i * descriptor().image_bytes();
   }
 
   std::byte* data() const override { return nullptr; }
@@ -88,16 +93,20 @@ class MetalImages final : public ImageBatch {
 
 }  // namespace
 
+std::string unsupported_size(const Shape& s) {
+  if (s.width <= kMostPixels && s.height <= kMostPixels && s.channels <= kMostChannels) return {};
+  return "metal: an image has at most " + std::to_string(kMostPixels) + " pixels a side and " +
+         std::to_string(kMostChannels) + " channels";
+}
+
 void check_limits(const char* argument, const BatchDescriptor& descriptor) {
-  const Shape& s = descriptor.shape;
   if (descriptor.format == Format::float64) {
     throw TypeError(refusal(argument, "have dtype float16 or float32 on Metal", "float64"));
   }
-  if (s.width <= kMostPixels && s.height <= kMostPixels && s.channels <= kMostChannels) return;
-  throw ValueError(refusal(argument,
-                           "have at most " + std::to_string(kMostPixels) + " pixels a side and " +
-                               std::to_string(kMostChannels) + " channels on Metal",
-                           "shape " + to_string(s)));
+  if (const std::string why = unsupported_size(descriptor.shape); !why.empty()) {
+    throw ValueError(
+        refusal(argument, "have a size of the device (" + why + ")", to_string(descriptor.shape)));
+  }
 }
 
 std::shared_ptr<ImageBatch> make_images(std::shared_ptr<Device> device,
@@ -121,8 +130,14 @@ std::shared_ptr<ImageBatch> upload_images(std::shared_ptr<Device> device,
   guarded("making MPSImages",
           [&] { images = std::make_shared<MetalImages>(std::move(device), descriptor, writable); });
   images->upload(0, descriptor.shape.images, data);
-  images->set_destination(data, std::move(owner));
+  if (writable) images->set_destination(data, std::move(owner));
   return images;
+}
+
+const std::byte* host_destination(const ImageBatch& batch, std::int64_t image) {
+  const auto [storage, index] = batch.storage(image);
+  const auto* const images = dynamic_cast<const MetalImages*>(storage);
+  return images != nullptr ? images->destination(index) : nullptr;
 }
 
 void* image_array(const ImageBatch& batch, std::int64_t count) {

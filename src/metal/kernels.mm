@@ -2,7 +2,7 @@
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
-#include <cmath>
+#include <utility>
 
 #include "core/error.hpp"
 #include "metal/objc_guard.hpp"
@@ -12,113 +12,80 @@
 namespace mpsnn_loss::metal {
 namespace {
 
-MPSCNNLossDescriptor* make_descriptor(const LossDescriptor& d) {
-  MPSCNNLossDescriptor* const descriptor =
-      not_nil([MPSCNNLossDescriptor
-                  cnnLossDescriptorWithType:static_cast<MPSCNNLossType>(d.loss_type)
-                              reductionType:static_cast<MPSCNNReductionType>(d.reduction_type)],
-              "MPSCNNLossDescriptor");
-  if (@available(macOS 11.0, *)) {
-    [descriptor setReduceAcrossBatch:d.reduce_across_batch ? YES : NO];
-  }
-  [descriptor setNumberOfClasses:static_cast<NSUInteger>(d.number_of_classes)];
-  [descriptor setWeight:static_cast<float>(d.parameters.weight)];
-  [descriptor setLabelSmoothing:static_cast<float>(d.parameters.label_smoothing)];
-  [descriptor setEpsilon:static_cast<float>(d.parameters.epsilon)];
-  [descriptor setDelta:static_cast<float>(d.parameters.delta)];
-  return descriptor;
-}
-
-MPSKernel* make_object(const Device& device, KernelKind kind, const LossDescriptor& descriptor) {
-  const id<MTLDevice> metal = (id<MTLDevice>)device.native_handle();
-  switch (kind) {
-    case KernelKind::forward_loss:
-      return [[MPSNNForwardLoss alloc] initWithDevice:metal
-                                       lossDescriptor:make_descriptor(descriptor)];
-    case KernelKind::loss_gradient:
-      return [[MPSNNLossGradient alloc] initWithDevice:metal
-                                        lossDescriptor:make_descriptor(descriptor)];
-    case KernelKind::initial_gradient: return [[MPSNNInitialGradient alloc] initWithDevice:metal];
-  }
-  return nil;
-}
-
-template <class LossKernel>
-void set_parameters(LossKernel* kernel, const LossParameters& p) {
-  [kernel setWeight:static_cast<float>(p.weight)];
-  [kernel setLabelSmoothing:static_cast<float>(p.label_smoothing)];
-  [kernel setEpsilon:static_cast<float>(p.epsilon)];
-  [kernel setDelta:static_cast<float>(p.delta)];
-}
-
 /// What was set stays float64; what somebody else set on the object is read from it.
-void read_parameter(float stored, double& known) {
-  if (static_cast<float>(known) != stored) known = static_cast<double>(stored);
+void read_parameter(double stored, double& known) {
+  if (static_cast<double>(static_cast<float>(known)) != stored) known = stored;
 }
-
-template <class LossKernel>
-void get_parameters(LossKernel* kernel, LossParameters& p) {
-  read_parameter([kernel weight], p.weight);
-  read_parameter([kernel labelSmoothing], p.label_smoothing);
-  read_parameter([kernel epsilon], p.epsilon);
-  read_parameter([kernel delta], p.delta);
-}
-
-// Apple's raw values are the table's (core/loss_type.hpp).
-static_assert(MPSCNNLossTypeCount == kLosses.size());
-static_assert(MPSCNNReductionTypeCount == kReductions.size());
 
 class KernelObject final : public MetalKernel {
  public:
-  KernelObject(std::shared_ptr<Device> device, KernelKind kind, const LossDescriptor& descriptor)
-      : MetalKernel(std::move(device), kind, descriptor) {
-    guarded("making a kernel", [&] {
-      object_ = objc_ptr<MPSKernel*>::adopted(
-          not_nil(make_object(*this->device(), kind, descriptor), class_name(kind)));
-    });
-    stored_.parameters = descriptor.parameters;
+  /// Takes over the reference to `object`.
+  KernelObject(std::shared_ptr<Device> device, KernelKind kind, const LossDescriptor& descriptor,
+               objc_ptr<MPSKernel*> object)
+      : MetalKernel(std::move(device), kind, descriptor), object_(std::move(object)) {}
+  ~KernelObject() override {
+    const autorelease_pool pool;
+    object_ = {};
   }
 
   void* native_handle() const override { return object_.get(); }
 
   void encode_with(const LossCall& call, const std::function<void(void*)>& encode) override {
     const std::lock_guard lock(mutex());
-    apply(call->descriptor.parameters, call->wrt == Wrt::labels);
+    const Restored restored{kind(), object_.get(), dynamic_properties(kind(), object_.get())};
+    set_dynamic_properties(kind(), object_.get(),
+                           {call->descriptor.parameters, call->wrt == Wrt::labels});
     encode(object_.get());
-    apply(stored_.parameters, stored_.compute_label_gradients);
+  }
+
+  std::string archived_data() const override {
+    std::string archive;
+    guarded("archiving a kernel", [&] {
+      const std::lock_guard lock(mutex());
+      NSError* error = nil;
+      NSData* const data = [NSKeyedArchiver archivedDataWithRootObject:object_.get()
+                                                 requiringSecureCoding:YES
+                                                                 error:&error];
+      if (data == nil) {
+        throw StateError(std::string("the kernel could not be archived: ") +
+                         (error != nil ? [[error localizedDescription] UTF8String]
+                                       : "NSKeyedArchiver returned nil"));
+      }
+      archive.assign(static_cast<const char*>([data bytes]), [data length]);
+    });
+    return archive;
   }
 
  private:
-  void apply(const LossParameters& parameters, bool by_labels) {
-    if (kind() == KernelKind::forward_loss) {
-      set_parameters((MPSNNForwardLoss*)object_.get(), parameters);
-    } else if (kind() == KernelKind::loss_gradient) {
-      auto* const gradient = (MPSNNLossGradient*)object_.get();
-      set_parameters(gradient, parameters);
-      [gradient setComputeLabelGradients:by_labels ? YES : NO];
-    }
-  }
+  struct Restored {
+    const KernelKind kind;
+    void* const object;
+    const DynamicProperties before;
+    ~Restored() { set_dynamic_properties(kind, object, before); }
+  };
 
   void store(const KernelProperties& properties) override {
     guarded("setting a kernel's properties", [&] {
-      apply(properties.parameters, properties.compute_label_gradients);
+      set_dynamic_properties(kind(), object_.get(),
+                             {properties.parameters, properties.compute_label_gradients});
       [object_.get() setOptions:static_cast<MPSKernelOptions>(properties.options)];
       [object_.get() setLabel:properties.has_label
                                   ? [NSString stringWithUTF8String:properties.label.c_str()]
                                   : nil];
       set_inherited(kind(), object_.get(), properties);
     });
-    stored_ = properties;
   }
 
   void load(KernelProperties& properties) const override {
     guarded("reading a kernel's properties", [&] {
-      if (kind() == KernelKind::forward_loss) {
-        get_parameters((MPSNNForwardLoss*)object_.get(), properties.parameters);
-      } else if (kind() == KernelKind::loss_gradient) {
-        auto* const gradient = (MPSNNLossGradient*)object_.get();
-        get_parameters(gradient, properties.parameters);
-        properties.compute_label_gradients = [gradient computeLabelGradients] != NO;
+      if (kind() != KernelKind::initial_gradient) {
+        const DynamicProperties now = dynamic_properties(kind(), object_.get());
+        LossParameters& known = properties.parameters;
+        read_parameter(now.parameters.weight, known.weight);
+        read_parameter(now.parameters.label_smoothing, known.label_smoothing);
+        read_parameter(now.parameters.epsilon, known.epsilon);
+        read_parameter(now.parameters.delta, known.delta);
+        properties.compute_label_gradients = now.compute_label_gradients;
       }
       properties.options = static_cast<std::uint64_t>([object_.get() options]);
       NSString* const label = [object_.get() label];
@@ -129,14 +96,76 @@ class KernelObject final : public MetalKernel {
   }
 
   objc_ptr<MPSKernel*> object_;
-  KernelProperties stored_;  // what the user set, while a call's own values are on the object
 };
+
+Class class_of(KernelKind kind) {
+  switch (kind) {
+    case KernelKind::forward_loss: return [MPSNNForwardLoss class];
+    case KernelKind::loss_gradient: return [MPSNNLossGradient class];
+    case KernelKind::initial_gradient: return [MPSNNInitialGradient class];
+  }
+  return Nil;
+}
+
+id<MTLDevice> metal_device(const Device& device) { return (id<MTLDevice>)device.native_handle(); }
+
+/// The object in an archive, or ValueError.
+objc_ptr<MPSKernel*> unarchived(const Device& device, KernelKind kind, std::string_view bytes) {
+  objc_ptr<MPSKernel*> object;
+  std::string why = "it holds none";
+  try {
+    guarded("unarchiving", [&] {
+      NSError* error = nil;
+      NSData* const data = [NSData dataWithBytes:bytes.data() length:bytes.size()];
+      const id result = [MPSKeyedUnarchiver unarchivedObjectOfClass:class_of(kind)
+                                                           fromData:data
+                                                             device:metal_device(device)
+                                                              error:&error];
+      if ([result isKindOfClass:class_of(kind)]) object = objc_ptr<MPSKernel*>::retained(result);
+      if (error != nil) why = [[error localizedDescription] UTF8String];
+    });
+  } catch (const StateError& raised) {
+    why = raised.what();
+  }
+  if (object) return object;
+  throw ValueError(
+      refusal("data", std::string("be an archive of ") + class_name(kind), "data (" + why + ")"));
+}
 
 }  // namespace
 
 std::shared_ptr<MetalKernel> make_kernel(std::shared_ptr<Device> device, KernelKind kind,
                                          const LossDescriptor& descriptor) {
-  return std::make_shared<KernelObject>(std::move(device), kind, descriptor);
+  objc_ptr<MPSKernel*> object;
+  guarded("making a kernel", [&] {
+    object = objc_ptr<MPSKernel*>::adopted(
+        (MPSKernel*)new_kernel_object(device->native_handle(), kind, descriptor));
+  });
+  return std::make_shared<KernelObject>(std::move(device), kind, descriptor, std::move(object));
+}
+
+std::shared_ptr<Kernel> copy_kernel(std::shared_ptr<Device> device, const Kernel& kernel) {
+  const KernelProperties properties = kernel.properties();
+  objc_ptr<MPSKernel*> object;
+  guarded("copying a kernel", [&] {
+    auto* const original = (MPSKernel*)kernel.native_handle();
+    object = objc_ptr<MPSKernel*>::adopted(not_nil(
+        [original copyWithZone:nil device:metal_device(*device)], class_name(kernel.kind())));
+  });
+  auto copy = std::make_shared<KernelObject>(std::move(device), kernel.kind(),
+                                             kernel.initial_descriptor(), std::move(object));
+  // Which properties survive is undocumented.
+  copy->update([&](KernelProperties& p) { p = properties; });
+  return copy;
+}
+
+std::shared_ptr<Kernel> unarchive_kernel(std::shared_ptr<Device> device, KernelKind kind,
+                                         std::string_view data) {
+  objc_ptr<MPSKernel*> object = unarchived(*device, kind, data);
+  LossDescriptor descriptor;
+  guarded("reading a kernel's properties", [&] { descriptor = descriptor_of(kind, object.get()); });
+  if (kind != KernelKind::initial_gradient) check(descriptor);
+  return std::make_shared<KernelObject>(std::move(device), kind, descriptor, std::move(object));
 }
 
 }  // namespace mpsnn_loss::metal

@@ -1,12 +1,10 @@
-// Command queues and command buffers of Metal.
+// Command queues of Metal and the command buffers that they make.
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
-#include <atomic>
-#include <cstring>
+#include <condition_variable>
 #include <mutex>
 #include <utility>
-#include <vector>
 
 #include "core/error.hpp"
 #include "core/queue_order.hpp"
@@ -21,116 +19,77 @@ namespace {
 /// committed.
 constexpr int kMostOpenBuffers = 64;
 
-std::string describe(NSError* error) {
-  if (error == nil) return "the command buffer did not complete";
-  return std::string([[error domain] UTF8String]) + " " + std::to_string([error code]) + ": " +
-         [[error localizedDescription] UTF8String];
-}
-
-/// Weights of the predictions' full shape, as broadcasting them is undocumented. Over the batch
-/// alone it is not needed: one image stands for all.
-std::shared_ptr<ImageBatch> expand(const Operand& weights, const Shape& full) {
-  weights.images->check_readable();
-  const BatchDescriptor& from = weights.descriptor;
-  BatchDescriptor to{full, from.format};
-  to.shape.images = from.shape.images;
-  const auto size = static_cast<std::size_t>(info(from.format).size);
-  std::vector<std::byte> source(static_cast<std::size_t>(from.bytes())),
-      target(static_cast<std::size_t>(to.bytes()));
-  weights.images->download(0, from.shape.images, source.data());
-  const auto index = [&](std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t c) {
-    const Shape& s = from.shape;
-    return static_cast<std::size_t>(
-        ((n * s.height + (s.height == 1 ? 0 : h)) * s.width + (s.width == 1 ? 0 : w)) * s.channels +
-        (s.channels == 1 ? 0 : c));
-  };
-  std::byte* at = target.data();
-  for (std::int64_t n = 0; n < to.shape.images; ++n) {
-    for (std::int64_t h = 0; h < full.height; ++h) {
-      for (std::int64_t w = 0; w < full.width; ++w) {
-        for (std::int64_t c = 0; c < full.channels; ++c, at += size)
-          std::memcpy(at, source.data() + index(n, h, w, c) * size, size);
-      }
-    }
-  }
-  auto images = make_images(weights.images->device(), to, false);
-  images->upload(0, to.shape.images, target.data());
-  return images;
-}
-
-/// The call as Metal can encode it.
-LossCall prepare(LossCall call) {
-  if (!call.image_parameters().empty()) {
-    throw ValueError(
-        "source_states must hold equal values on Metal, as one kernel encodes the whole batch");
-  }
-  if (!call->weights) return call;
-  Shape one_image = call->weights.shape(), full = call->predictions.shape();
-  one_image.images = full.images = 1;
-  if (one_image == full) return call;
-  LossRequest request = *call;
-  request.weights =
-      make_operand(request.weights.name, expand(request.weights, call->predictions.shape()));
-  return LossCall(std::move(request));
-}
-
-class MetalCommandBuffer;
-
 class MetalQueue final : public Queue, public std::enable_shared_from_this<MetalQueue> {
  public:
-  MetalQueue(std::shared_ptr<Device> device, const std::string& label)
-      : Queue(std::move(device), label) {
-    guarded("making a command queue", [&] {
-      queue_ = objc_ptr<id<MTLCommandQueue>>::adopted(not_nil(
-          [(id<MTLDevice>)this->device()->native_handle() newCommandQueue], "MTLCommandQueue"));
-      if (!label.empty()) [queue_.get() setLabel:[NSString stringWithUTF8String:label.c_str()]];
-    });
+  MetalQueue(std::shared_ptr<Device> device, const std::string& label,
+             objc_ptr<id<MTLCommandQueue>> queue)
+      : Queue(std::move(device), label), queue_(std::move(queue)) {}
+  ~MetalQueue() override {
+    const autorelease_pool pool;
+    queue_ = {};
   }
 
   std::shared_ptr<CommandBuffer> make_command_buffer(const std::string& label) override;
   void* native_handle() const override { return queue_.get(); }
 
-  /// A Metal buffer, which takes one of the queue's places until it has completed.
+  /// A Metal buffer, which takes one of the queue's places until it is done.
   objc_ptr<id<MTLCommandBuffer>> open_buffer(const std::string& label) {
-    if (open_.fetch_add(1) >= kMostOpenBuffers) {
-      open_.fetch_sub(1);
-      throw StateError(
-          "command_queue must have fewer than 64 encoded buffers that were not committed, got 64");
-    }
+    take_place();
     objc_ptr<id<MTLCommandBuffer>> buffer;
-    guarded("making a command buffer", [&] {
-      buffer = objc_ptr<id<MTLCommandBuffer>>::retained([queue_.get() commandBuffer]);
-      if (buffer && !label.empty())
-        [buffer.get() setLabel:[NSString stringWithUTF8String:label.c_str()]];
-    });
-    if (!buffer) close_buffer();
-    return objc_ptr<id<MTLCommandBuffer>>::retained(not_nil(buffer.get(), "MTLCommandBuffer"));
+    try {
+      guarded("making a command buffer", [&] {
+        buffer = objc_ptr<id<MTLCommandBuffer>>::retained(
+            not_nil([queue_.get() commandBuffer], "MTLCommandBuffer"));
+        if (!label.empty()) [buffer.get() setLabel:[NSString stringWithUTF8String:label.c_str()]];
+      });
+    } catch (...) {
+      give_place();
+      throw;
+    }
+    return buffer;
   }
   /// The buffer was committed or dropped.
-  void close_buffer() { open_.fetch_sub(1); }
+  void give_place() {
+    const std::lock_guard lock(mutex_);
+    --open_;
+  }
 
   QueueOrder& order() { return order_; }
   /// Commits every buffer whose turn it is, in order.
   void submit_ready();
 
  private:
+  void take_place() {
+    const std::lock_guard lock(mutex_);
+    if (open_ >= kMostOpenBuffers) {
+      throw StateError(
+          "command_queue must have fewer than 64 command buffers that were encoded into and not "
+          "committed, got 64");
+    }
+    ++open_;
+  }
+
   objc_ptr<id<MTLCommandQueue>> queue_;
-  std::atomic<int> open_{0};
+  std::mutex mutex_;
+  int open_ = 0;
   QueueOrder order_;
   std::mutex submission_;
 };
 
-class MetalCommandBuffer final : public CommandBuffer {
+class OwnCommandBuffer final : public MetalCommandBuffer {
  public:
-  MetalCommandBuffer(std::shared_ptr<MetalQueue> queue, const std::string& label)
-      : CommandBuffer(queue->device(), label, queue.get()), queue_(std::move(queue)) {}
-  ~MetalCommandBuffer() override {
+  OwnCommandBuffer(std::shared_ptr<MetalQueue> queue, const std::string& label)
+      : MetalCommandBuffer(queue->device(), label, queue.get()), queue_(std::move(queue)) {}
+  ~OwnCommandBuffer() override {
     discard();
     const autorelease_pool pool;
     buffer_ = {};
   }
 
-  void* native_handle() const override { return buffer_.get(); }
+  void* native_handle() const override {
+    const std::lock_guard lock(opening_);
+    return buffer_.get();
+  }
   std::pair<double, double> times() const override {
     if (status() < CommandBufferStatus::completed) return {0.0, 0.0};
     return {[buffer_.get() GPUStartTime], [buffer_.get() GPUEndTime]};
@@ -138,81 +97,106 @@ class MetalCommandBuffer final : public CommandBuffer {
 
   /// Hands the buffer to Metal, whose handler ends its life.
   void submit() {
-    guarded("committing a command buffer", [&] {
-      const auto self = std::static_pointer_cast<MetalCommandBuffer>(shared_from_this());
-      [buffer_.get() addCompletedHandler:^(id<MTLCommandBuffer> buffer) {
-        self->complete(buffer);
-      }];
-      [buffer_.get() commit];
-    });
-    queue_->close_buffer();
+    work_begins();
+    try {
+      guarded("committing a command buffer", [&] {
+        const auto self = std::static_pointer_cast<OwnCommandBuffer>(shared_from_this());
+        const auto buffer = (id<MTLCommandBuffer>)open();
+        release_temporaries();
+        [buffer addCompletedHandler:^(id<MTLCommandBuffer> completed) {
+          self->complete(completed);
+          work_ends();
+        }];
+        [buffer commit];
+      });
+    } catch (const std::exception& failure) {
+      end(std::make_exception_ptr(DeviceError(failure.what())));
+      work_ends();
+    }
+    if (native_handle() != nullptr) queue_->give_place();
   }
 
  private:
-  void open() {
+  void* open() override {
+    const std::lock_guard lock(opening_);
     if (!buffer_) buffer_ = queue_->open_buffer(label());
+    return buffer_.get();
   }
-  void do_encode(LossCall call) override {
-    open();
-    LossCall prepared = prepare(std::move(call));
-    guarded("encoding", [&] { encode_call(buffer_.get(), prepared); });
-    calls_.push_back(std::move(prepared));
-  }
-  void do_enqueue() override {
-    open();
-    queue_->order().add(this);
-  }
+  void do_enqueue() override { queue_->order().add(this); }
   void do_commit() override {
     queue_->order().commit(shared_from_this());
     queue_->submit_ready();
   }
   void do_discard() override {
     queue_->order().remove(this);
-    if (buffer_) queue_->close_buffer();
-    calls_.clear();
+    release_temporaries();
+    forget();
+    if (buffer_) queue_->give_place();
     queue_->submit_ready();  // it may have stood before others
   }
 
-  /// On a thread of the driver: results to the host, then status and handlers.
-  void complete(id<MTLCommandBuffer> buffer) {
-    const autorelease_pool pool;
-    std::exception_ptr error;
-    try {
-      if ([buffer status] != MTLCommandBufferStatusCompleted)
-        throw DeviceError(describe([buffer error]));
-      for (const LossCall& call : calls_) {
-        for (const Operand* output : {&call->loss, &call->gradient}) {
-          if (output->images != nullptr) output->images->written();
-        }
-      }
-    } catch (const DeviceError&) {
-      error = std::current_exception();
-    } catch (const std::exception& failure) {
-      error = std::make_exception_ptr(DeviceError(failure.what()));
-    }
-    calls_.clear();
-    set_result(error);
-    finish();
-  }
-
   const std::shared_ptr<MetalQueue> queue_;
-  objc_ptr<id<MTLCommandBuffer>> buffer_;  // made at the first encode
-  std::vector<LossCall> calls_;            // keeps the images until completion
+  mutable std::mutex opening_;
+  objc_ptr<id<MTLCommandBuffer>> buffer_;  // made at the first encode, or at commit
 };
 
 std::shared_ptr<CommandBuffer> MetalQueue::make_command_buffer(const std::string& label) {
-  return std::make_shared<MetalCommandBuffer>(shared_from_this(), label);
+  return std::make_shared<OwnCommandBuffer>(shared_from_this(), label);
 }
 
 void MetalQueue::submit_ready() {
   const std::lock_guard lock(submission_);
-  while (const auto buffer = order_.take()) static_cast<MetalCommandBuffer&>(*buffer).submit();
+  while (const auto buffer = order_.take()) static_cast<OwnCommandBuffer&>(*buffer).submit();
+}
+
+/// What was handed to Metal and is not done.
+struct Pending {
+  std::mutex mutex;
+  std::condition_variable changed;
+  int count = 0;
+};
+
+Pending& pending() {
+  static auto& it = *new Pending;  // threads of the driver may outlive static objects
+  return it;
 }
 
 }  // namespace
 
+void work_begins() {
+  const std::lock_guard lock(pending().mutex);
+  ++pending().count;
+}
+
+void work_ends() {
+  const std::lock_guard lock(pending().mutex);
+  --pending().count;
+  pending().changed.notify_all();
+}
+
+void drain() {
+  std::unique_lock lock(pending().mutex);
+  pending().changed.wait(lock, [] { return pending().count == 0; });
+}
+
 std::shared_ptr<Queue> make_queue(std::shared_ptr<Device> device, const std::string& label) {
-  return std::make_shared<MetalQueue>(std::move(device), label);
+  objc_ptr<id<MTLCommandQueue>> queue;
+  guarded("making a command queue", [&] {
+    queue = objc_ptr<id<MTLCommandQueue>>::adopted(
+        not_nil([(id<MTLDevice>)device->native_handle() newCommandQueue], "MTLCommandQueue"));
+    if (!label.empty()) [queue.get() setLabel:[NSString stringWithUTF8String:label.c_str()]];
+  });
+  return std::make_shared<MetalQueue>(std::move(device), label, std::move(queue));
+}
+
+std::shared_ptr<Queue> adopt_queue(std::shared_ptr<Device> device, void* queue) {
+  std::string label;
+  objc_ptr<id<MTLCommandQueue>> held;
+  guarded("adopting a command queue", [&] {
+    held = objc_ptr<id<MTLCommandQueue>>::retained((id<MTLCommandQueue>)queue);
+    if ([held.get() label] != nil) label = [[held.get() label] UTF8String];
+  });
+  return std::make_shared<MetalQueue>(std::move(device), label, std::move(held));
 }
 
 }  // namespace mpsnn_loss::metal

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import mpsnn_loss as ml
 import pytest
 
-# For `from reference import losses`.
+# For `from reference import losses` and for modules beside the tests.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import softmetal
+
+DOUBLE = softmetal.load()
 
 
 @pytest.fixture(scope="session", params=ml.devices(), ids=lambda device: device.name)
@@ -36,6 +42,25 @@ def dtype(request: pytest.FixtureRequest, device: ml.Device) -> str:
     if not supported:
         pytest.skip(reason)
     return request.param
+
+
+@pytest.fixture(scope="session")
+def double() -> softmetal.Softmetal:
+    """The double of Metal that the package was built on."""
+    if DOUBLE is None:
+        pytest.skip("this build is not on the double of Metal")
+    return DOUBLE
+
+
+@pytest.fixture(autouse=DOUBLE is not None)
+def _judged_by_the_double(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No rule broken and no object left, whatever a test did."""
+    yield
+    request.node.funcargs.clear()  # fixtures are torn down, and would still be held here
+    if DOUBLE is None:
+        return
+    assert DOUBLE.take_violations() == []
+    assert DOUBLE.leftovers() == {}
 
 
 @dataclass

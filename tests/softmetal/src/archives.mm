@@ -1,6 +1,9 @@
 // Archives: MPSKeyedUnarchiver, and the class methods that GNUstep 1.28 lacks or has wrong.
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
+#include <cstdint>
+#include <cstring>
+
 #include "faults.hpp"
 #include "judge.hpp"
 #include "object.hpp"
@@ -18,9 +21,29 @@ NSError* coding_error(NSString* words) {
                                                               forKey:NSLocalizedDescriptionKey]];
 }
 
+/// GNUstep reads beyond the end of a property list that was cut: the table of offsets must end where
+/// the trailer of 32 bytes begins.
+void require_whole(NSData* data) {
+  const auto* bytes = static_cast<const unsigned char*>(data.bytes);
+  const NSUInteger length = data.length, trailer = 32;
+  const auto number = [&](NSUInteger at) {
+    std::uint64_t value = 0;
+    for (int i = 0; i < 8; ++i) value = value << 8 | bytes[at + i];
+    return value;
+  };
+  const bool is_binary = length >= 8 + trailer && std::memcmp(bytes, "bplist00", 8) == 0;
+  if (is_binary) {
+    const std::uint64_t objects = number(length - 24), table = number(length - 8);
+    const unsigned char size = bytes[length - 26];
+    if (objects < length && table < length && table + objects * size + trailer == length) return;
+  }
+  [NSException raise:NSInvalidArgumentException format:@"the archive is no whole property list"];
+}
+
 /// GNUstep leaks an unarchiver whose initialiser raises, as it does for truncated data.
 id reading(NSKeyedUnarchiver* allocated, NSData* data) {
   Unfinished guard(allocated);
+  require_whole(data);
   id ready = [allocated initForReadingWithData:data];
   guard.finished();
   return ready;
@@ -71,6 +94,7 @@ id decoded(NSKeyedUnarchiver* unarchiver, NSSet* classes, NSError** error) {
                                  error:(NSError**)error {
   (void)error;
   Unfinished guard(self);
+  require_whole(data);
   self = [super initForReadingWithData:data];
   guard.finished();
   _softmetalDevice = [device retain];

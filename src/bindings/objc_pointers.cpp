@@ -1,0 +1,163 @@
+// What passes between this package and other users of Metal in the process: objects as pointers,
+// and archives of Apple's keyed archiver.
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "bindings/arguments.hpp"
+#include "bindings/errors.hpp"
+#include "bindings/gil.hpp"
+#include "bindings/kernel_handles.hpp"
+#include "bindings/module.hpp"
+#include "core/error.hpp"
+#include "devices.hpp"
+
+namespace py = pybind11;
+
+namespace mpsnn_loss::bindings {
+namespace {
+
+/// The address in an int, or in an object of PyObjC.
+void* to_object_pointer(py::handle value) {
+  constexpr const char* kExpectation = "be an int or an object with __c_void_p__()";
+  py::object address = py::reinterpret_borrow<py::object>(value);
+  if (py::hasattr(value, "__c_void_p__")) address = value.attr("__c_void_p__")().attr("value");
+  if (address.is_none()) throw ValueError(refusal("pointer", "not be nil", "nil"));
+  if (PyIndex_Check(address.ptr()) == 0 || PyBool_Check(address.ptr()) != 0)
+    throw TypeError(refusal("pointer", kExpectation, describe(value)));
+  const std::uint64_t word = to_unsigned("pointer", address);
+  if (word == 0) throw ValueError(refusal("pointer", "not be nil", "0"));
+  return reinterpret_cast<void*>(static_cast<std::uintptr_t>(word));
+}
+
+/// The device that an object from outside is, or belongs to.
+const std::shared_ptr<Device>& owner_of(ForeignKind kind, void* object) {
+  if (devices().front()->kind() != "metal") {
+    const std::string& why = metal_unavailable();
+    throw StateError("from_objc_pointer needs Metal: " +
+                     (why.empty() ? std::string("there is no device") : why));
+  }
+  for (const auto& device : devices()) {
+    if (device->owns(kind, object)) return device;
+  }
+  throw ValueError(refusal("pointer", "be of a device in devices()", "another"));
+}
+
+template <class Kind, class... Bases>
+py::class_<Kind, Bases...> registered(py::module_& m, const char* name) {
+  return py::class_<Kind, Bases...>(m.attr(name));
+}
+
+template <class Handle, class Base>
+void define_archives(py::module_& m) {
+  auto type = registered<Handle, Base>(m, class_name(Handle::kind));
+  type.def(
+      "archived_data",
+      [](const Handle& handle) { return py::bytes(handle.kernel->archived_data()); },
+      "The archive of Apple's NSKeyedArchiver, for MPSKeyedUnarchiver; its contents are Apple's "
+      "own.\n"
+      "Raises RuntimeError without Metal; to_bytes is the portable archive.");
+  type.def_static(
+      "from_archived_data",
+      [](py::object data, py::object device) {
+        const auto& target = to_device("device", device);
+        if (PyObject_CheckBuffer(data.ptr()) == 0)
+          throw TypeError(refusal("data", "be bytes", describe(data)));
+        const auto bytes = py::reinterpret_steal<py::bytes>(PyBytes_FromObject(data.ptr()));
+        if (!bytes) throw py::error_already_set();
+        Handle handle;
+        handle.kernel =
+            target->unarchive_kernel(Handle::kind, static_cast<std::string_view>(bytes));
+        return handle;
+      },
+      py::arg("data"), py::arg("device"),
+      "A kernel from an archive of NSKeyedArchiver, on `device` (MPSKeyedUnarchiver).\n"
+      "Raises ValueError for anything that does not hold a kernel of this class, RuntimeError "
+      "without Metal.");
+}
+
+constexpr const char* kErrors =
+    " `pointer` is an int or an object of PyObjC (with __c_void_p__()).\n"
+    "Raises TypeError for an object of another class, ValueError for one that cannot be worked "
+    "with, RuntimeError without Metal.\n"
+    "An int that is no object's address ends the process.";
+
+std::string documented(const char* what) { return std::string(what) + kErrors; }
+
+}  // namespace
+
+void register_objc_pointers(py::module_& m) {
+  registered<Device, std::shared_ptr<Device>>(m, "Device")
+      .def_static(
+          "from_objc_pointer",
+          [](py::object pointer) {
+            return owner_of(ForeignKind::device, to_object_pointer(pointer));
+          },
+          py::arg("pointer"), documented("The one of devices() that an id<MTLDevice> is.").c_str());
+  registered<Queue, std::shared_ptr<Queue>>(m, "CommandQueue")
+      .def_static(
+          "from_objc_pointer",
+          [](py::object pointer) {
+            void* const object = to_object_pointer(pointer);
+            return owner_of(ForeignKind::queue, object)->adopt_queue(object);
+          },
+          py::arg("pointer"),
+          documented("A CommandQueue on an existing id<MTLCommandQueue>, retained.").c_str());
+  registered<CommandBuffer, std::shared_ptr<CommandBuffer>>(m, "CommandBuffer")
+      .def_static(
+          "from_objc_pointer",
+          [](py::object pointer) {
+            void* const object = to_object_pointer(pointer);
+            return owner_of(ForeignKind::command_buffer, object)->adopt_command_buffer(object);
+          },
+          py::arg("pointer"),
+          documented(
+              "A CommandBuffer on an existing id<MTLCommandBuffer> (or MPSCommandBuffer) that is "
+              "not committed, retained: to encode into\n"
+              "somebody else's buffer. Either side may commit it, once. Results are images, "
+              "readable once it has completed; arrays as\n"
+              "destinations raise TypeError, as nobody would fill them. After commitAndContinue "
+              "adopt it again.")
+              .c_str());
+  registered<Image>(m, "MPSImage")
+      .def_static(
+          "from_objc_pointer",
+          [](py::object pointer) {
+            void* const object = to_object_pointer(pointer);
+            return Image{
+                owner_of(ForeignKind::image, object)->adopt_images(ForeignKind::image, object), 0};
+          },
+          py::arg("pointer"),
+          documented(
+              "An existing MPSImage of float16 or float32, retained. Work that others encoded on "
+              "it is theirs to synchronise and to\n"
+              "wait for. Temporary images and those in private storage can be encoded with, and "
+              "raise RuntimeError when read.")
+              .c_str());
+  registered<ImageBatch, std::shared_ptr<ImageBatch>>(m, "MPSImageBatch")
+      .def_static(
+          "from_objc_pointer",
+          [](py::object pointer) {
+            void* const object = to_object_pointer(pointer);
+            return owner_of(ForeignKind::image_batch, object)
+                ->adopt_images(ForeignKind::image_batch, object);
+          },
+          py::arg("pointer"),
+          documented(
+              "The images of an NSArray of MPSImage (MPSImageBatch), or those in one MPSImage of "
+              "several, retained.")
+              .c_str());
+  define_archives<ForwardLoss, CNNKernel>(m);
+  define_archives<LossGradient, CNNBinaryKernel>(m);
+  define_archives<InitialGradient, CNNKernel>(m);
+  // Handlers need the interpreter, so all have returned before it ends.
+  py::module_::import("atexit").attr("register")(py::cpp_function([] {
+    {
+      const WithoutGil released;
+      drain_devices();
+    }
+    end_interpreter();
+  }));
+}
+
+}  // namespace mpsnn_loss::bindings

@@ -1,0 +1,196 @@
+// What every command buffer of Metal does with calls, whoever made the buffer.
+#import <Metal/Metal.h>
+#import <MetalPerformanceShaders/MetalPerformanceShaders.h>
+
+#include <cstring>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "core/error.hpp"
+#include "metal/objc_guard.hpp"
+#include "metal/objc_ptr.hpp"
+#include "metal/parts.hpp"
+
+namespace mpsnn_loss::metal {
+namespace {
+
+constexpr const char* kTemporary =
+    "these images are temporary: only kernels of their command buffer can read them";
+
+std::string describe(NSError* error) {
+  if (error == nil) return "the command buffer did not complete";
+  return std::string([[error domain] UTF8String]) + " " + std::to_string([error code]) + ": " +
+         [[error localizedDescription] UTF8String];
+}
+
+/// Weights of the predictions' full shape, as broadcasting them is undocumented. Over the batch
+/// alone it is not needed: one image stands for all.
+std::shared_ptr<ImageBatch> expand(const Operand& weights, const Shape& full) {
+  weights.images->check_readable();
+  const BatchDescriptor& from = weights.descriptor;
+  BatchDescriptor to{full, from.format};
+  to.shape.images = from.shape.images;
+  const auto size = static_cast<std::size_t>(info(from.format).size);
+  std::vector<std::byte> source(static_cast<std::size_t>(from.bytes())),
+      target(static_cast<std::size_t>(to.bytes()));
+  weights.images->download(0, from.shape.images, source.data());
+  const auto index = [&](std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t c) {
+    const Shape& s = from.shape;
+    return static_cast<std::size_t>(
+        ((n * s.height + (s.height == 1 ? 0 : h)) * s.width + (s.width == 1 ? 0 : w)) * s.channels +
+        (s.channels == 1 ? 0 : c));
+  };
+  std::byte* at = target.data();
+  for (std::int64_t n = 0; n < to.shape.images; ++n) {
+    for (std::int64_t h = 0; h < full.height; ++h) {
+      for (std::int64_t w = 0; w < full.width; ++w) {
+        for (std::int64_t c = 0; c < full.channels; ++c, at += size)
+          std::memcpy(at, source.data() + index(n, h, w, c) * size, size);
+      }
+    }
+  }
+  auto images = make_images(weights.images->device(), to, false);
+  images->upload(0, to.shape.images, target.data());
+  return images;
+}
+
+using Temporaries = std::vector<std::shared_ptr<ImageBatch>>;
+
+void set_read_counts(const ImageBatch& batch, NSUInteger count) {
+  for (std::int64_t i = 0; i < batch.shape().images; ++i) {
+    auto* const image = (MPSTemporaryImage*)batch.native_handle(i);
+    if ([image readCount] != 0 && [image readCount] != count) [image setReadCount:count];
+  }
+}
+
+/// Our temporary images among the inputs of an encode. A kernel lowers their read counts by one, or
+/// is known to forget it; they are at 1 before and after, until the buffer is committed.
+class ReadCounts {
+ public:
+  ReadCounts(const LossCall& call, const Temporaries& own) {
+    for (const Operand* operand :
+         {&call->predictions, &call->labels, &call->weights, &call->source_gradients}) {
+      if (operand->images == nullptr) continue;
+      for (std::int64_t i = 0; i < operand->shape().images; ++i) {
+        const ImageBatch* const storage = operand->images->storage(i).first;
+        if (storage->unreadable() != kTemporary || storage->writable()) continue;
+        check_own(*operand, storage, own);
+        read_.push_back(storage);
+      }
+    }
+    for (const ImageBatch* batch : read_) set_read_counts(*batch, 2);
+  }
+  ~ReadCounts() {
+    for (const ImageBatch* batch : read_) set_read_counts(*batch, 1);
+  }
+  ReadCounts(const ReadCounts&) = delete;
+  ReadCounts& operator=(const ReadCounts&) = delete;
+
+ private:
+  static void check_own(const Operand& operand, const ImageBatch* storage, const Temporaries& own) {
+    for (const auto& batch : own) {
+      if (batch.get() == storage) return;
+    }
+    throw StateError(refusal(operand.name,
+                             "be read on the command buffer that made them, as they are temporary "
+                             "images",
+                             "another command buffer"));
+  }
+
+  std::vector<const ImageBatch*> read_;
+};
+
+}  // namespace
+
+void check_completed(void* command_buffer) {
+  const id<MTLCommandBuffer> buffer = (id<MTLCommandBuffer>)command_buffer;
+  if ([buffer status] != MTLCommandBufferStatusCompleted)
+    throw DeviceError(describe([buffer error]));
+}
+
+/// The call as Metal can encode it.
+ImageCall MetalCommandBuffer::prepared(LossCall call) const {
+  if (!call.image_parameters().empty()) {
+    throw ValueError(
+        "source_states must hold equal values on Metal, as one kernel encodes the whole batch");
+  }
+  check_call(call);
+  auto weights = call->weights.images;
+  Shape one_image = call->weights.shape(), full = call->predictions.shape();
+  one_image.images = full.images = 1;
+  if (weights != nullptr && one_image != full)
+    weights = expand(call->weights, call->predictions.shape());
+  return {std::move(call), std::move(weights)};
+}
+
+void MetalCommandBuffer::do_encode(const LossCall& call) {
+  const ImageCall encoded = prepared(call);
+  auto& kernel = static_cast<MetalKernel&>(*encoded.call->kernel);
+  guarded("encoding", [&] {
+    void* const buffer = open();
+    const ReadCounts counts(encoded.call, temporaries_);
+    kernel.encode_with(encoded.call, [&](void* object) { encode_call(buffer, object, encoded); });
+  });
+  calls_.push_back(encoded);
+}
+
+std::shared_ptr<ImageBatch> MetalCommandBuffer::do_encode(const LossCall& call,
+                                                          ResultAllocator allocator) {
+  const ImageCall encoded = prepared(call);
+  auto& kernel = static_cast<MetalKernel&>(*encoded.call->kernel);
+  const bool temporary = allocator == ResultAllocator::temporary_image;
+  std::shared_ptr<ImageBatch> results;
+  guarded("encoding", [&] {
+    void* const buffer = open();
+    const ReadCounts counts(encoded.call, temporaries_);
+    kernel.encode_with(encoded.call, [&](void* object) {
+      void* const images = encode_returning(buffer, object, encoded, allocator);
+      results = hold_images(device(), result_descriptor(encoded.call), images, !temporary,
+                            temporary ? kTemporary : "");
+    });
+  });
+  calls_.push_back(encoded);
+  (temporary ? temporaries_ : returned_).push_back(results);
+  return results;
+}
+
+void MetalCommandBuffer::release_temporaries() {
+  guarded("releasing temporary images", [&] {
+    for (const auto& batch : temporaries_) set_read_counts(*batch, 0);
+  });
+  temporaries_.clear();
+}
+
+void MetalCommandBuffer::complete(void* command_buffer) {
+  const autorelease_pool pool;
+  std::exception_ptr error;
+  try {
+    check_completed(command_buffer);
+    for (const ImageCall& encoded : calls_) {
+      for (const Operand* output : {&encoded.call->loss, &encoded.call->gradient}) {
+        if (output->images != nullptr) output->images->written();
+      }
+    }
+  } catch (const DeviceError&) {
+    error = std::current_exception();
+  } catch (const std::exception& failure) {
+    error = std::make_exception_ptr(DeviceError(failure.what()));
+  }
+  end(error);
+}
+
+void MetalCommandBuffer::end(std::exception_ptr error) {
+  forget();
+  set_result(error);
+  if (!has_handlers()) return finish();
+  // A handler may wait for another buffer, whose own handler needs this thread of the driver.
+  work_begins();
+  std::thread([self = std::static_pointer_cast<MetalCommandBuffer>(shared_from_this())]() mutable {
+    self->finish();
+    self.reset();
+    work_ends();
+  }).detach();
+}
+
+}  // namespace mpsnn_loss::metal

@@ -1,0 +1,116 @@
+// Command buffers that somebody else made, and may commit without our seeing it.
+//
+// The buffer's completed handler owns our object, which keeps the images alive and does not own the
+// buffer: so a buffer that is dropped frees both. What callers hold owns the buffer too.
+#import <Metal/Metal.h>
+#import <MetalPerformanceShaders/MetalPerformanceShaders.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/error.hpp"
+#include "metal/objc_guard.hpp"
+#include "metal/objc_ptr.hpp"
+#include "metal/parts.hpp"
+
+namespace mpsnn_loss::metal {
+namespace {
+
+/// The buffer that is really committed: an MPSCommandBuffer goes on with another after
+/// commitAndContinue.
+id<MTLCommandBuffer> root_of(id<MTLCommandBuffer> buffer) {
+  if (![(id)buffer isKindOfClass:[MPSCommandBuffer class]]) return buffer;
+  return [(MPSCommandBuffer*)buffer rootCommandBuffer];
+}
+
+class ForeignCommandBuffer final : public MetalCommandBuffer {
+ public:
+  ForeignCommandBuffer(std::shared_ptr<Device> device, const std::string& label,
+                       id<MTLCommandBuffer> buffer)
+      : MetalCommandBuffer(std::move(device), label, nullptr), buffer_(buffer), root_(root_of(buffer)) {}
+  ~ForeignCommandBuffer() override { discard(); }
+
+  /// From now on the buffer's handler ends our life.
+  void listen() {
+    const auto self = std::static_pointer_cast<ForeignCommandBuffer>(shared_from_this());
+    [root_ addCompletedHandler:^(id<MTLCommandBuffer> completed) {
+      self->complete(completed);
+    }];
+  }
+
+  void* native_handle() const override { return buffer_; }
+  /// Completion comes from our handler; whether somebody committed, only the buffer knows.
+  CommandBufferStatus status() const override {
+    const CommandBufferStatus known = CommandBuffer::status();
+    if (known >= CommandBufferStatus::completed) return known;
+    const auto seen = static_cast<CommandBufferStatus>([root_ status]);
+    return std::max(known, std::min(seen, CommandBufferStatus::scheduled));
+  }
+  std::pair<double, double> times() const override {
+    if (status() < CommandBufferStatus::completed) return {0.0, 0.0};
+    return {[root_ GPUStartTime], [root_ GPUEndTime]};
+  }
+
+ private:
+  void* open() override {
+    if (root_of(buffer_) == root_) return buffer_;
+    throw StateError(
+        "command_buffer must not have been committed and continued since it was adopted: adopt it "
+        "again");
+  }
+  /// Nobody would copy results to an array, as nobody of us need be there when they come.
+  void check_call(const LossCall& call) const override {
+    for (const Operand* output : {&call->loss, &call->gradient}) {
+      if (output->images == nullptr || host_destination(*output->images, 0) == nullptr) continue;
+      throw TypeError(
+          refusal(output->name, "be images where the command buffer is another's", "an array"));
+    }
+  }
+  std::shared_ptr<ImageBatch> do_encode(const LossCall& call, ResultAllocator allocator) override {
+    if (allocator == ResultAllocator::temporary_image) {
+      throw StateError(
+          "allocator must be None or 'image' where the command buffer is another's, got "
+          "'temporary_image': temporary images must go before a commit, which is not seen");
+    }
+    return MetalCommandBuffer::do_encode(call, allocator);
+  }
+  using MetalCommandBuffer::do_encode;
+
+  void do_enqueue() override {
+    guarded("enqueuing a command buffer", [&] { [buffer_ enqueue]; });
+  }
+  void do_commit() override {
+    guarded("committing a command buffer", [&] { [buffer_ commit]; });
+  }
+  void do_discard() override {}  // it may still be committed, and needs its images then
+
+  const id<MTLCommandBuffer> buffer_, root_;  // not retained
+};
+
+}  // namespace
+
+std::shared_ptr<CommandBuffer> adopt_command_buffer(std::shared_ptr<Device> device, void* buffer) {
+  struct Held {
+    objc_ptr<id<MTLCommandBuffer>> buffer, root;
+    std::shared_ptr<ForeignCommandBuffer> ours;
+    ~Held() {
+      const autorelease_pool pool;
+      ours = {};
+      root = buffer = {};
+    }
+  };
+  const auto held = std::make_shared<Held>();
+  guarded("adopting a command buffer", [&] {
+    const auto given = (id<MTLCommandBuffer>)buffer;
+    held->buffer = objc_ptr<id<MTLCommandBuffer>>::retained(given);
+    held->root = objc_ptr<id<MTLCommandBuffer>>::retained(root_of(given));
+    if ([held->root.get() status] >= MTLCommandBufferStatusCommitted)
+      throw StateError("command_buffer must not be committed yet to be adopted");
+    const std::string label = [given label] != nil ? [[given label] UTF8String] : "";
+    held->ours = std::make_shared<ForeignCommandBuffer>(std::move(device), label, given);
+    held->ours->listen();
+  });
+  return {held, held->ours.get()};
+}
+
+}  // namespace mpsnn_loss::metal
