@@ -1,4 +1,4 @@
-// Command buffers of the CPU engine, and work for them.
+// Command buffers, of the CPU engine and of every device, and work for them.
 #pragma once
 
 #include <memory>
@@ -18,6 +18,15 @@ using Buffer = std::shared_ptr<cpu::CpuCommandBuffer>;
 
 inline constexpr double kLong = 30;  // seconds; a wait that takes so long has failed
 
+/// Runs the test case once for each device, as a subcase; returns the device.
+inline std::shared_ptr<Device> each_device() {
+  std::shared_ptr<Device> chosen;
+  for (const auto& device : devices()) {
+    DOCTEST_SUBCASE(device->name().c_str()) { chosen = device; }
+  }
+  return chosen;
+}
+
 inline std::shared_ptr<Queue> make_queue() { return cpu_device()->make_queue("queue"); }
 
 inline Buffer make_buffer(Queue& queue) {
@@ -27,10 +36,11 @@ inline Buffer make_buffer() { return make_buffer(*make_queue()); }
 
 /// Predictions 2, labels 0.5 and a gradient to be written.
 struct Images {
-  explicit Images(const Shape& shape = {2, 1, 1, 3}) {
+  explicit Images(const Shape& shape = {2, 1, 1, 3},
+                  const std::shared_ptr<Device>& device = cpu_device()) {
     const BatchDescriptor d{shape, Format::float32};
     const auto filled = [&](float value) {
-      auto images = cpu_device()->make_images(d);
+      auto images = device->make_images(d);
       const std::vector<float> values(static_cast<std::size_t>(shape.elements()), value);
       images->upload(0, shape.images, reinterpret_cast<const std::byte*>(values.data()));
       return images;
@@ -38,24 +48,34 @@ struct Images {
     predictions = filled(2);
     labels = filled(0.5);
     gradient = filled(-1);
+    source_gradients = filled(1);
+    kernel = device->make_kernel(KernelKind::loss_gradient, descriptor());
+  }
+  static LossDescriptor descriptor() {
+    LossDescriptor d;
+    d.loss_type = LossType::mean_squared_error;
+    return d;
   }
 
   LossCall call() const {
     LossRequest r;
     r.work = Work::gradient;
-    r.descriptor.loss_type = LossType::mean_squared_error;
+    r.kernel = kernel;
+    r.descriptor = descriptor();
     r.predictions = make_operand("predictions", predictions);
     r.labels = make_operand("labels", labels);
+    r.source_gradients = make_operand("source_gradients", source_gradients);
     r.gradient = make_operand("gradient", gradient);
     return LossCall(std::move(r));
   }
   float result(std::int64_t image = 0) const {
-    float value;
-    std::memcpy(&value, gradient->image_data(image), sizeof value);
-    return value;
+    std::vector<float> values(static_cast<std::size_t>(gradient->shape().image_elements()));
+    gradient->download(image, 1, reinterpret_cast<std::byte*>(values.data()));
+    return values.front();
   }
 
-  std::shared_ptr<ImageBatch> predictions, labels, gradient;
+  std::shared_ptr<ImageBatch> predictions, labels, gradient, source_gradients;
+  std::shared_ptr<Kernel> kernel;
 };
 
 inline constexpr float kBefore = -1, kAfter = 3;  // what result() is before and after the call

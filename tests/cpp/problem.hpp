@@ -29,7 +29,7 @@ struct Problem {
   LossDescriptor descriptor;
   Wrt wrt = Wrt::predictions;
   Formats formats = kFormatMixes[0];
-  Shape shape;
+  Shape shape = {};
   std::optional<Shape> weights = {};    // none: no weights
   std::optional<Shape> gradients = {};  // none: the source gradient is `source_gradient`
   double source_gradient = 1;
@@ -195,8 +195,9 @@ inline LossRequest request_of(const Problem& problem, Inputs& in, Work work) {
   return request;
 }
 
-/// Computes on the CPU engine; outputs start `offset` elements after an aligned address.
-inline Outputs run(const Problem& problem, Inputs& in, Work work, std::int64_t offset = 0) {
+/// Computes on a device; outputs start `offset` elements after an aligned address.
+inline Outputs run(const Problem& problem, Inputs& in, Work work, std::int64_t offset = 0,
+                   const std::shared_ptr<Device>& device = cpu_device()) {
   LossRequest request = request_of(problem, in, work);
   Outputs out;
   if (work != Work::gradient) {
@@ -211,7 +212,7 @@ inline Outputs run(const Problem& problem, Inputs& in, Work work, std::int64_t o
     out.gradient = Array(format, problem.shape.elements(), offset + 1, true);
     request.gradient = make_operand("gradient", {problem.shape, format}, out.gradient.data(), true);
   }
-  cpu_device()->compute(LossCall(std::move(request)));
+  device->compute(LossCall(std::move(request)));
   return out;
 }
 

@@ -33,35 +33,6 @@ TEST_CASE("handlers run once each, in order, after the work and before wait retu
   }
 }
 
-TEST_CASE("wait on another thread returns only after the handlers have") {
-  for (int trial = 0; trial < 20; ++trial) {
-    const Buffer buffer = make_buffer();
-    std::atomic<bool> handled = false;
-    buffer->on_completed([&] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-      handled = true;
-    });
-    std::thread committer([&] { buffer->commit(); });
-    while (buffer->status() < Status::committed) std::this_thread::yield();
-    CHECK_NOTHROW(buffer->wait(kLong));
-    CHECK(handled);
-    committer.join();
-  }
-}
-
-TEST_CASE("a wait inside the buffer's own handler is refused") {
-  const Buffer buffer = make_buffer();
-  std::string wait, poll;
-  buffer->on_completed([&] {
-    wait = refusal_of<StateError>([&] { buffer->wait(0.0); });
-    poll = refusal_of<StateError>([&] { buffer->finished_within(0.0); });
-  });
-  buffer->commit();
-  CHECK_NOTHROW(buffer->wait(kLong));
-  CHECK(wait.starts_with("command_buffer"));
-  CHECK(poll.starts_with("command_buffer"));
-}
-
 TEST_CASE("a handler may commit another buffer of the queue and wait for it") {
   const auto queue = make_queue();
   const Buffer first = make_buffer(*queue), second = make_buffer(*queue),
@@ -114,20 +85,6 @@ TEST_CASE("a slow handler does not keep the next buffer from completing") {
   release = true;
   committer.join();
   CHECK_NOTHROW(second->wait(kLong));
-}
-
-TEST_CASE("a handler may drop the last references to its buffer and its queue") {
-  auto queue = make_queue();
-  Buffer buffer = make_buffer(*queue);
-  const std::weak_ptr<Queue> watched_queue = queue;
-  const std::weak_ptr<CommandBuffer> watched_buffer = buffer;
-  buffer->on_completed([&] {
-    queue.reset();
-    buffer.reset();
-  });
-  buffer->commit();
-  CHECK(watched_buffer.expired());
-  CHECK(watched_queue.expired());
 }
 
 }  // namespace mpsnn_loss::test

@@ -13,66 +13,6 @@
 
 namespace mpsnn_loss::test {
 
-TEST_CASE("a buffer goes from not enqueued to enqueued, committed and completed") {
-  const auto queue = make_queue();
-  const Buffer first = make_buffer(*queue), second = make_buffer(*queue);
-  CHECK(second->status() == Status::not_enqueued);
-  CHECK(second->label() == "buffer");
-  CHECK(queue->label() == "queue");
-  first->enqueue();
-  CHECK(first->status() == Status::enqueued);
-  CHECK_NOTHROW(first->enqueue());  // twice changes nothing
-  second->commit();
-  CHECK(second->status() == Status::committed);  // behind the first
-  CHECK_FALSE(second->finished_within(0.001));
-  check_refused<TimeoutError>("command_buffer", [&] { second->wait(0.001); });
-  first->commit();
-  for (const Buffer& buffer : {first, second}) {
-    CHECK(buffer->finished_within(kLong));
-    CHECK_NOTHROW(buffer->wait({}));
-    CHECK_NOTHROW(buffer->wait(0.0));
-    CHECK(buffer->status() == Status::completed);
-    CHECK(buffer->error() == nullptr);
-  }
-}
-
-TEST_CASE("what comes too late or too early is refused") {
-  const Images images;
-  const Buffer buffer = make_buffer();
-  check_refused<StateError>("command_buffer", [&] { buffer->wait(0.0); });
-  check_refused<StateError>("command_buffer", [&] { buffer->finished_within(0.0); });
-  buffer->enqueue();
-  check_refused<StateError>("command_buffer", [&] { buffer->wait(0.0); });
-  buffer->encode(images.call());  // enqueued is not too late
-  buffer->commit();
-  const Buffer discarded = make_buffer();
-  discarded->discard();
-  for (const Buffer& closed : {buffer, discarded}) {
-    check_refused<StateError>("command_buffer", [&] { closed->encode(images.call()); });
-    check_refused<StateError>("command_buffer", [&] { closed->check_encodable(); });
-    check_refused<StateError>("command_buffer", [&] { closed->enqueue(); });
-    check_refused<StateError>("command_buffer", [&] { closed->commit(); });
-    check_refused<StateError>("command_buffer", [&] { closed->on_completed([] {}); });
-    CHECK_NOTHROW(closed->discard());
-  }
-  CHECK(buffer->status() == Status::completed);
-  check_refused<StateError>("command_buffer", [&] { discarded->wait(0.0); });
-}
-
-TEST_CASE("a wait of many years does not time out at once") {
-  const auto queue = make_queue();
-  const Buffer first = make_buffer(*queue), second = make_buffer(*queue);
-  first->enqueue();
-  second->commit();
-  std::thread later([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    first->commit();
-  });
-  CHECK_NOTHROW(second->wait(1e12));
-  later.join();
-  CHECK(second->status() == Status::completed);
-}
-
 TEST_CASE("buffers run in the order in which their places were taken") {
   Random random(1);
   for (int trial = 0; trial < 300; ++trial) {
@@ -146,29 +86,6 @@ TEST_CASE("a failed buffer does not stop those behind it") {
   CHECK(images.result() == kAfter);
   CHECK_NOTHROW(images.gradient->check_readable());
   check_refused<DeviceError>("", [&] { failing->wait(kLong); });
-}
-
-TEST_CASE("a buffer given up frees those behind it, handlers and all") {
-  for (const bool destroy : {false, true}) {
-    const auto queue = make_queue();
-    Buffer first = make_buffer(*queue);
-    const Buffer second = make_buffer(*queue), third = make_buffer(*queue);
-    std::atomic<int> handled = 0;
-    first->enqueue();
-    for (const Buffer& buffer : {second, third}) {
-      buffer->on_completed([&] { ++handled; });
-      buffer->commit();
-      CHECK(buffer->status() == Status::committed);
-    }
-    if (destroy) {
-      first.reset();
-    } else {
-      first->discard();
-    }
-    CHECK_NOTHROW(second->wait(kLong));
-    CHECK_NOTHROW(third->wait(kLong));
-    CHECK(handled == 2);
-  }
 }
 
 TEST_CASE("times are 0 until the buffer has finished, and then follow the order of the queue") {
