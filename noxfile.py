@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -15,8 +16,19 @@ CPP_SUFFIXES = {".cpp", ".hpp", ".h", ".mm"}
 SMOKE_TEST = "tests/python/test_minimal.py"
 
 
-def run_cpp_tests(session: nox.Session, preset: str) -> None:
-    session.run("cmake", "--preset", preset, "-G", "Ninja")
+# Clang, and gcc's Objective-C runtime with GNUstep, by the names of Debian 12.
+DOUBLE_PACKAGES = [
+    "clang-19",
+    "libclang-rt-19-dev",
+    "llvm-19",
+    "libobjc-12-dev",
+    "libgnustep-base-dev",
+    "doctest-dev",
+]
+
+
+def run_cpp_tests(session: nox.Session, preset: str, *definitions: str) -> None:
+    session.run("cmake", "--preset", preset, "-G", "Ninja", *definitions)
     session.run("cmake", "--build", "--preset", preset)
     session.run("ctest", "--preset", preset)
 
@@ -43,14 +55,30 @@ def sanitizers(session: nox.Session, preset: str) -> None:
     run_cpp_tests(session, preset)
 
 
+def run_double_tests(session: nox.Session, preset: str) -> None:
+    """The C++ tests of the Metal backend on its double; clang for everything."""
+    session.run("sh", ".ci/system-packages", *DOUBLE_PACKAGES, external=True)
+    session.install("cmake", "ninja")
+    names = [f"clang++-{version}" for version in range(19, 13, -1)] + ["clang++"]
+    compiler = next(filter(None, map(shutil.which, names)))
+    run_cpp_tests(session, preset, f"-DCMAKE_CXX_COMPILER={compiler}")
+
+
 @nox.session
 def metal_double(session: nox.Session) -> None:
-    """The Python tests and the conformance kit with the Metal backend on its double."""
-    packages = ["clang-19", "libobjc-12-dev", "libgnustep-base-dev"]
-    session.run("sh", ".ci/system-packages", *packages, external=True)
-    session.install("-C", "cmake.define.MPSNN_LOSS_SOFTMETAL=ON", ".[test]")
-    session.run("pytest", *session.posargs)
+    """The Metal backend on its double: the C++ tests with AddressSanitizer, the Python tests."""
+    run_double_tests(session, "double")
+    settings = ["build-dir=build/double/{wheel_tag}", "cmake.define.MPSNN_LOSS_SOFTMETAL=ON"]
+    session.install(".[demo,test]", *(word for s in settings for word in ("-C", s)))
+    for storage in ("managed", "shared"):
+        session.run("pytest", *session.posargs, env={"SOFTMETAL_STORAGE": storage})
     session.run("python", "-m", "mpsnn_loss", "conformance", "--device", "metal", "--strict")
+
+
+@nox.session
+def metal_double_tsan(session: nox.Session) -> None:
+    """The Metal backend on its double, with ThreadSanitizer."""
+    run_double_tests(session, "double-tsan")
 
 
 @nox.session
@@ -63,7 +91,7 @@ def lint(session: nox.Session) -> None:
     session.run("mypy")
     files = [
         str(path)
-        for folder in ("src", "tests/cpp")
+        for folder in ("src", "tests/cpp", "tests/softmetal")
         for path in sorted(Path(folder).rglob("*"))
         if path.suffix in CPP_SUFFIXES
     ]

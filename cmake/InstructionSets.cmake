@@ -2,7 +2,8 @@
 # processor's instruction set, each into a namespace of its own.
 function(add_instruction_sets target source)
   set(names baseline)
-  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$" AND NOT CMAKE_OSX_ARCHITECTURES MATCHES "arm64")
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$" AND NOT CMAKE_OSX_ARCHITECTURES MATCHES "arm64"
+      AND NOT MPSNN_LOSS_BASELINE_ONLY)
     set(names baseline x86_64_v3 x86_64_v4)
     set(flags_baseline -march=x86-64-v2)
     set(flags_x86_64_v3 -march=x86-64-v3)

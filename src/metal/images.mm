@@ -73,6 +73,8 @@ class MetalImages final : public ImageBatch {
   void upload(std::int64_t first, std::int64_t count, const std::byte* from) override {
     guarded("writing an MPSImage", [&] {
       for (std::int64_t i = 0; i < count; ++i) {
+        // The storage is made now, and writeBytes says nothing where it cannot be.
+        not_nil([at(first + i) texture], "the storage of an MPSImage");
         [at(first + i) writeBytes:from + i * descriptor().image_bytes()
                        dataLayout:MPSDataLayoutHeightxWidthxFeatureChannels
                        imageIndex:0];

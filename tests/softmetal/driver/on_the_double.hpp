@@ -78,6 +78,27 @@ LossRequest kernel_request(const std::shared_ptr<Kernel>& kernel, const Problem&
 /// Encodes, commits, waits, and reads the result.
 Array run_alone(Device& device, const LossRequest& request);
 
+/// A gradient of (2 - 0.5)², which is 3.
+struct Gradient {
+  explicit Gradient(const std::shared_ptr<Device>& device) {
+    const Shape shape{2, 1, 1, 3};
+    Problem problem{descriptor_of(LossType::mean_squared_error, ReductionType::none)};
+    problem.descriptor.parameters.weight = 1;
+    request.work = Work::gradient;
+    request.kernel = make_kernel(*device, KernelKind::loss_gradient, problem);
+    request.descriptor = problem.descriptor;
+    request.predictions = make_operand("predictions", filled(*device, shape, 2));
+    request.labels = make_operand("labels", filled(*device, shape, 0.5));
+    request.source_gradients = make_operand("source_gradients", filled(*device, shape, 1));
+    request.gradient = make_operand("gradient", filled(*device, shape, -1));
+  }
+  LossCall call() const { return LossCall(request); }
+  const ImageBatch& images() const { return *request.gradient.images; }
+  double result() const { return download(images()).get(5); }
+
+  LossRequest request;
+};
+
 /// Each element of `given` is near that of `expected`, measured at the largest of them.
 void check_near(const Array& given, const Array& expected, const std::string& what);
 

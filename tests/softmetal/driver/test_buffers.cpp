@@ -8,27 +8,6 @@
 
 namespace mpsnn_loss::test {
 
-/// A gradient of (2 - 0.5)², which is 3.
-struct Gradient {
-  explicit Gradient(const std::shared_ptr<Device>& device) {
-    const Shape shape{2, 1, 1, 3};
-    Problem problem{descriptor_of(LossType::mean_squared_error, ReductionType::none)};
-    problem.descriptor.parameters.weight = 1;
-    request.work = Work::gradient;
-    request.kernel = make_kernel(*device, KernelKind::loss_gradient, problem);
-    request.descriptor = problem.descriptor;
-    request.predictions = make_operand("predictions", filled(*device, shape, 2));
-    request.labels = make_operand("labels", filled(*device, shape, 0.5));
-    request.source_gradients = make_operand("source_gradients", filled(*device, shape, 1));
-    request.gradient = make_operand("gradient", filled(*device, shape, -1));
-  }
-  LossCall call() const { return LossCall(request); }
-  const ImageBatch& images() const { return *request.gradient.images; }
-  double result() const { return download(images()).get(5); }
-
-  LossRequest request;
-};
-
 TEST_CASE_FIXTURE(OnTheDouble, "the life of a command buffer") {
   const Gradient gradient(device);
   const Buffer buffer = make_buffer();
