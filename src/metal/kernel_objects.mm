@@ -32,12 +32,14 @@ MPSCNNLossDescriptor* make_descriptor(const LossDescriptor& d) {
 
 MPSKernel* make_object(id<MTLDevice> device, KernelKind kind, const LossDescriptor& descriptor) {
   switch (kind) {
-    case KernelKind::forward_loss:
-      return [[MPSNNForwardLoss alloc] initWithDevice:device
-                                       lossDescriptor:make_descriptor(descriptor)];
-    case KernelKind::loss_gradient:
-      return [[MPSNNLossGradient alloc] initWithDevice:device
-                                        lossDescriptor:make_descriptor(descriptor)];
+    case KernelKind::forward_loss: {
+      MPSCNNLossDescriptor* const d = make_descriptor(descriptor);  // may throw, so before alloc
+      return [[MPSNNForwardLoss alloc] initWithDevice:device lossDescriptor:d];
+    }
+    case KernelKind::loss_gradient: {
+      MPSCNNLossDescriptor* const d = make_descriptor(descriptor);
+      return [[MPSNNLossGradient alloc] initWithDevice:device lossDescriptor:d];
+    }
     case KernelKind::initial_gradient: return [[MPSNNInitialGradient alloc] initWithDevice:device];
   }
   return nil;

@@ -131,7 +131,11 @@ class OwnCommandBuffer final : public MetalCommandBuffer {
     queue_->order().remove(this);
     release_temporaries();
     forget();
-    if (buffer_) queue_->give_place();
+    if (buffer_) {
+      const autorelease_pool pool;
+      buffer_ = {};  // which ends Metal's hold on the place
+      queue_->give_place();
+    }
     queue_->submit_ready();  // it may have stood before others
   }
 

@@ -75,6 +75,8 @@ std::shared_ptr<Kernel> make_kernel(Device& device, KernelKind kind, const Probl
 /// What a kernel reads and writes for a problem; the output is new.
 LossRequest kernel_request(const std::shared_ptr<Kernel>& kernel, const Problem& problem,
                            const Inputs& in);
+/// A state that no forward encode has filled.
+std::shared_ptr<LossState> empty_state(const std::shared_ptr<Device>& device);
 /// Encodes, commits, waits, and reads the result.
 Array run_alone(Device& device, const LossRequest& request);
 

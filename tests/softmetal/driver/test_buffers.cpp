@@ -183,7 +183,8 @@ TEST_CASE_FIXTURE(OnTheDouble, "what is wrong with a call is said before anythin
   check_refused<StateError>("labels", [&] { buffer->encode(LossCall(r)); });
   r = gradient.request;
   for (const double weight : {1.0, 2.0}) {
-    r.source_states.push_back(make_state(LossParameters{weight}));
+    r.source_states.push_back(empty_state(device));
+    r.source_states.back()->values = LossParameters{weight};
   }
   check_refused<ValueError>("source_states", [&] { buffer->encode(LossCall(r)); });
   CHECK_NOTHROW(buffer->encode(gradient.call()));

@@ -36,7 +36,7 @@ void whole_session(const std::shared_ptr<Device>& device) {
   const auto forward = make_kernel(*device, KernelKind::forward_loss, problem);
   const auto gradient = make_kernel(*device, KernelKind::loss_gradient, problem)->copy(device);
   LossRequest loss = kernel_request(forward, problem, in);
-  loss.destination_states = {std::make_shared<LossState>(), std::make_shared<LossState>()};
+  loss.destination_states = {empty_state(device), empty_state(device)};
   const Buffer buffer = device->make_queue("")->make_command_buffer("");
   buffer->encode(LossCall(loss));
   LossRequest slope = kernel_request(gradient, problem, in);

@@ -24,7 +24,7 @@ void for_each_problem(Use use) {
         const bool reduces = problem.descriptor.reduces();
         if (count % 3 == 0) problem.gradients = reduced(problem.shape);
         if (count % 3 == 1 && !reduces) problem.gradients = problem.shape;
-        problem.source_gradient = 1.5;
+        if (!problem.gradients) problem.source_gradient = 1.5;
         ++count;
         use(problem);
       }
@@ -141,8 +141,7 @@ TEST_CASE_FIXTURE(OnTheDouble, "the gradient takes its parameters from the forwa
     const auto gradient = make_kernel(*device, KernelKind::loss_gradient, other);
     LossRequest loss = kernel_request(forward, problem, in);
     for (std::size_t i = 0; i < states; ++i) {
-      loss.destination_states.push_back(std::make_shared<LossState>());
-      loss.destination_states.back()->device = device;
+      loss.destination_states.push_back(empty_state(device));
     }
     LossRequest by_states = kernel_request(gradient, other, in);
     by_states.source_states = loss.destination_states;
