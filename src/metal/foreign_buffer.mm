@@ -27,7 +27,9 @@ class ForeignCommandBuffer final : public MetalCommandBuffer {
  public:
   ForeignCommandBuffer(std::shared_ptr<Device> device, const std::string& label,
                        id<MTLCommandBuffer> buffer)
-      : MetalCommandBuffer(std::move(device), label, nullptr), buffer_(buffer), root_(root_of(buffer)) {}
+      : MetalCommandBuffer(std::move(device), label, nullptr),
+        buffer_(buffer),
+        root_(root_of(buffer)) {}
   ~ForeignCommandBuffer() override { discard(); }
 
   /// From now on the buffer's handler ends our life.

@@ -6,7 +6,7 @@ namespace mpsnn_loss::test {
 
 constexpr Formats kMetalMixes[] = {kFormatMixes[0], kFormatMixes[2], kFormatMixes[3],
                                    kFormatMixes[4]};
-constexpr Shape kSmallShapes[] = {{2, 3, 2, 7}, {3, 1, 1, 5}, {1, 2, 1, 1}, {4, 1, 3, 8}};
+constexpr Shape kSmallShapes[] = {{2, 3, 2, 7}, {3, 1, 1, 5}, {1, 2, 1, 2}, {4, 1, 3, 8}};
 
 /// Calls `use` with problems that go through every loss, reduction and derivative, and over the
 /// shapes, storage types and kinds of weights.
