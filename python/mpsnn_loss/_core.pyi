@@ -18,7 +18,7 @@ from typing import (
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from typing_extensions import Buffer, CapsuleType, Never, Self
+from typing_extensions import Buffer, CapsuleType, Never, Self, disjoint_base
 
 __version__: str
 
@@ -553,6 +553,7 @@ class MPSCNNBinaryKernel(MPSKernel):
     @destination_image_allocator.setter
     def destination_image_allocator(self, value: _Allocator, /) -> None: ...
 
+@disjoint_base
 class MPSNNForwardLoss(MPSCNNKernel):
     def __init__(self, device: Device, loss_descriptor: MPSCNNLossDescriptor) -> None: ...
     @property
@@ -608,6 +609,7 @@ class MPSNNForwardLoss(MPSCNNKernel):
     @staticmethod
     def from_archived_data(data: _Bytes, device: Device) -> MPSNNForwardLoss: ...
 
+@disjoint_base
 class MPSNNLossGradient(MPSCNNBinaryKernel):
     def __init__(self, device: Device, loss_descriptor: MPSCNNLossDescriptor) -> None: ...
     @property
