@@ -69,11 +69,15 @@ def run_double_tests(session: nox.Session, preset: str) -> None:
 def metal_double(session: nox.Session) -> None:
     """The Metal backend on its double: C++ tests with AddressSanitizer, Python tests, the kit."""
     run_double_tests(session, "double")
-    settings = ["build-dir=build/double/{wheel_tag}", "cmake.define.MPSNN_LOSS_SOFTMETAL=ON"]
+    settings = ["build-dir=build/double/{wheel_tag}"]
+    settings += [f"cmake.define.MPSNN_LOSS_{name}=ON" for name in ("SOFTMETAL", "BASELINE_ONLY")]
     session.install(".[demo,test]", *(word for s in settings for word in ("-C", s)))
-    session.run("pytest", *session.posargs, env={"SOFTMETAL_STORAGE": "managed"})
+    session.install("pytest-xdist")
+    # The CPU engine has its tests in other sessions.
+    pytest = ["pytest", "-n", "2", "-k", "not CPU", *session.posargs]
+    session.run(*pytest, env={"SOFTMETAL_STORAGE": "managed"})
     tests = [f"tests/python/test_{name}.py" for name in ("metal", "images", "kernels", "functions")]
-    session.run("pytest", *tests, env={"SOFTMETAL_STORAGE": "shared"})
+    session.run(*pytest, *tests, env={"SOFTMETAL_STORAGE": "shared"})
     session.run("python", "-m", "mpsnn_loss", "conformance", "--device", "metal", "--strict")
 
 

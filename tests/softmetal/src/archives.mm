@@ -21,8 +21,8 @@ NSError* coding_error(NSString* words) {
                                                               forKey:NSLocalizedDescriptionKey]];
 }
 
-/// GNUstep reads beyond the end of a property list that was cut: the table of offsets must end where
-/// the trailer of 32 bytes begins.
+/// GNUstep reads beyond the end of a property list that was cut: the table of offsets must end
+/// where the trailer of 32 bytes begins.
 void require_whole(NSData* data) {
   const auto* bytes = static_cast<const unsigned char*>(data.bytes);
   const NSUInteger length = data.length, trailer = 32;
