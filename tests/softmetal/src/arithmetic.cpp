@@ -140,7 +140,7 @@ std::vector<double> weighted_losses(const Sample& s) {
     if (s.loss == Loss::softmax_cross_entropy && s.has_weight(i)) lp = log_softmax(s, i);
     if (s.loss == Loss::cosine_distance) {
       double dot = 0;
-      for (std::size_t c = 0; c < s.y.channels; ++c) dot += s.y.at(i, c) * s.t.at(i, c);
+      for (std::size_t c = 0; c < s.y.channels; ++c) dot += product(s.t.at(i, c), s.y.at(i, c));
       result.push_back(s.weight(i, 0) == 0 ? 0 : s.p.weight * s.weight(i, 0) * (1 - dot));
       continue;
     }
