@@ -17,10 +17,10 @@ struct MathConstants<float> {
   static constexpr float round_magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   static constexpr float exp_underflow = -104.0f;    // below, exp is 0 even as a subnormal
   static constexpr float reducible = 8192.0f;        // up to here arguments are reduced exactly
-  static constexpr int head_room = 64;               // brings all results into the normal range
+  static constexpr unsigned head_room = 64;          // brings all results into the normal range
   static constexpr float head_room_scale = 0x1p-64f;
   static constexpr int mantissa_bits = 23;
-  static constexpr int exponent_bias = 127;
+  static constexpr unsigned exponent_bias = 127;
   static constexpr std::uint32_t one = 0x3F800000u;
   static constexpr std::uint32_t sqrt_half = 0x3F3504F3u;
   static constexpr float smallest_normal = 1.17549435e-38f;
@@ -44,10 +44,10 @@ struct MathConstants<double> {
   static constexpr double round_magic = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double exp_underflow = -746.0;
   static constexpr double reducible = 524288.0;
-  static constexpr int head_room = 64;
+  static constexpr unsigned head_room = 64;
   static constexpr double head_room_scale = 0x1p-64;
   static constexpr int mantissa_bits = 52;
-  static constexpr int exponent_bias = 1023;
+  static constexpr unsigned exponent_bias = 1023;
   static constexpr std::uint64_t one = 0x3FF0000000000000u;
   static constexpr std::uint64_t sqrt_half = 0x3FE6A09E667F3BCDu;
   static constexpr double smallest_normal = 2.2250738585072014e-308;
@@ -79,15 +79,14 @@ MPSNN_INLINE V polynomial(V x, const Scalar<V> (&coefficients)[N]) {
 
 /// 2^(n - bias) for n in the range of a normal number's exponent field.
 template <class V>
-MPSNN_INLINE V power_of_two(Mask<V> biased) {
-  using C = MathConstants<Scalar<V>>;
-  return from_bits<V>(reinterpret_cast<Bits<V>>(biased << C::mantissa_bits));
+MPSNN_INLINE V power_of_two(Bits<V> biased) {
+  return from_bits<V>(biased << MathConstants<Scalar<V>>::mantissa_bits);
 }
 
 /// An argument split as n ln 2 + r, |r| <= ln 2 / 2, with n as the bits of n + round_magic.
 template <class V>
 struct Reduced {
-  Mask<V> shifted;
+  Bits<V> shifted;
   V r;
 };
 
@@ -98,7 +97,7 @@ MPSNN_INLINE Reduced<V> reduce(V x) {
   const V shifted = mul_add(x, broadcast<V>(C::log2_e), broadcast<V>(C::round_magic));
   const V n = shifted - C::round_magic;
   const V r = mul_add(n, broadcast<V>(-C::ln2_high), x);
-  return {reinterpret_cast<Mask<V>>(shifted), mul_add(n, broadcast<V>(-C::ln2_low), r)};
+  return {bits(shifted), mul_add(n, broadcast<V>(-C::ln2_low), r)};
 }
 
 template <class V>
@@ -114,8 +113,7 @@ MPSNN_INLINE V exp_of_nonpositive(V x) {
   using C = MathConstants<Scalar<V>>;
   const Reduced<V> a = reduce(larger(broadcast<V>(C::exp_underflow), x));
   // Scaled in two steps, the second a constant, so that the first never leaves the normal range.
-  const auto origin =
-      reinterpret_cast<Mask<V>>(broadcast<V>(C::round_magic)) - (C::head_room + C::exponent_bias);
+  const auto origin = bits(broadcast<V>(C::round_magic)) - (C::head_room + C::exponent_bias);
   return exp_of_remainder(a.r) * power_of_two<V>(a.shifted - origin) * C::head_room_scale;
 }
 
@@ -145,7 +143,7 @@ class ExpShift {
 
  private:
   V origin_, floor_;
-  Mask<V> exponent_;
+  Bits<V> exponent_;
 };
 
 /// log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2), plus n · ln 2.
