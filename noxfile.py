@@ -69,7 +69,7 @@ def run_double_tests(session: nox.Session, preset: str) -> None:
 def metal_double(session: nox.Session) -> None:
     """The Metal backend on its double: C++ tests with AddressSanitizer, Python tests, the kit."""
     run_double_tests(session, "double")
-    settings = ["build-dir=build/double/{wheel_tag}"]
+    settings = ["build-dir=build/double-{wheel_tag}"]
     settings += [f"cmake.define.MPSNN_LOSS_{name}=ON" for name in ("SOFTMETAL", "BASELINE_ONLY")]
     session.install(".[demo,test]", *(word for s in settings for word in ("-C", s)))
     session.install("pytest-xdist")

@@ -16,7 +16,8 @@ double block_seconds();
 /// The words of a comma-separated environment variable.
 std::set<std::string> list_setting(const char* variable);
 
-/// Sleeps a random while of at most the set delay: every thread has its own seeded sequence.
+/// One time in four sleeps a random while of at most the set delay: every thread has its own seeded
+/// sequence.
 void random_delay();
 
 }  // namespace softmetal
