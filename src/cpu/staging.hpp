@@ -250,11 +250,6 @@ MPSNN_INLINE bool is_summed(const Plan& plan) {
   return plan.want_loss && plan.loss.data == nullptr && !plan.sums_per_image;
 }
 
-/// g ω / D, of one image or of all.
-MPSNN_INLINE double gradient_scale(const Plan& plan, std::int64_t image) {
-  return plan.gradient_scales[plan.scale_per_image ? image : 0];
-}
-
 /// Source gradients of each element: an array of them, or each image's own scale g ω / D; null
 /// where one scale holds for all.
 template <class T>

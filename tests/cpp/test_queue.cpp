@@ -179,30 +179,4 @@ TEST_CASE("commit returns before large work is done, and the order of the queue 
   CHECK(small.result() == kAfter);
 }
 
-TEST_CASE("many threads may wait for, poll and watch one buffer") {
-  for (int trial = 0; trial < 50; ++trial) {
-    const Images images;
-    const Buffer buffer = make_buffer();
-    buffer->encode(images.call());
-    std::atomic<bool> go = false;
-    std::atomic<int> wrong = 0;
-    std::vector<std::thread> threads;
-    for (int t = 0; t < 3; ++t) {
-      threads.emplace_back([&] {
-        while (!go) std::this_thread::yield();
-        while (buffer->status() < Status::committed) std::this_thread::yield();
-        if (!buffer->finished_within(kLong)) ++wrong;
-        buffer->wait(kLong);
-        if (buffer->error() != nullptr || images.result() != kAfter) ++wrong;
-        if (buffer->times().second <= 0) ++wrong;
-        images.gradient->check_readable();
-      });
-    }
-    go = true;
-    buffer->commit();
-    for (std::thread& thread : threads) thread.join();
-    CHECK(wrong == 0);
-  }
-}
-
 }  // namespace mpsnn_loss::test
