@@ -56,7 +56,8 @@ def double() -> softmetal.Softmetal:
 def _judged_by_the_double(request: pytest.FixtureRequest) -> Iterator[None]:
     """No rule broken and no object left, whatever a test did."""
     yield
-    request.node.funcargs.clear()  # fixtures are torn down, and would still be held here
+    # Fixtures are torn down, and would still be held here (there are none after an interruption).
+    (request.node.funcargs or {}).clear()
     if DOUBLE is None:
         return
     assert DOUBLE.take_violations() == []

@@ -13,13 +13,17 @@ import mpsnn_loss as ml
 import numpy as np
 import objc
 import pytest
+from reference import losses
 from softmetal import Softmetal
 
 METAL = [device for device in ml.devices() if device.kind == "metal"]
 SHAPE = (3, 2, 4, 5)
 
 
-@pytest.fixture(params=METAL, ids=lambda device: device.name)
+NO_METAL = pytest.param(None, marks=pytest.mark.skip("there is no Metal device"), id="no Metal")
+
+
+@pytest.fixture(params=METAL or [NO_METAL], ids=lambda device: device.name)
 def metal(request: pytest.FixtureRequest) -> ml.Device:
     return request.param
 
@@ -190,18 +194,22 @@ def test_one_call_functions_pack_rows_into_one_image(metal: ml.Device, double: S
 @pytest.mark.parametrize("rows", [1, 16411, 4 * 8209])
 def test_pixels_that_fit_no_rectangle_go_into_two(metal: ml.Device, rows: int) -> None:
     rng = np.random.default_rng(rows)
-    y, t = rng.normal(size=(rows, 3)).astype("f4"), rng.random((rows, 3)).astype("f4")
-    v = rng.integers(0, 2, (rows, 3)).astype("f4")
+    shape = (rows, 1, 1, 3)
+    y, t = rng.normal(size=shape).astype("f4"), rng.random(shape).astype("f4")
+    v = rng.integers(0, 2, shape).astype("f4")
     for loss_type in ("huber", "softmax_cross_entropy"):
         for reduction in ("none", "sum_by_non_zero_weights"):
             for weights in (None, v):
                 options = {"reduction": reduction, "weights": weights, "weight": 0.7}
-                got = ml.loss_and_gradient(y, t, loss_type, **options, device=metal)
-                want = ml.loss_and_gradient(y, t, loss_type, **options, device=ml.cpu_device())
-                for actual, wanted in zip(got, want, strict=True):
-                    # A softmax gradient is exact to 1e-6 of its terms, not of their difference.
-                    scale = 1e-6 * np.abs(wanted).max()
-                    np.testing.assert_allclose(actual, wanted, rtol=0, atol=scale)
+                loss, gradient = ml.loss_and_gradient(y, t, loss_type, **options, device=metal)
+                call = losses.make_call(y, t, loss_type, reduce_across_batch=True, **options)
+                wanted, bound = call.forward(), losses.forward_bound(call, "float32")
+                if reduction != "none":
+                    wanted, bound = wanted[0], bound[0]
+                what = f"{loss_type} {reduction}"
+                losses.assert_within(loss, wanted, bound, what)
+                bound = losses.gradient_bound(call, "float32")
+                losses.assert_within(gradient, call.gradient(), bound, what)
 
 
 # --- Objects of others ---
@@ -342,6 +350,88 @@ def test_images_of_another_are_read_written_and_encoded_with(
     with queue.command_buffer() as buffer:
         result = kernel.encode_batch(buffer, ones(metal), adopted, labels)
     close(result.to_array(), expected(predictions, labels))
+
+
+@pytest.fixture
+def adopt() -> Iterator[Callable[[int], ml.MPSImageBatch]]:
+    """Takes images over from another library, which lets go of them at the end."""
+    pointers = []
+
+    def from_pointer(pointer: int) -> ml.MPSImageBatch:
+        pointers.append(pointer)
+        return ml.MPSImageBatch.from_objc_pointer(pointer)
+
+    yield from_pointer
+    for pointer in pointers:
+        objc.release(pointer)
+
+
+def test_private_images_of_another_are_encoded_with_and_not_read(
+    metal: ml.Device, queue: ml.CommandQueue, adopt: Callable[[int], ml.MPSImageBatch]
+) -> None:
+    predictions, labels = arrays()
+    private = adopt(objc.private_images(metal.objc_pointer, SHAPE[1:], SHAPE[0]))
+    kernel = gradient_kernel(metal)
+    with queue.command_buffer() as buffer:
+        kernel.encode_batch(buffer, ones(metal), predictions, labels, destination_gradients=private)
+        result = kernel.encode_batch(buffer, private, predictions, labels)
+    close(result.to_array(), expected(predictions, labels) ** 2)
+    for read in (private.to_array, private[0].read_bytes):
+        with pytest.raises(RuntimeError, match="private storage"):
+            read()
+
+
+def test_temporary_images_of_another_are_read_as_often_as_it_said(
+    metal: ml.Device, foreign: int, adopt: Callable[[int], ml.MPSImageBatch]
+) -> None:
+    predictions, labels = arrays()
+    temporary = adopt(objc.temporary_images(foreign, SHAPE[1:], SHAPE[0], reads=2))
+    buffer = ml.CommandBuffer.from_objc_pointer(foreign)
+    kernel = gradient_kernel(metal)
+    kernel.encode_batch(buffer, ones(metal), predictions, labels, destination_gradients=temporary)
+    results = [kernel.encode_batch(buffer, temporary, predictions, labels) for _ in range(2)]
+    objc.commit_and_wait(foreign)
+    for result in results:
+        close(result.to_array(), expected(predictions, labels) ** 2)
+    with pytest.raises(RuntimeError, match="temporary"):
+        temporary.to_array()
+
+
+def test_an_image_of_several_is_a_batch(
+    metal: ml.Device, queue: ml.CommandQueue, adopt: Callable[[int], ml.MPSImageBatch]
+) -> None:
+    predictions, labels = arrays()
+    several = objc.image_of_several(metal.objc_pointer, SHAPE[1:], SHAPE[0])
+    with pytest.raises(ValueError, match=r"one image .*got 3 images"):
+        ml.MPSImage.from_objc_pointer(several)
+    batch = adopt(several)
+    assert batch.shape == SHAPE
+    for image, values in zip(batch, predictions, strict=True):
+        image.write_bytes(values.tobytes())
+    with queue.command_buffer() as buffer:
+        result = gradient_kernel(metal).encode_batch(buffer, ones(metal), batch, labels)
+    close(result.to_array(), expected(predictions, labels))
+
+
+def test_a_buffer_that_was_continued_is_adopted_again(
+    metal: ml.Device, queue: ml.CommandQueue
+) -> None:
+    predictions, labels = arrays()
+    kernel = gradient_kernel(metal)
+    foreign = objc.continuing_command_buffer(queue.objc_pointer)
+    first = ml.CommandBuffer.from_objc_pointer(foreign)
+    results = [kernel.encode_batch(first, ones(metal), predictions, labels)]
+    objc.commit_and_continue(foreign)
+    first.wait_until_completed()
+    close(results[0].to_array(), expected(predictions, labels))
+    with pytest.raises(RuntimeError, match=r"adopt it again|not be committed"):
+        kernel.encode_batch(first, ones(metal), predictions, labels)
+    second = ml.CommandBuffer.from_objc_pointer(foreign)
+    results.append(kernel.encode_batch(second, results[0], predictions, labels))
+    objc.commit_and_wait(foreign)
+    second.wait_until_completed()
+    close(results[1].to_array(), expected(predictions, labels) ** 2)
+    objc.release(foreign)
 
 
 # --- Archives of NSKeyedArchiver ---
