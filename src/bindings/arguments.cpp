@@ -214,8 +214,7 @@ std::optional<std::string> to_label(py::handle value) {
 }
 
 const std::shared_ptr<Device>& to_device(const char* name, py::handle value) {
-  if (!py::isinstance<Device>(value))
-    throw TypeError(refusal(name, "be a Device", describe(value)));
+  if (!is_instance<Device>(value)) throw TypeError(refusal(name, "be a Device", describe(value)));
   for (const auto& device : devices()) {
     if (device.get() == &py::cast<Device&>(value)) return device;
   }

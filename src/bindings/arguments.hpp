@@ -45,12 +45,27 @@ bool to_bool(const char* name, pybind11::handle value);
 std::optional<std::string> to_label(pybind11::handle value);
 const std::shared_ptr<Device>& to_device(const char* name, pybind11::handle value);
 
+/// pybind11::isinstance of a class of the package, without its look-up.
+template <class T>
+bool is_instance(pybind11::handle value) {
+  static auto* const type =
+      reinterpret_cast<PyTypeObject*>(pybind11::detail::get_type_handle(typeid(T), true).ptr());
+  return Py_TYPE(value.ptr()) == type || PyType_IsSubtype(Py_TYPE(value.ptr()), type) != 0;
+}
+
 /// The C++ object inside `value`; `expectation` completes "must be ...".
 template <class T>
 T& to_object(const char* name, const char* expectation, pybind11::handle value) {
-  if (!pybind11::isinstance<T>(value))
+  if (!is_instance<T>(value))
     throw TypeError(refusal(name, std::string("be ") + expectation, describe(value)));
   return pybind11::cast<T&>(value);
+}
+
+/// A function with the fast calling convention, as a PyMethodDef keeps it.
+using FastFunction = PyObject* (*)(PyObject* self, PyObject* const* arguments, Py_ssize_t given,
+                                   PyObject* keywords);
+inline PyCFunction as_method(FastFunction function) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
 }
 
 /// The arguments of a function with the fast calling convention, and which of them a call gave.

@@ -339,7 +339,7 @@ std::shared_ptr<ImageBatch> wrap_array(const char* name, py::handle value,
 
 std::shared_ptr<ImageBatch> to_images(const char* name, py::handle value,
                                       const std::shared_ptr<Device>& device) {
-  if (py::isinstance<ImageBatch>(value)) return py::cast<std::shared_ptr<ImageBatch>>(value);
+  if (is_instance<ImageBatch>(value)) return py::cast<std::shared_ptr<ImageBatch>>(value);
   if (PyObject_CheckBuffer(value.ptr()) != 0) return wrap_array(name, value, device);
   if (PySequence_Check(value.ptr()) != 0 && !py::isinstance<py::str>(value)) {
     std::vector<Image> images;

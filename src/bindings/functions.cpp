@@ -323,8 +323,7 @@ PyObject* loss_and_gradient(PyObject*, PyObject* const* arguments, Py_ssize_t co
   "written. The formulas are those of the table of losses in the README, after MPSCNNLoss.h.\n"
 
 PyMethodDef methods[] = {
-    {"loss", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(loss)),
-     METH_FASTCALL | METH_KEYWORDS,
+    {"loss", as_method(loss), METH_FASTCALL | METH_KEYWORDS,
      "loss(predictions, labels, loss_type, *, " SHARED_PARAMETERS "out=None, device=None)\n--\n\n"
      "The loss of predictions against labels (MPSNNForwardLoss in one call).\n\n" SHARED_DOC
      "out : destination, C-contiguous and writable, of exactly the shape and dtype of the result.\n"
@@ -332,8 +331,7 @@ PyMethodDef methods[] = {
      "Returns an array like predictions for reduction 'none', else a NumPy scalar, or an array [N] "
      "where\n"
      "reduce_across_batch is False. Losses of float16 are float32.\n\n" SHARED_ERRORS},
-    {"loss_gradient", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(loss_gradient)),
-     METH_FASTCALL | METH_KEYWORDS,
+    {"loss_gradient", as_method(loss_gradient), METH_FASTCALL | METH_KEYWORDS,
      "loss_gradient(predictions, labels, loss_type, *, " SHARED_PARAMETERS
      "source_gradient=None, wrt='predictions', out=None, device=None)\n--\n\n"
      "The gradient of the loss (MPSNNLossGradient in one call).\n\n" SHARED_DOC
@@ -344,9 +342,7 @@ PyMethodDef methods[] = {
      "out : destination, C-contiguous and writable, of the shape and dtype of predictions.\n"
      "device : Device; None chooses.\n\n"
      "Returns an array of the shape and dtype of predictions.\n\n" SHARED_ERRORS},
-    {"loss_and_gradient",
-     reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(loss_and_gradient)),
-     METH_FASTCALL | METH_KEYWORDS,
+    {"loss_and_gradient", as_method(loss_and_gradient), METH_FASTCALL | METH_KEYWORDS,
      "loss_and_gradient(predictions, labels, loss_type, *, " SHARED_PARAMETERS
      "source_gradient=None, wrt='predictions', out=None, loss_out=None, device=None)\n--\n\n"
      "The loss and its gradient in one pass over the data.\n\n" SHARED_DOC

@@ -26,12 +26,12 @@ bool given(py::handle argument) { return argument.ptr() != nullptr && !argument.
 std::vector<std::shared_ptr<LossState>> to_states(const char* name, py::handle value) {
   std::vector<std::shared_ptr<LossState>> states;
   if (!given(value)) return states;
-  if (py::isinstance<LossState>(value)) return {py::cast<std::shared_ptr<LossState>>(value)};
+  if (is_instance<LossState>(value)) return {py::cast<std::shared_ptr<LossState>>(value)};
   if (PySequence_Check(value.ptr()) == 0 || py::isinstance<py::str>(value)) {
     throw TypeError(refusal(name, "be a sequence of MPSState or None", describe(value)));
   }
   for (const py::handle item : py::reinterpret_borrow<py::sequence>(value)) {
-    if (!py::isinstance<LossState>(item)) {
+    if (!is_instance<LossState>(item)) {
       throw TypeError(refusal(std::string(name) + "[" + std::to_string(states.size()) + "]",
                               "be an MPSState", describe(item)));
     }
@@ -81,18 +81,22 @@ BatchDescriptor output_descriptor(const LossRequest& request) {
   return {predictions.shape, gradient_format(request)};
 }
 
-}  // namespace
+/// What a kernel is encoded with; null where there is no such argument.
+struct EncodeArguments {
+  PyObject *command_buffer, *source_gradients, *source_images, *labels, *weights;
+  PyObject *source_states, *destination_states, *destination, *allocator;
+};
 
-std::shared_ptr<ImageBatch> encode(const KernelHandle& handle, const EncodeArguments& a) {
-  const Kernel& kernel = *handle.kernel;
-  const auto& device = kernel.device();
+std::shared_ptr<ImageBatch> encode(const std::shared_ptr<Kernel>& kernel,
+                                   const EncodeArguments& a) {
+  const auto& device = kernel->device();
   auto& buffer = to_object<CommandBuffer>("command_buffer", "a CommandBuffer", a.command_buffer);
   if (buffer.device() != device) {
     throw StateError(refusal("command_buffer", "be on the device of the kernel, " + device->name(),
                              buffer.device()->name()));
   }
   buffer.check_encodable();
-  LossRequest request = begin_request(handle.kernel);
+  LossRequest request = begin_request(kernel);
   request.predictions =
       make_operand("source_images", to_images("source_images", a.source_images, device));
   if (request.work != Work::initial_gradient)
@@ -130,8 +134,6 @@ std::shared_ptr<ImageBatch> encode(const KernelHandle& handle, const EncodeArgum
   record(buffer, call);
   return destination;
 }
-
-namespace {
 
 /// A direct call: arrays (or batches) in, array out.
 class KernelCall {
@@ -241,6 +243,97 @@ PyObject* call_loss_gradient(PyObject* self, PyObject* const* arguments, std::si
     const auto a = sort_arguments(signature, arguments, PyVectorcall_NARGS(given), keywords);
     return KernelCall(kernel_of<LossGradient>(self), a[0], a[1], a[2], a[3], a[4]).run();
   });
+}
+
+namespace {
+
+PyObject* encode_loss(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
+                      PyObject* keywords) {
+  static Signature<7> signature{"encode_batch",
+                                {"command_buffer", "source_images", "labels", "weights",
+                                 "destination_states", "destination_images", "allocator"},
+                                3,
+                                4};
+  return translated([&] {
+    const auto a = sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
+    const auto results = encode(kernel_of<ForwardLoss>(self),
+                                {a[0], nullptr, a[1], a[2], a[3], nullptr, a[4], a[5], a[6]});
+    return py::cast(results).release().ptr();
+  });
+}
+
+PyObject* encode_gradient(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
+                          PyObject* keywords) {
+  static Signature<8> signature{"encode_batch",
+                                {"command_buffer", "source_gradients", "source_images", "labels",
+                                 "weights", "source_states", "destination_gradients", "allocator"},
+                                4,
+                                7};
+  return translated([&] {
+    const auto a = sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
+    const auto results = encode(kernel_of<LossGradient>(self),
+                                {a[0], a[1], a[2], a[3], a[4], a[5], nullptr, a[6], a[7]});
+    return py::cast(results).release().ptr();
+  });
+}
+
+PyObject* encode_initial_gradient(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
+                                  PyObject* keywords) {
+  static Signature<3> signature{
+      "encode_batch", {"command_buffer", "source_images", "allocator"}, 2, 2};
+  return translated([&] {
+    const auto a = sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
+    const auto results =
+        encode(kernel_of<InitialGradient>(self),
+               {a[0], nullptr, a[1], nullptr, nullptr, nullptr, nullptr, nullptr, a[2]});
+    return py::cast(results).release().ptr();
+  });
+}
+
+#define ALLOCATOR_DOC                                                                   \
+  "allocator: None encodes into images made by this package, or given. 'image' and "    \
+  "'temporary_image' have the kernel\n"                                                 \
+  "return images of its own (Metal only; RuntimeError elsewhere), whatever "            \
+  "destination_image_allocator is. Temporary ones\n"                                    \
+  "can be read by later kernels of the same command buffer alone; reading them raises " \
+  "RuntimeError.\n\n"                                                                   \
+  "Raises before anything is encoded."
+
+PyMethodDef encode_methods[] = {
+    {"encode_batch", as_method(encode_loss), METH_FASTCALL | METH_KEYWORDS,
+     "encode_batch($self, command_buffer, source_images, labels, weights=None, *, "
+     "destination_states=None, destination_images=None, allocator=None)\n--\n\n"
+     "Encodes the loss of source_images (predictions) and returns its images: of the size of the "
+     "predictions, or N images\n"
+     "1x1x1 after a reduction, float32 for float16 and float32. destination_states (1 or N) "
+     "capture "
+     "weight, label_smoothing,\n"
+     "epsilon and delta.\n\n" ALLOCATOR_DOC},
+    {"encode_batch", as_method(encode_gradient), METH_FASTCALL | METH_KEYWORDS,
+     "encode_batch($self, command_buffer, source_gradients, source_images, labels, weights=None, "
+     "source_states=None, destination_gradients=None, *, allocator=None)\n--\n\n"
+     "Encodes the gradient and returns its images, which are (a view of) destination_gradients "
+     "where given.\n\n"
+     "source_gradients: N images, 1x1x1 or (reduction none) of the size of source_images. "
+     "source_states (1 or N) replace the\n"
+     "kernel's weight, label_smoothing, epsilon and delta.\n\n" ALLOCATOR_DOC},
+    {"encode_batch", as_method(encode_initial_gradient), METH_FASTCALL | METH_KEYWORDS,
+     "encode_batch($self, command_buffer, source_images, *, allocator=None)\n--\n\n"
+     "Encodes ones of the size and format of source_images and returns their "
+     "images.\n\n" ALLOCATOR_DOC},
+};
+
+}  // namespace
+
+void add_encode_methods(py::module_& m) {
+  const KernelKind kinds[] = {ForwardLoss::kind, LossGradient::kind, InitialGradient::kind};
+  for (std::size_t i = 0; i < std::size(kinds); ++i) {
+    const py::object type = m.attr(class_name(kinds[i]));
+    auto* const method =
+        PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &encode_methods[i]);
+    if (method == nullptr) throw py::error_already_set();
+    type.attr(encode_methods[i].ml_name) = py::reinterpret_steal<py::object>(method);
+  }
 }
 
 }  // namespace mpsnn_loss::bindings

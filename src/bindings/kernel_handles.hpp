@@ -40,13 +40,8 @@ inline pybind11::object to_optional(const std::string& label) {
 /// Adds a read-write (or read-only) Python property for each inherited row.
 void define_inherited_properties(pybind11::handle type, KernelKind kind);
 
-/// What a kernel is encoded with.
-struct EncodeArguments {
-  pybind11::handle command_buffer, source_gradients, source_images, labels, weights;
-  pybind11::handle source_states, destination_states, destination;
-  pybind11::handle allocator = {};
-};
-std::shared_ptr<ImageBatch> encode(const KernelHandle& handle, const EncodeArguments& arguments);
+/// Adds encode_batch to the three classes.
+void add_encode_methods(pybind11::module_& m);
 
 /// kernel(...): the vector calls of the forward loss and of the gradient.
 PyObject* call_forward_loss(PyObject* self, PyObject* const* arguments, std::size_t given,

@@ -216,18 +216,6 @@ py::class_<Handle, Base> define_loss_kernel(py::module_& m, const char* doc) {
   return type;
 }
 
-/// What every encode_batch says of its last argument.
-std::string with_allocator(const char* doc) {
-  return doc +
-         std::string(
-             "\n\nallocator: None encodes into images made by this package, or given. 'image' and "
-             "'temporary_image' have the kernel\n"
-             "return images of its own (Metal only; RuntimeError elsewhere), whatever "
-             "destination_image_allocator is. Temporary ones\n"
-             "can be read by later kernels of the same command buffer alone; reading them "
-             "raises RuntimeError.");
-}
-
 void register_base(py::module_& m) {
   const auto without_constructor = py::custom_type_setup(refuse_new_instances);
   py::class_<KernelHandle> base(m, "MPSKernel", without_constructor,
@@ -287,33 +275,6 @@ void register_kernels(py::module_& m) {
       "and returns an array of\n"
       "the rank of its arguments: like predictions, or one value per image.")
       .def(
-          "encode_batch",
-          [](const ForwardLoss& self, py::object command_buffer, py::object source_images,
-             py::object labels, py::object weights, py::object destination_states,
-             py::object destination_images, py::object allocator) {
-            return encode(self, {command_buffer,
-                                 {},
-                                 source_images,
-                                 labels,
-                                 weights,
-                                 {},
-                                 destination_states,
-                                 destination_images,
-                                 allocator});
-          },
-          py::arg("command_buffer"), py::arg("source_images"), py::arg("labels"),
-          py::arg("weights") = py::none(), py::kw_only(),
-          py::arg("destination_states") = py::none(), py::arg("destination_images") = py::none(),
-          py::arg("allocator") = py::none(),
-          with_allocator("Encodes the loss of source_images (predictions) and returns its images: "
-                         "of the size of "
-                         "the predictions, or N images\n"
-                         "1x1x1 after a reduction, float32 for float16 and float32. "
-                         "destination_states (1 or N) "
-                         "capture weight,\n"
-                         "label_smoothing, epsilon and delta. Raises before anything is encoded.")
-              .c_str())
-      .def(
           "result_state_batch",
           [](const ForwardLoss& self, py::object source_images) {
             const auto images = to_images("source_images", source_images, self.kernel->device());
@@ -332,33 +293,6 @@ void register_kernels(py::module_& m) {
       "kernel(predictions, labels, source_gradient=None, weights=None, out=None) encodes, commits "
       "and waits in one call;\n"
       "source_gradient 1 where None; returns an array of the shape of its arguments.");
-  gradient.def(
-      "encode_batch",
-      [](const LossGradient& self, py::object command_buffer, py::object source_gradients,
-         py::object source_images, py::object labels, py::object weights, py::object source_states,
-         py::object destination_gradients, py::object allocator) {
-        return encode(self, {command_buffer,
-                             source_gradients,
-                             source_images,
-                             labels,
-                             weights,
-                             source_states,
-                             {},
-                             destination_gradients,
-                             allocator});
-      },
-      py::arg("command_buffer"), py::arg("source_gradients"), py::arg("source_images"),
-      py::arg("labels"), py::arg("weights") = py::none(), py::arg("source_states") = py::none(),
-      py::arg("destination_gradients") = py::none(), py::kw_only(),
-      py::arg("allocator") = py::none(),
-      with_allocator(
-          "Encodes the gradient and returns its images, which are (a view of) "
-          "destination_gradients "
-          "where given.\n\n"
-          "source_gradients: N images, 1x1x1 or (reduction none) of the size of source_images. "
-          "source_states (1 or N) replace the\n"
-          "kernel's weight, label_smoothing, epsilon and delta. Raises before anything is encoded.")
-          .c_str());
   gradient.def_property(
       "compute_label_gradients",
       [](const LossGradient& h) { return h.kernel->properties().compute_label_gradients; },
@@ -376,18 +310,8 @@ void register_kernels(py::module_& m) {
              handle.kernel = to_device("device", device)->make_kernel(InitialGradient::kind, {});
              return handle;
            }),
-           py::arg("device"))
-      .def(
-          "encode_batch",
-          [](const InitialGradient& self, py::object command_buffer, py::object source_images,
-             py::object allocator) {
-            return encode(self, {command_buffer, {}, source_images, {}, {}, {}, {}, {}, allocator});
-          },
-          py::arg("command_buffer"), py::arg("source_images"), py::kw_only(),
-          py::arg("allocator") = py::none(),
-          with_allocator(
-              "Encodes ones of the size and format of source_images and returns their images.")
-              .c_str());
+           py::arg("device"));
+  add_encode_methods(m);
 }
 
 }  // namespace mpsnn_loss::bindings

@@ -19,7 +19,7 @@ std::string to_string(const Shape& shape) {
   return to_string(axes.data(), axes.size());
 }
 
-void check_extents(const std::string& argument, const BatchDescriptor& descriptor) {
+void check_extents(const char* argument, const BatchDescriptor& descriptor) {
   std::int64_t room = std::numeric_limits<std::int64_t>::max() / info(descriptor.format).size;
   for (const std::int64_t axis : descriptor.shape.axes()) {
     if (axis < 1) {

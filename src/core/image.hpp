@@ -64,6 +64,6 @@ struct BatchDescriptor {
 };
 
 /// Throws ValueError unless every extent is at least 1 and the size in bytes fits 63 bits.
-void check_extents(const std::string& argument, const BatchDescriptor& descriptor);
+void check_extents(const char* argument, const BatchDescriptor& descriptor);
 
 }  // namespace mpsnn_loss

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ if not WORKFLOWS:
 # An action is pinned to one version of it, not to a name that moves.
 ACTION = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*@v\d+\.\d+\.\d+")
 EXPRESSION = re.compile(r"\$\{\{ *matrix\.(\w+) *\}\}")
+SETTING = re.compile(r"[A-Z_]+=")  # before a command: of its environment
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
 
 
@@ -129,13 +131,16 @@ def test_every_action_is_pinned_to_a_version(name: str) -> None:
 def test_every_command_names_what_exists(name: str) -> None:
     sessions, parser = nox_sessions(), make_parser()
     known = 0
-    for words in commands(name):
+    for command in commands(name):
+        words = list(dropwhile(SETTING.match, command))
         if words[:2] == ["nox", "-s"]:
             assert set(words[2:]) <= sessions
         elif words[:3] == ["python", "-m", "mpsnn_loss"]:
             parser.parse_args(words[3:])
         elif words[0] == "sh":
             assert (ROOT / words[1]).is_file()
+        elif words[:2] == ["ctest", "--test-dir"]:
+            assert any(f"SKBUILD_BUILD_DIR={words[2]}" in other for other in commands(name))
         elif words[0] in ("cmake", "ctest"):
             assert words[words.index("--preset") + 1] in presets()
         else:
