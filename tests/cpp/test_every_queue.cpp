@@ -174,7 +174,8 @@ TEST_CASE("a handler may drop the last references to its buffer and its queue") 
   });
   watched_buffer.lock()->commit();
   // Where another thread runs the handler, it lets go a moment later.
-  for (int i = 0; i < 2000 && !(watched_buffer.expired() && watched_queue.expired()); ++i) {
+  const int longest = static_cast<int>(kLong * 1000);
+  for (int i = 0; i < longest && !(watched_buffer.expired() && watched_queue.expired()); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   CHECK(watched_buffer.expired());

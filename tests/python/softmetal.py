@@ -74,7 +74,7 @@ class Softmetal:
 
         if settled(lambda: None) or settled(gc.collect):
             return {}
-        for _ in range(40):
+        for _ in range(600):
             if settled(lambda: time.sleep(0.05)):
                 return {}
         return beyond()
