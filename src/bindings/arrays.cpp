@@ -119,15 +119,17 @@ MemoryRange memory_of(py::handle value) {
 }
 
 HostArray::HostArray(HostArray&& other) noexcept
-    : buffer_(std::exchange(other.buffer_, {})), format_(other.format_), origin_(other.origin_) {}
+    : buffer_(other.buffer_), format_(other.format_), origin_(other.origin_) {
+  other.buffer_.obj = nullptr;
+}
 
 HostArray& HostArray::operator=(HostArray&& other) noexcept {
-  if (this != &other) {
-    release();
-    buffer_ = std::exchange(other.buffer_, {});
-    format_ = other.format_;
-    origin_ = other.origin_;
-  }
+  if (this == &other) return *this;
+  release();
+  buffer_ = other.buffer_;
+  format_ = other.format_;
+  origin_ = other.origin_;
+  other.buffer_.obj = nullptr;
   return *this;
 }
 
@@ -140,7 +142,7 @@ void HostArray::release() {
   } else {
     PyBuffer_Release(&buffer_);
   }
-  buffer_ = {};
+  buffer_.obj = nullptr;
 }
 
 std::span<const std::int64_t> HostArray::axes() const {

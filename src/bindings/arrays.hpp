@@ -52,7 +52,8 @@ class HostArray {
   bool take_numpy(PyObject* value, char& code);
   void release();
 
-  Py_buffer buffer_{};  // of an exact numpy.ndarray: filled without its costly export
+  // Empty without obj. Of an exact numpy.ndarray: filled without its costly export.
+  Py_buffer buffer_{};
   Format format_ = Format::float32;
   MemoryRange origin_;
 };

@@ -149,15 +149,15 @@ class KernelCall {
 
   PyObject* run() {
     LossRequest request = begin_request(kernel_);
-    request.predictions = operand("predictions", predictions_);
-    request.labels = operand("labels", labels_);
-    if (given(weights_)) request.weights = operand("weights", weights_);
+    read(request.predictions, "predictions", predictions_);
+    read(request.labels, "labels", labels_);
+    if (given(weights_)) read(request.weights, "weights", weights_);
     if (given(source_gradient_)) {
       if (is_scalar(source_gradient_)) {
         request.source_gradient = to_real("source_gradient", source_gradient_);
         request.also_read.emplace_back("source_gradient", memory_of(source_gradient_));
       } else {
-        request.source_gradients = operand("source_gradient", source_gradient_);
+        read(request.source_gradients, "source_gradient", source_gradient_);
       }
     }
     const BatchDescriptor output = output_descriptor(request);
@@ -168,7 +168,7 @@ class KernelCall {
 
  private:
   /// Host memory of an argument: that of a plain array directly, else that of its images.
-  Operand operand(const char* name, py::handle value) {
+  void read(Operand& operand, const char* name, py::handle value) {
     HostArray& array = arrays_[used_++];
     if (array.take(name, value.ptr())) {
       const auto axes = array.axes();
@@ -178,12 +178,13 @@ class KernelCall {
             {axes[0], flat ? 1 : axes[1], flat ? 1 : axes[2], axes[flat ? 1 : 3]}, array.format()};
         check_extents(name, d);
         flat_ = flat_ || (used_ == 1 && flat);
-        return make_operand(name, d, array.data(), array.writable());
+        operand = make_operand(name, d, array.data(), array.writable());
+        return;
       }
     }
     const auto images = to_images(name, value, kernel_->device());
     images->check_readable();
-    return make_operand(name, images);
+    operand = make_operand(name, images);
   }
 
   py::object destination(LossRequest& request, const BatchDescriptor& output) {
@@ -208,7 +209,7 @@ class KernelCall {
     return fresh;
   }
 
-  const std::shared_ptr<Kernel> kernel_;
+  const std::shared_ptr<Kernel>& kernel_;
   const py::handle predictions_, labels_, source_gradient_, weights_, out_;
   std::array<HostArray, 5> arrays_;
   std::size_t used_ = 0;

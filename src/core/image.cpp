@@ -20,15 +20,16 @@ std::string to_string(const Shape& shape) {
 }
 
 void check_extents(const char* argument, const BatchDescriptor& descriptor) {
-  std::int64_t room = std::numeric_limits<std::int64_t>::max() / info(descriptor.format).size;
+  std::int64_t bytes = info(descriptor.format).size;
+  bool fits = true;
   for (const std::int64_t axis : descriptor.shape.axes()) {
     if (axis < 1) {
       throw ValueError(
           refusal(argument, "have no empty extent", "shape " + to_string(descriptor.shape)));
     }
-    room /= axis;
+    fits = !__builtin_mul_overflow(bytes, axis, &bytes) && fits;
   }
-  if (room < 1) {
+  if (!fits) {
     throw ValueError(
         refusal(argument, "fit in 63-bit addresses", "shape " + to_string(descriptor.shape)));
   }

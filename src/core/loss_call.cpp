@@ -175,11 +175,6 @@ Operand make_operand(const char* name, std::shared_ptr<ImageBatch> images) {
   return operand;
 }
 
-Operand make_operand(const char* name, const BatchDescriptor& descriptor, void* data,
-                     bool writable) {
-  return {name, descriptor, static_cast<std::byte*>(data), nullptr, writable, true};
-}
-
 Format gradient_format(const LossRequest& request) {
   const bool like_labels =
       request.wrt == Wrt::labels && request.labels && !request.gradient_like_predictions;
@@ -190,7 +185,7 @@ Shape loss_shape(const LossDescriptor& descriptor, const Shape& predictions) {
   return descriptor.reduces() ? reduced(predictions) : predictions;
 }
 
-LossCall::LossCall(LossRequest request) : request_(std::move(request)) {
+LossCall::LossCall(LossRequest&& request) : request_(std::move(request)) {
   const LossRequest& r = request_;
   const Shape& shape = r.predictions.shape();
   const LossInfo& loss = info(r.descriptor.loss_type);

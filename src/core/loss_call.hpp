@@ -35,8 +35,10 @@ struct Operand {
 };
 
 Operand make_operand(const char* name, std::shared_ptr<ImageBatch> images);
-Operand make_operand(const char* name, const BatchDescriptor& descriptor, void* data,
-                     bool writable);
+inline Operand make_operand(const char* name, const BatchDescriptor& descriptor, void* data,
+                            bool writable) {
+  return {name, descriptor, static_cast<std::byte*>(data), nullptr, writable, true};
+}
 
 /// The addresses [begin, end).
 struct MemoryRange {
@@ -77,7 +79,8 @@ class LossCall {
  public:
   /// Validates: shapes, formats, counts, states, writability and overlap. Throws ValueError,
   /// TypeError or StateError, whose words name the argument. Touches no memory of any operand.
-  explicit LossCall(LossRequest request);
+  explicit LossCall(LossRequest&& request);
+  explicit LossCall(const LossRequest& request) : LossCall(LossRequest(request)) {}
 
   /// Adds the output of a call that was made without one: images of its own, of the right shape and
   /// format.

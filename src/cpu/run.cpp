@@ -17,10 +17,11 @@
 namespace mpsnn_loss::cpu {
 namespace {
 
-Source make_source(const Operand& operand, const Shape& full, std::int64_t first_image) {
-  if (!operand) return {};
+/// In place: a copy right after the writes would wait for them.
+void set_source(Source& source, const Operand& operand, const Shape& full,
+                std::int64_t first_image) {
+  if (!operand) return;
   const Shape& shape = operand.shape();
-  Source source;
   source.format = operand.descriptor.format;
   source.data = operand.image_data(shape.images == 1 ? 0 : first_image);
   source.dense =
@@ -31,7 +32,6 @@ Source make_source(const Operand& operand, const Shape& full, std::int64_t first
     source.strides[i] = axes[i] == 1 ? 0 : stride;
     stride *= axes[i];
   }
-  return source;
 }
 
 /// Bytes of the largest cache, as far as the system tells.
@@ -194,11 +194,11 @@ class Run {
     plan.by_labels = plan.want_gradient && request_.wrt == Wrt::labels;
     plan.shape = shape_;
     plan.shape.images = count;
-    plan.predictions = make_source(request_.predictions, shape_, first);
-    plan.labels = make_source(request_.labels, shape_, first);
-    plan.weights = make_source(request_.weights, shape_, first);
+    set_source(plan.predictions, request_.predictions, shape_, first);
+    set_source(plan.labels, request_.labels, shape_, first);
+    set_source(plan.weights, request_.weights, shape_, first);
     if (request_.source_gradients && is_per_element(request_.source_gradients)) {
-      plan.source_gradients = make_source(request_.source_gradients, shape_, first);
+      set_source(plan.source_gradients, request_.source_gradients, shape_, first);
     }
     if (const ClassIndices& classes = request_.class_indices) {
       plan.class_indices = classes.data + first * shape_.pixels();
