@@ -70,10 +70,16 @@ struct MathConstants<double> {
                                    0.132480867416714982, 0.132697936420723894};
 };
 
+/// In pairs of terms, so that the chain of dependent operations is half as long as Horner's.
 template <class V, std::size_t N>
 MPSNN_INLINE V polynomial(V x, const Scalar<V> (&coefficients)[N]) {
-  V sum = broadcast<V>(coefficients[N - 1]);
-  for (std::size_t i = N - 1; i-- > 0;) sum = mul_add(sum, x, broadcast<V>(coefficients[i]));
+  const auto pair = [&](std::size_t i) MPSNN_INLINE_LAMBDA {
+    const V low = broadcast<V>(coefficients[i]);
+    return i + 1 < N ? mul_add(broadcast<V>(coefficients[i + 1]), x, low) : low;
+  };
+  const V square = x * x;
+  V sum = pair((N - 1) / 2 * 2);
+  for (std::size_t i = (N - 1) / 2 * 2; i > 0; i -= 2) sum = mul_add(sum, square, pair(i - 2));
   return sum;
 }
 
@@ -100,10 +106,27 @@ MPSNN_INLINE Reduced<V> reduce(V x) {
   return {bits(shifted), mul_add(n, broadcast<V>(-C::ln2_low), r)};
 }
 
+template <class T>
+struct ScaledExp {
+  T coefficients[sizeof(MathConstants<T>::exp) / sizeof(T)];
+};
+
+template <class T>
+constexpr ScaledExp<T> scaled_exp() {
+  ScaledExp<T> result{};
+  std::size_t i = 0;
+  for (const T c : MathConstants<T>::exp)
+    result.coefficients[i++] = c * MathConstants<T>::head_room_scale;
+  return result;
+}
+
+/// exp(r) 2^-head_room, so that the power of two it is multiplied with may be 2^head_room larger
+/// and is always a normal number.
 template <class V>
 MPSNN_INLINE V exp_of_remainder(V r) {
-  using C = MathConstants<Scalar<V>>;
-  return mul_add(r * r, polynomial(r, C::exp), r) + Scalar<V>(1);
+  constexpr Scalar<V> scale = MathConstants<Scalar<V>>::head_room_scale;
+  static constexpr auto scaled = scaled_exp<Scalar<V>>();
+  return mul_add(r * r, polynomial(r, scaled.coefficients), r * scale) + scale;
 }
 
 /// exp(x) for x <= 0 and NaN; below 1 ULP down to the smallest normal result, rounded once more
@@ -112,9 +135,8 @@ template <class V>
 MPSNN_INLINE V exp_of_nonpositive(V x) {
   using C = MathConstants<Scalar<V>>;
   const Reduced<V> a = reduce(larger(broadcast<V>(C::exp_underflow), x));
-  // Scaled in two steps, the second a constant, so that the first never leaves the normal range.
   const auto origin = bits(broadcast<V>(C::round_magic)) - (C::head_room + C::exponent_bias);
-  return exp_of_remainder(a.r) * power_of_two<V>(a.shifted - origin) * C::head_room_scale;
+  return exp_of_remainder(a.r) * power_of_two<V>(a.shifted - origin);
 }
 
 /// A shift by which exponentials are scaled: exp(x) 2^-k with k near the largest x / ln 2, so that
@@ -136,9 +158,8 @@ class ExpShift {
   /// exp(x - most) up to a factor that is the same for all x; 0 where that is below the smallest
   /// subnormal number.
   MPSNN_INLINE_MEMBER V exp(V x) const {
-    using C = MathConstants<Scalar<V>>;
     const Reduced<V> a = reduce(larger(floor_, x - origin_));
-    return exp_of_remainder(a.r) * power_of_two<V>(a.shifted - exponent_) * C::head_room_scale;
+    return exp_of_remainder(a.r) * power_of_two<V>(a.shifted - exponent_);
   }
 
  private:
