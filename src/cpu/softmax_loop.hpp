@@ -171,28 +171,42 @@ class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
   }
 
   /// The reduced losses of the rows.
-  void find_losses(T* losses) {
+  V find_losses() {
     find_log_sum();
-    const V total = (label_product(spread_total(labels_), log_sum_) + spread_total(cross_));
-    store(losses, select<V>(alive_, total * row_weight_, V{}));
+    const V total = label_product(spread_total(labels_), log_sum_) + spread_total(cross_);
+    return select<V>(alive_, total * row_weight_, V{});
   }
 
-  /// Ends the rows; what left the range of float32 on its way may still be a number, and float64
-  /// decides.
+  /// Ends the rows.
   double finish() {
-    T losses[lanes<V>] = {};
-    if (reduces_) find_losses(losses);
+    V losses{};
+    if (reduces_) losses = find_losses();
+    if (!kLastResort && !is_finite(losses + loss_check_ + gradient_check_))
+      return finish_in_float64(losses);
+    double sum = 0;
+    for (std::int64_t r = 0; reduces_ && r < rows_; ++r) sum += add_loss(r, losses[r]);
+    return sum;
+  }
+
+  /// What left the range of float32 on its way may still be a number, and float64 decides.
+  double finish_in_float64(V losses) {
     double sum = 0;
     for (std::int64_t r = 0; r < rows_; ++r) {
-      const auto not_finite = [r](T x, V check) { return x - x != 0 || check[r] - check[r] != 0; };
-      const bool again = !kLastResort && not_finite(losses[r], loss_check_);
-      const double loss = again ? run_again(r, true) : static_cast<double>(losses[r]);
-      if (!kLastResort && not_finite(T(0), gradient_check_)) run_again(r, false);
-      sum += loss;
-      if (plan_.sums_per_image && reduces_ && !again)
-        plan_.sums[(pixel_ + r) / plan_.image_units] += loss;
+      const auto not_finite = [r](V x) { return x[r] - x[r] != 0; };
+      if (not_finite(losses + loss_check_)) {
+        sum += run_again(r, true);
+      } else if (reduces_) {
+        sum += add_loss(r, losses[r]);
+      }
+      if (not_finite(gradient_check_)) run_again(r, false);
     }
     return sum;
+  }
+
+  double add_loss(std::int64_t row, T value) {
+    const auto loss = static_cast<double>(value);
+    if (plan_.sums_per_image) plan_.sums[(pixel_ + row) / plan_.image_units] += loss;
+    return loss;
   }
 
   /// Computes the loss, or else the gradient, of a row in float64.

@@ -126,14 +126,14 @@ class SoftmaxSums : public SoftmaxOperands<T, Narrow, Factors> {
     }
   }
 
-  /// Where the exponentials of a tile are kept: a wide row's in its gradient where that is in
-  /// place, to be overwritten; null where no gradient follows.
+  /// Where the exponentials of a tile are kept: a wide row's in its gradient where one follows and
+  /// is in place, to be overwritten.
   T* exponentials_at(std::int64_t c) {
-    if (!pulls_) return nullptr;
     if constexpr (Narrow) {
       return exponentials_;
     } else {
-      return place_of(plan_.gradient, first_, reinterpret_cast<T*>(row_scratch_)) + c;
+      auto* const scratch = reinterpret_cast<T*>(row_scratch_);
+      return (pulls_ ? place_of(plan_.gradient, first_, scratch) : scratch) + c;
     }
   }
 
@@ -164,7 +164,7 @@ class SoftmaxSums : public SoftmaxOperands<T, Narrow, Factors> {
     const V y = load_at(in.y + i);
     Terms result{};
     const V exponential = shift.exp(y);
-    if (e != nullptr) store_at(e + i, exponential);
+    store_at(e + i, exponential);
     result.exponential = select<V>(live, exponential, V{});
     if constexpr (Labels || Loss) {
       V label = smooth.offset;
