@@ -74,7 +74,7 @@ class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
     const V maximum = maximum_, log_sum = log_sum_;
     const V loss_scale = row_weight_ * static_cast<T>(plan_.loss_scale);
     const V slope_scale = scale_ * smooth.scale;
-    const Mask<V> live_rows = live_, alive = alive_;
+    const Mask<V> alive = alive_;
     V loss_check{}, gradient_check{};
     for_each_tile(true, [&](std::int64_t c, std::int64_t count, const Operands& in) {
       const auto surprise = [&](V y) { return log_sum + (maximum - y); };  // -lp
@@ -86,7 +86,7 @@ class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
           V u = label_product(smooth(load_at(in.t + i)), surprise(load_at(in.y + i)));
           u = select<V>(alive, this->with_factors(u, weights, i, load_at) * loss_scale, V{});
           store_at(out + i, u);
-          loss_check += select<V>(live & live_rows, u, V{});
+          loss_check += select<V>(live, u, V{});
         });
         put_tile(out, c, count, plan_.loss, loss_writer_);
       }
@@ -96,12 +96,12 @@ class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
         V d = this->with_factors(surprise(load_at(in.y + i)) * slope_scale, in, i, load_at);
         d = select<V>(alive, d, V{});
         store_at(out + i, d);
-        gradient_check += select<V>(live & live_rows, d, V{});
+        gradient_check += select<V>(live, d, V{});
       });
       put_tile(out, c, count, plan_.gradient, gradient_writer_);
     });
-    loss_check_ = across(loss_check);
-    gradient_check_ = across(gradient_check);
+    loss_check_ = across(select<V>(live_, loss_check, V{}));
+    gradient_check_ = across(select<V>(live_, gradient_check, V{}));
   }
 
   void write_gradient() {
@@ -118,7 +118,7 @@ class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
     }
     const Smoothing smooth = smoothing();
     const V scale = scale_;
-    const Mask<V> live_rows = live_, alive = alive_;
+    const Mask<V> alive = alive_;
     V check{};
     for_each_tile(true, [&](std::int64_t c, std::int64_t count, const Operands& in) {
       const T* const e = exponentials_at(c);
@@ -129,7 +129,7 @@ class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
                V d = mul_add(load_at(e + i), ratio, minus_a(i, load_at));
                if constexpr (Narrow) d = select<V>(alive, d, V{});
                store_at(out + i, d);
-               check += select<V>(live & live_rows, d, V{});
+               check += select<V>(live, d, V{});
              });
       };
       if constexpr (Factors) {
@@ -146,7 +146,7 @@ class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
       if (by_class_) set_hot(out, c, count, hot);
       put_tile(out, c, count, plan_.gradient, gradient_writer_);
     });
-    gradient_check_ = across(check);
+    gradient_check_ = across(select<V>(live_, check, V{}));
   }
 
   void set_hot(T* out, std::int64_t c, std::int64_t count, const T* hot) {
