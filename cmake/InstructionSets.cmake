@@ -10,13 +10,18 @@ function(add_instruction_sets target source)
     set(flags_x86_64_v4 -march=x86-64-v4)
     target_compile_definitions(${target} PRIVATE MPSNN_X86_64_LEVELS)
   endif()
+  # -O3 also in debug builds: unoptimised vector code is too slow to test with. Sanitizers make it slow to
+  # compile too.
+  set(optimisation -O3)
+  if(MPSNN_LOSS_SANITIZE)
+    set(optimisation -O1)
+  endif()
   foreach(name IN LISTS names)
     add_library(mpsnn_kernels_${name} OBJECT ${source})
     target_include_directories(mpsnn_kernels_${name} PRIVATE src)
     target_compile_definitions(mpsnn_kernels_${name} PRIVATE MPSNN_ISA=${name})
-    # Vectors never cross a translation unit, so the note about their calling convention is moot. -O3 also
-    # in debug builds: unoptimised vector code is too slow to test with.
-    target_compile_options(mpsnn_kernels_${name} PRIVATE ${flags_${name}} -O3 -Wno-psabi)
+    # Vectors never cross a translation unit, so the note about their calling convention is moot.
+    target_compile_options(mpsnn_kernels_${name} PRIVATE ${flags_${name}} ${optimisation} -Wno-psabi)
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
       # gcc 12 warns of its own AVX-512 intrinsics (its bug 105593).
       target_compile_options(mpsnn_kernels_${name} PRIVATE -Wno-maybe-uninitialized)

@@ -63,6 +63,12 @@ py::array as_array(const char* name, py::handle value) {
   return array;
 }
 
+/// What is odd about an array that cannot be taken as it is.
+std::string layout_of(const py::array& array) {
+  if (!py::cast<bool>(array.attr("flags").attr("aligned"))) return "memory that is not aligned";
+  return "strides " + py::cast<std::string>(py::str(array.attr("strides")));
+}
+
 /// A C-contiguous, aligned, native copy or view, of the given dtype.
 HostArray required(const char* name, const py::array& array, const py::dtype& dtype,
                    std::span<const std::int64_t> axes) {
@@ -254,8 +260,7 @@ HostArray to_destination(const char* name, py::handle value, Format format) {
     throw TypeError(refusal(name, std::string("have dtype ") + info(format).name,
                             py::cast<std::string>(py::str(array.dtype()))));
   }
-  throw ValueError(refusal(name, "be C-contiguous and aligned",
-                           "strides " + py::cast<std::string>(py::str(array.attr("strides")))));
+  throw ValueError(refusal(name, "be C-contiguous and aligned", layout_of(array)));
 }
 
 HostArray to_indices(const char* name, py::handle value, std::size_t rank, std::int64_t classes) {
@@ -307,11 +312,11 @@ std::shared_ptr<ImageBatch> wrap_array(const char* name, py::handle value,
       throw TypeError(refusal(name, "have dtype float16, float32 or float64",
                               py::cast<std::string>(py::str(array.dtype()))));
     }
-    const bool native = py::cast<bool>(array.dtype().attr("isnative"));
-    throw ValueError(
-        refusal(name, "be C-contiguous, aligned and in native byte order",
-                native ? "strides " + py::cast<std::string>(py::str(array.attr("strides")))
-                       : "dtype " + py::cast<std::string>(py::str(array.dtype()))));
+    if (!py::cast<bool>(array.dtype().attr("isnative"))) {
+      throw TypeError(refusal(name, "have a dtype in native byte order",
+                              py::cast<std::string>(py::str(array.dtype()))));
+    }
+    throw ValueError(refusal(name, "be C-contiguous and aligned", layout_of(array)));
   }
   const auto axes = held->axes();
   if (axes.size() != 4 && axes.size() != 2) {
@@ -345,7 +350,7 @@ std::shared_ptr<ImageBatch> to_images(const char* name, py::handle value,
   if (PyObject_CheckBuffer(value.ptr()) != 0) return wrap_array(name, value, device);
   if (PySequence_Check(value.ptr()) != 0 && !py::isinstance<py::str>(value)) {
     std::vector<Image> images;
-    for (const py::handle item : py::reinterpret_borrow<py::sequence>(value)) {
+    for (const py::handle item : py::tuple(py::reinterpret_borrow<py::object>(value))) {
       images.push_back(to_object<Image>(
           (name + ("[" + std::to_string(images.size()) + "]")).c_str(), "an MPSImage", item));
     }

@@ -29,7 +29,13 @@ py::tuple supports(const Device& device, py::handle x) {
     throw TypeError(
         refusal("x", "be a descriptor, a kernel or a dtype", "None"));  // NumPy reads it as float64
   if (py::isinstance<LossDescriptor>(x)) {
-    reason = device.supports(py::cast<const LossDescriptor&>(x));
+    const auto& descriptor = py::cast<const LossDescriptor&>(x);
+    try {
+      check(descriptor);
+      reason = device.supports(descriptor);
+    } catch (const ValueError& refused) {
+      reason = refused.what();
+    }
   } else if (py::isinstance<KernelHandle>(x)) {
     reason = device.supports(py::cast<const KernelHandle&>(x).kernel->descriptor());
   } else {

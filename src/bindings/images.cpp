@@ -39,6 +39,8 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     batch->check_readable();
     if (batch->data() == nullptr)
       return refuse("the images of this batch are not one array in host memory; use to_array()");
+    if ((flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS)
+      return refuse("the batch is C-contiguous, not Fortran contiguous");
     if ((flags & PyBUF_WRITABLE) != 0 && !batch->writable())
       return refuse("the batch borrows read-only memory");
     const FormatInfo& format = info(batch->descriptor().format);
@@ -115,17 +117,21 @@ py::object dlpack(const BatchPointer& batch, py::kwargs options) {
   return view_of(batch).attr("__dlpack__")(**options);
 }
 
-std::int64_t to_index(const ImageBatch& batch, std::int64_t index) {
+std::int64_t to_index(const ImageBatch& batch, py::handle value) {
   const std::int64_t count = batch.shape().images;
+  std::int64_t index = count;
+  try {
+    index = to_integer("index", value);
+  } catch (const ValueError&) {  // beyond 64 bits
+  }
   if (index < -count || index >= count)
-    throw py::index_error("image index " + std::to_string(index) + " is out of range for " +
-                          std::to_string(count) + " images");
+    throw py::index_error("image index " + py::cast<std::string>(py::str(value)) +
+                          " is out of range for " + std::to_string(count) + " images");
   return index < 0 ? index + count : index;
 }
 
 py::object get_item(const BatchPointer& batch, py::object key) {
-  if (!py::isinstance<py::slice>(key))
-    return py::cast(Image{batch, to_index(*batch, to_integer("index", key))});
+  if (!py::isinstance<py::slice>(key)) return py::cast(Image{batch, to_index(*batch, key)});
   py::list images;
   py::ssize_t start = 0, stop = 0, step = 0, length = 0;
   if (!py::cast<py::slice>(key).compute(batch->shape().images, &start, &stop, &step, &length))

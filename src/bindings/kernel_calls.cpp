@@ -30,7 +30,7 @@ std::vector<std::shared_ptr<LossState>> to_states(const char* name, py::handle v
   if (PySequence_Check(value.ptr()) == 0 || py::isinstance<py::str>(value)) {
     throw TypeError(refusal(name, "be a sequence of MPSState or None", describe(value)));
   }
-  for (const py::handle item : py::reinterpret_borrow<py::sequence>(value)) {
+  for (const py::handle item : py::tuple(py::reinterpret_borrow<py::object>(value))) {
     if (!is_instance<LossState>(item)) {
       throw TypeError(refusal(std::string(name) + "[" + std::to_string(states.size()) + "]",
                               "be an MPSState", describe(item)));

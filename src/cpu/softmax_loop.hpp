@@ -111,7 +111,7 @@ class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
     T hot[lanes<V>];  // the gradient of each row's class, before the exponentials are overwritten
     if (by_class_) {
       for (std::int64_t r = 0; r < rows_; ++r) {
-        const std::int64_t index = class_of(r) < 0 ? 0 : class_of(r);
+        const std::int64_t given = class_of(r), index = given < 0 ? 0 : given;
         const T e = exponentials_at(0)[Narrow ? index * kWidth + r : index];
         hot[r] = mul_add(broadcast<V>(e), ratio, label_factor + offset)[r];
       }

@@ -130,10 +130,13 @@ class SoftmaxOperands {
     return factor;
   }
 
-  /// The class of a row; -1 where the row is ignored.
+  /// The class of a row; -1 where the row is ignored. Read once and looked at again, as another
+  /// thread may write to the caller's indices after they were checked.
   std::int64_t class_of(std::int64_t row) const {
-    const std::int64_t index = plan_.class_indices[pixel_ + row];
-    return plan_.has_ignored_class && index == plan_.ignored_class ? -1 : index;
+    const volatile std::int64_t& place = plan_.class_indices[pixel_ + row];
+    const std::int64_t index = place;
+    const bool ignored = plan_.has_ignored_class && index == plan_.ignored_class;
+    return ignored || index < 0 || index >= channels_ ? -1 : index;
   }
 
   /// A sum over the lanes of a wide row, in every lane.

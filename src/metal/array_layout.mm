@@ -105,11 +105,13 @@ void DenseArrays::expand_classes() {
   if (classes.ignored && weights_.data == nullptr)
     weights_.adopt(std::vector<float>(elements, 1.0f));
   for (std::size_t pixel = 0; pixel < elements / channels; ++pixel) {
-    const std::int64_t index = classes.data[pixel];
+    const volatile std::int64_t& place = classes.data[pixel];
+    const std::int64_t index = place;
     if (classes.ignored && index == *classes.ignored) {
       std::fill_n(weights_.writable(elements) + pixel * channels, channels, 0.0f);
-    } else {
-      labels_.own[pixel * channels + static_cast<std::size_t>(index)] = 1.0f;
+    } else if (const auto channel = static_cast<std::size_t>(index); channel < channels) {
+      // Always so, unless another thread has written to the caller's indices since their check.
+      labels_.own[pixel * channels + channel] = 1.0f;
     }
   }
 }

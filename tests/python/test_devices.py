@@ -117,6 +117,12 @@ def test_supports_refuses_a_dtype_without_an_image_format(device: ml.Device) -> 
     assert "int32" in reason
 
 
+def test_supports_refuses_a_reduction_that_the_loss_does_not_accept(device: ml.Device) -> None:
+    supported, reason = device.supports(ml.MPSCNNLossDescriptor("cosine_distance", "mean"))
+    assert not supported
+    assert "sum" in reason
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_the_cpu_engine_supports_every_loss_and_dtype(
     loss_type: ml.MPSCNNLossType, dtype: str

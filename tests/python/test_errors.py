@@ -346,7 +346,7 @@ def operands() -> Iterator[Row]:
                 ("int32", one.astype(np.int32), TypeError), ("bool", one > 0, TypeError),
                 ("float64", one.astype(np.float64), TypeError), ("text", "text", TypeError),
                 ("complex", one.astype(np.complex64), TypeError),
-                ("swapped", one.astype(">f4"), ValueError),
+                ("swapped", one.astype(">f4"), TypeError),
                 ("masked", np.ma.masked_array(one, one > 0), TypeError),
                 ("object", one.astype(object), TypeError), ("Nones", [None, None], TypeError),
                 # A direct call takes a number as a source gradient of every image.

@@ -287,3 +287,23 @@ def test_other_python_threads_run_during_a_long_kernel() -> None:
     finally:
         sys.setswitchinterval(interval)
     assert log.index("main") < log.index("end")
+
+
+@pytest.mark.parametrize("channels", [5, 50])
+@pytest.mark.parametrize("loss_type", ["softmax_cross_entropy", "categorical_cross_entropy"])
+def test_class_indices_that_change_after_their_check_are_no_class(
+    device: ml.Device, loss_type: str, channels: int
+) -> None:
+    """Nothing is read or written out of bounds, whatever another thread does to them."""
+    predictions = np.full((4, channels), 0.5, "f4")
+    labels = np.arange(4)
+
+    class Meddler:
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            labels[:] = 2**44, -(2**44), channels, -1
+            return np.ones(4, "f4")
+
+    options = {"reduce_across_batch": False, "source_gradient": Meddler(), "device": device}
+    loss, gradient = ml.loss_and_gradient(predictions, labels, loss_type, **options)
+    assert np.isfinite(loss).all()
+    assert np.isfinite(gradient).all()

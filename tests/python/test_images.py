@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import time
 import weakref
@@ -179,6 +180,22 @@ def test_batch_is_a_sequence_of_images(device: ml.Device) -> None:
     assert batch[1] in batch
     assert batch.index(images[2]) == 2
     assert batch.count(images[0]) == 1
+
+
+@pytest.mark.parametrize("index", [3, -4, 2**70, -(2**70)])
+def test_an_index_beyond_the_batch_is_an_index_error(device: ml.Device, index: int) -> None:
+    batch = ml.MPSImageBatch.from_array(device, np.zeros((3, 2), "f4"))
+    with pytest.raises(IndexError, match=f"{index} is out of range for 3 images"):
+        batch[index]
+
+
+def test_a_consumer_of_fortran_order_is_refused() -> None:
+    batch = ml.MPSImageBatch.from_array(ml.cpu_device(), np.zeros((3, 2), "f4"))
+    get_buffer = ctypes.pythonapi.PyObject_GetBuffer
+    get_buffer.argtypes = [ctypes.py_object, ctypes.c_void_p, ctypes.c_int]
+    strides, fortran = 0x18, 0x40  # PyBUF_STRIDES, and what makes it PyBUF_F_CONTIGUOUS
+    with pytest.raises(BufferError, match="not Fortran contiguous"):
+        get_buffer(batch, ctypes.create_string_buffer(200), strides | fortran)
 
 
 def test_images_chosen_from_batches_form_an_argument(device: ml.Device) -> None:
