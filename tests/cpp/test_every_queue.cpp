@@ -86,7 +86,7 @@ TEST_CASE("a buffer given up frees those behind it, handlers and all") {
     const auto queue = make_queue_of(device);
     AnyBuffer first = make_buffer_of(*queue);
     const AnyBuffer second = make_buffer_of(*queue), third = make_buffer_of(*queue);
-    int handled = 0;
+    std::atomic<int> handled = 0;  // handlers of two buffers may run at once
     first->enqueue();
     for (const AnyBuffer& buffer : {second, third}) {
       buffer->on_completed([&] { ++handled; });
