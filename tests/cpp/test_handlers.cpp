@@ -60,7 +60,7 @@ TEST_CASE("a handler may wait for a buffer that was committed before it ran") {
   const auto queue = make_queue();
   const Buffer first = make_buffer(*queue), second = make_buffer(*queue);
   bool finished = false;
-  first->on_completed([&] { finished = second->finished_within(2); });
+  first->on_completed([&] { finished = second->finished_within(kLong); });
   first->enqueue();
   second->commit();  // behind the first
   first->commit();
