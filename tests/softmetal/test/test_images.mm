@@ -171,7 +171,7 @@ void lazy() {
   breaks("read_unsynchronised", [&] { values_of([s.losses objectAtIndex:0]); });
 }
 
-void in_flight() {
+void reading_in_flight() {
   Scene s;
   WithFault late("completion_late", 250);
   id<MTLCommandBuffer> buffer = s.buffer();
@@ -319,7 +319,7 @@ const Registration all[] = {
     {"private storage", private_storage},
     {"managed images are synchronised before they are read", synchronising},
     {"a texture that does not exist yet is not synchronised", lazy},
-    {"the CPU touches what the GPU is using", in_flight},
+    {"the CPU touches what the GPU is using", reading_in_flight},
     {"nobody has written it", unwritten},
     {"NaN in padding channels of a wrapped texture", padding},
     {"slices of four channels", layout},
