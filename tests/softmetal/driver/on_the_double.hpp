@@ -55,7 +55,7 @@ class Fault {
 
 template <class Condition>
 bool eventually(Condition condition) {
-  for (int i = 0; i < 30000 && !condition(); ++i) {
+  for (int i = 0; i < 10000 && !condition(); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return condition();

@@ -108,7 +108,7 @@ void allowed(const char* what, const std::function<void()>& action, Place place)
 }
 
 bool eventually(const std::function<bool()>& condition) {
-  for (int i = 0; i < 30000 && !condition(); ++i) {
+  for (int i = 0; i < 10000 && !condition(); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return condition();
