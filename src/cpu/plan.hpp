@@ -61,6 +61,13 @@ struct Plan {
   std::int64_t row_scratch;       // bytes that a chunk needs beside the stack
 };
 
+/// The class of a pixel as the caller's memory says at this moment: read once, as another thread
+/// may write to it after it was checked. Whoever uses it as an index looks at it again.
+[[gnu::always_inline]] inline std::int64_t read_class(const Plan& plan, std::int64_t pixel) {
+  const volatile std::int64_t& place = plan.class_indices[pixel];
+  return place;
+}
+
 struct Range {
   std::int64_t first, last;
 };

@@ -130,11 +130,9 @@ class SoftmaxOperands {
     return factor;
   }
 
-  /// The class of a row; -1 where the row is ignored. Read once and looked at again, as another
-  /// thread may write to the caller's indices after they were checked.
+  /// The class of a row; -1 where the row is ignored, or is none.
   std::int64_t class_of(std::int64_t row) const {
-    const volatile std::int64_t& place = plan_.class_indices[pixel_ + row];
-    const std::int64_t index = place;
+    const std::int64_t index = read_class(plan_, pixel_ + row);
     const bool ignored = plan_.has_ignored_class && index == plan_.ignored_class;
     return ignored || index < 0 || index >= channels_ ? -1 : index;
   }

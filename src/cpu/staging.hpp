@@ -217,9 +217,7 @@ const T* stage_labels(const Plan& plan, std::int64_t first, std::int64_t count, 
       plan.shape, first, count,
       [&](std::int64_t at, std::int64_t length, std::int64_t pixel, std::int64_t channel) {
         for (std::int64_t i = 0; i < length; ++i) scratch[at + i] = T(0);
-        const volatile std::int64_t& place =
-            plan.class_indices[pixel];  // read once, as in class_of
-        const std::int64_t index = place;
+        const std::int64_t index = read_class(plan, pixel);
         if (index >= channel && index < channel + length) scratch[at + index - channel] = T(1);
       });
   return scratch;
