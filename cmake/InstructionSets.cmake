@@ -2,13 +2,14 @@
 # processor's instruction set, each into a namespace of its own.
 function(add_instruction_sets target source)
   set(names baseline)
-  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$" AND NOT CMAKE_OSX_ARCHITECTURES MATCHES "arm64"
-      AND NOT MPSNN_LOSS_BASELINE_ONLY)
-    set(names baseline x86_64_v3 x86_64_v4)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$" AND NOT CMAKE_OSX_ARCHITECTURES MATCHES "arm64")
     set(flags_baseline -march=x86-64-v2)
-    set(flags_x86_64_v3 -march=x86-64-v3)
-    set(flags_x86_64_v4 -march=x86-64-v4)
-    target_compile_definitions(${target} PRIVATE MPSNN_X86_64_LEVELS)
+    foreach(level IN LISTS MPSNN_LOSS_X86_64_LEVELS)
+      list(APPEND names x86_64_${level})
+      set(flags_x86_64_${level} -march=x86-64-${level})
+      string(TOUPPER MPSNN_X86_64_${level} definition)
+      target_compile_definitions(${target} PRIVATE ${definition})
+    endforeach()
   endif()
   # -O3 also in debug builds: unoptimised vector code is too slow to test with. Sanitizers make it slow to
   # compile too.

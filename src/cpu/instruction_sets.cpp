@@ -6,10 +6,12 @@
 
 namespace mpsnn_loss::cpu {
 
-#if defined(MPSNN_X86_64_LEVELS)
+#if defined(MPSNN_X86_64_V4)
 namespace x86_64_v4 {
 extern const KernelSet kernel_set;
 }
+#endif
+#if defined(MPSNN_X86_64_V3)
 namespace x86_64_v3 {
 extern const KernelSet kernel_set;
 }
@@ -27,13 +29,15 @@ struct Candidate {
 
 /// Best first, the baseline last.
 const Candidate kCandidates[] = {
-#if defined(MPSNN_X86_64_LEVELS)
+#if defined(MPSNN_X86_64_V4)
     {x86_64_v4::kernel_set,
      [] {
        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
               __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
               __builtin_cpu_supports("avx512vl");
      }},
+#endif
+#if defined(MPSNN_X86_64_V3)
     {x86_64_v3::kernel_set,
      [] {
        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from reference import losses
 
 NAMES = [member.name.lower() for member in ml.MPSCNNLossType]
+CPU = [device for device in ml.devices() if device.kind == "cpu"]
 WITH_MEAN = [name for name in NAMES if not losses.LOSSES[name].per_pixel]
 REDUCTIONS = [member.name.lower() for member in ml.MPSCNNReductionType]
 WRT = ("predictions", "labels")
@@ -354,6 +355,8 @@ def test_values_without_weight_change_no_bit(
         assert not results[wrt][without].any()
 
 
+# Threads are the CPU engine's.
+@pytest.mark.parametrize("device", CPU, ids=["CPU"])
 @pytest.mark.parametrize("name", NAMES)
 def test_number_of_threads_changes_no_bit(device: ml.Device, name: str, dtype: str) -> None:
     shape = (5, 41, 31, 37)

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <map>
 #include <set>
 #include <thread>
 
@@ -100,17 +101,23 @@ struct ImageStorage {
 };
 
 bool judge_aliases(const Encode& e, const ImageStorage& storage) {
+  std::map<std::pair<const Texels*, std::size_t>, std::size_t> result_in_slice;
   for (std::size_t i = 0; i < storage.destination.size(); ++i) {
-    for (std::size_t j = 0; j < i; ++j) {
-      if (storage.destination[i].overlaps(storage.destination[j])) {
-        broken(rules::destination_repeated, "%s: results %zu and %zu", e.what, j, i);
-        return false;
-      }
+    const View& result = storage.destination[i];
+    for (std::size_t slice = 0; slice < result.slices(); ++slice) {
+      const auto [taken, is_free] =
+          result_in_slice.try_emplace({result.texels.get(), result.first_slice + slice}, i);
+      if (is_free) continue;
+      broken(rules::destination_repeated, "%s: results %zu and %zu", e.what, taken->second, i);
+      return false;
     }
-    for (std::size_t s = 0; s < storage.sources.size(); ++s) {
-      for (const View& source : storage.sources[s]) {
-        if (!storage.destination[i].overlaps(source)) continue;
-        broken(rules::destination_aliases_source, "%s: result %zu and %s", e.what, i,
+  }
+  for (std::size_t s = 0; s < storage.sources.size(); ++s) {
+    for (const View& source : storage.sources[s]) {
+      for (std::size_t slice = 0; slice < source.slices(); ++slice) {
+        const auto taken = result_in_slice.find({source.texels.get(), source.first_slice + slice});
+        if (taken == result_in_slice.end()) continue;
+        broken(rules::destination_aliases_source, "%s: result %zu and %s", e.what, taken->second,
                e.sources[s].name);
         return false;
       }

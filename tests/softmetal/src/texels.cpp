@@ -46,11 +46,6 @@ void Texels::write_from_cpu(std::size_t x, std::size_t y, std::size_t slice, std
 
 void Texels::poison_gpu() { poison(format.channel, gpu_); }
 
-bool View::overlaps(const View& other) const {
-  return texels == other.texels && first_slice < other.first_slice + other.slices() &&
-         other.first_slice < first_slice + slices();
-}
-
 std::vector<double> View::load() const {
   std::vector<double> values;
   values.reserve(width() * height() * channels);

@@ -77,7 +77,6 @@ struct View {
   std::size_t width() const { return texels->width; }
   std::size_t height() const { return texels->height; }
   std::size_t slices() const { return (channels + 3) / 4; }
-  bool overlaps(const View& other) const;
   /// All channels in the order height, width, channel.
   std::vector<double> load() const;
   /// Padding channels become 0.
