@@ -356,7 +356,7 @@ def test_values_without_weight_change_no_bit(
 
 
 # Threads are the CPU engine's.
-@pytest.mark.parametrize("device", CPU, ids=["CPU"])
+@pytest.mark.parametrize("device", CPU, ids=["CPU"], indirect=True, scope="session")
 @pytest.mark.parametrize("name", NAMES)
 def test_number_of_threads_changes_no_bit(device: ml.Device, name: str, dtype: str) -> None:
     shape = (5, 41, 31, 37)
