@@ -33,18 +33,18 @@ class ElementKernel {
     const auto whole_load = [](const T* from) { return load<V>(from); };
     const auto whole_store = [](T* to, V x) { store<V>(to, x); };
     Accumulator<T> sum;
-    Block<V> gradients{};
+    Block<V> gradient_checks{};
     std::int64_t i = 0;
     for (; i + width * std::int64_t{kBlock} <= tile.count; i += width * std::int64_t{kBlock}) {
       Block<V> u;
       for (std::size_t k = 0; k < kBlock; ++k) {
         u[k] = step(tile, i + static_cast<std::int64_t>(k) * width, ~Mask<V>{}, whole_load,
-                    whole_store, gradients[k]);
+                    whole_store, gradient_checks[k]);
       }
       if constexpr (WantLoss) sum.add_block(u);
     }
     for (; i + width <= tile.count; i += width) {
-      const V u = step(tile, i, ~Mask<V>{}, whole_load, whole_store, gradients[0]);
+      const V u = step(tile, i, ~Mask<V>{}, whole_load, whole_store, gradient_checks[0]);
       if constexpr (WantLoss) sum.add(u);
     }
     if (i < tile.count) {
@@ -52,21 +52,21 @@ class ElementKernel {
       const V u = step(
           tile, i, first_lanes<V>(rest),
           [rest](const T* from) { return load_first<V>(from, rest); },
-          [rest](T* to, V x) { store_first<V>(to, x, rest); }, gradients[0]);
+          [rest](T* to, V x) { store_first<V>(to, x, rest); }, gradient_checks[0]);
       if constexpr (WantLoss) sum.add(u);
     }
     const double total = sum.total();
-    return {total, total - total == 0, is_finite(sum_of(gradients))};
+    return {total, total - total == 0, !has_nan(sum_of(gradient_checks))};
   }
 
  private:
   using V = Vector<T>;
 
-  /// One vector of elements; returns its weighted losses and adds its gradients to `gradients`,
-  /// where they only serve to see whether all are finite.
+  /// One vector of elements; returns its weighted losses. `gradient_check` becomes NaN where a
+  /// gradient is not finite.
   template <class Load, class Store>
   MPSNN_INLINE V step(const Tile<T>& tile, std::int64_t i, Mask<V> live, Load load_at,
-                      Store store_at, V& gradients) {
+                      Store store_at, V& gradient_check) {
     const V y = load_at(tile.y + i), t = load_at(tile.t + i);
     V v = broadcast<V>(1), u{};
     if constexpr (Weighted) {
@@ -83,7 +83,7 @@ class ElementKernel {
         slope = slope * scale;
       }
       store_at(tile.gradient + i, slope);
-      gradients += select<V>(live, slope, V{});
+      gradient_check = mul_add(select<V>(live, slope, V{}), V{}, gradient_check);
     }
     if constexpr (WantLoss) {
       u = F::loss(y, t, tile.parameters);
@@ -182,9 +182,20 @@ double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count
   return result.sum;
 }
 
+/// Makes the gradients of a whole chunk at once, where no operand is staged; false where it cannot,
+/// or float64 has to look at them again.
+template <class F, class T>
+bool run_without_tiles(const Plan& plan, Range range) {
+  if (plan.want_loss || !is_in_place<T>(plan)) return false;
+  T* const gradients = place_of<T>(plan.gradient, range.first, nullptr);
+  return compute_tile<F, T>(plan, range.first, range.last - range.first, nullptr, gradients)
+      .gradients_finite;
+}
+
 template <class F, class T>
 void run_element_chunk(const Plan& plan, std::int64_t chunk) {
   const Range range = chunk_range(plan, chunk);
+  if (run_without_tiles<F, T>(plan, range)) return;
   CompensatedSum sum;
   for (std::int64_t first = range.first; first < range.last; first += kTileElements) {
     const std::int64_t rest = range.last - first;

@@ -118,30 +118,26 @@ struct Formula<LossType::categorical_cross_entropy> {
 
 template <>
 struct Formula<LossType::hinge> {
-  // 1 - m y with m = 2t - 1 for labels 0 and 1; exact enough for its sign to be right
+  // -m = 1 - 2t, exact for the labels 0 and 1 and all from 1/4 to 1
   template <class V>
-  MPSNN_INLINE V margin(V y, V t) {
-    const Sum<V> m = two_sum(t + t, broadcast<V>(-1));
-    const V margin = one_minus_product(m.value, y);
-    return select<V>(m.error == V{}, margin, margin - m.error * y);
+  MPSNN_INLINE V minus_m(V t) {
+    return Scalar<V>(1) - (t + t);
   }
   // max(0, 1 - m y)
   template <class V>
   MPSNN_INLINE V loss(V y, V t, const Parameters<V>&) {
-    const V z = margin(y, t);
+    const V z = one_plus_product(minus_m(t), y);
     return select<V>(z <= V{}, V{}, z);
   }
   // -m where 1 - m y > 0
   template <class V>
   MPSNN_INLINE V by_prediction(V y, V t, const Parameters<V>&) {
-    const V z = margin(y, t);
-    return where_active(z, Scalar<V>(1) - (t + t));
+    return where_active(one_plus_product(minus_m(t), y), minus_m(t));
   }
   // -2y where 1 - m y > 0
   template <class V>
   MPSNN_INLINE V by_label(V y, V t, const Parameters<V>&) {
-    const V z = margin(y, t);
-    return where_active(z, y * Scalar<V>(-2));
+    return where_active(one_plus_product(minus_m(t), y), y * Scalar<V>(-2));
   }
   template <class V>
   MPSNN_INLINE V where_active(V z, V slope) {

@@ -253,9 +253,7 @@ class Run {
   /// Ends the reduction: ω Σ / D per image, or across the batch into image 0 and zero into the
   /// others.
   void write_losses() {
-    if (request_.descriptor.loss_type == LossType::cosine_distance) {
-      for (std::int64_t i = 0; i < shape_.images; ++i) add_loss(i, sum_of_pixel_weights(call_, i));
-    }
+    if (request_.descriptor.loss_type == LossType::cosine_distance) add_pixel_weights();
     const Format format = request_.loss.descriptor.format;
     for (std::int64_t i = 0; i < request_.loss.shape().images; ++i) {
       const double value = !across_ ? divided(losses_[i], i)
@@ -263,6 +261,15 @@ class Run {
                                     : 0;
       write_value(request_.loss.image_data(i), format, value);
     }
+  }
+
+  /// The 1 of 1 - Σ y t, of each pixel.
+  void add_pixel_weights() {
+    if (across_ && !request_.weights) {
+      const std::int64_t pixels = shape_.channels == 0 ? 0 : shape_.images * shape_.pixels();
+      return total_.add(static_cast<double>(pixels));
+    }
+    for (std::int64_t i = 0; i < shape_.images; ++i) add_loss(i, sum_of_pixel_weights(call_, i));
   }
 
   void add_loss(std::int64_t image, double sum) {

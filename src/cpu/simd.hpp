@@ -277,12 +277,12 @@ MPSNN_INLINE Sum<V> two_sum(V a, V b) {
   return {sum, (a - (sum - part)) + (b - part)};
 }
 
-/// 1 - a·b, correct in sign and nearly so in the last place even where a·b is close to 1.
+/// 1 + a·b, correct in sign and nearly so in the last place even where a·b is close to 1.
 template <class V>
-MPSNN_INLINE V one_minus_product(V a, V b) {
+MPSNN_INLINE V one_plus_product(V a, V b) {
   const V one = broadcast<V>(1);
 #if defined(__FMA__) || defined(__ARM_NEON)
-  return mul_add(-a, b, one);
+  return mul_add(a, b, one);
 #else
   // Dekker's product: splits the factors so that every partial product is exact.
   const V splitter = broadcast<V>(sizeof(Scalar<V>) == 4 ? Scalar<V>(4097) : Scalar<V>(134217729));
@@ -291,8 +291,8 @@ MPSNN_INLINE V one_minus_product(V a, V b) {
   const V a_low = a - a_high, b_low = b - b_high;
   const V product = a * b;
   const V error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low;
-  const V result = (one - product) - error;
-  return select<V>(result == result, result, one - product);  // the split of huge factors overflows
+  const V result = (one + product) + error;
+  return select<V>(result == result, result, one + product);  // the split of huge factors overflows
 #endif
 }
 

@@ -79,12 +79,23 @@ MPSNN_INLINE void stream_out(const T* from, std::int64_t count, T* to) {
   for (; i < count; ++i) to[i] = from[i];
 }
 
+/// True where a source is absent or used as it lies.
+template <class T>
+MPSNN_INLINE bool is_in_place(const Source& source) {
+  return source.data == nullptr || (source.dense && source.format == kFormatOf<T>);
+}
+
+/// True where results are made where they belong.
+template <class T>
+MPSNN_INLINE bool is_in_place(const Sink& sink) {
+  return sink.format == kFormatOf<T> && !sink.streams;
+}
+
 /// Where a tile of results is made: in place where it may be, else in `scratch`.
 template <class T>
 MPSNN_INLINE T* place_of(const Sink& sink, std::int64_t first, T* scratch) {
   if (sink.data == nullptr) return nullptr;
-  const bool in_place = sink.format == kFormatOf<T> && !sink.streams;
-  return in_place ? reinterpret_cast<T*>(sink.data) + first : scratch;
+  return is_in_place<T>(sink) ? reinterpret_cast<T*>(sink.data) + first : scratch;
 }
 
 /// Moves a tile that was made in scratch to where it belongs, rounding once.
@@ -199,8 +210,7 @@ void spread(const Source& source, const Shape& shape, std::int64_t first, std::i
 template <class T>
 const T* stage(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
                T* scratch) {
-  if (source.dense && source.format == kFormatOf<T>)
-    return reinterpret_cast<const T*>(source.data) + first;
+  if (is_in_place<T>(source)) return reinterpret_cast<const T*>(source.data) + first;
   if (source.dense) {
     convert_in(source.data, source.format, first, count, scratch);
   } else {
@@ -265,6 +275,14 @@ const T* stage_gradients(const Plan& plan, std::int64_t first, std::int64_t coun
     for (; i < count && i < end; ++i) scratch[i] = scale;
   }
   return scratch;
+}
+
+/// True where a gradient is made in place and no operand has to be staged for it.
+template <class T>
+bool is_in_place(const Plan& plan) {
+  return is_in_place<T>(plan.predictions) && is_in_place<T>(plan.labels) &&
+         is_in_place<T>(plan.weights) && is_in_place<T>(plan.source_gradients) &&
+         plan.class_indices == nullptr && !plan.scale_per_image && is_in_place<T>(plan.gradient);
 }
 
 /// Adds to each image's sum the part of it among `count` values that stand one to a unit.
