@@ -106,6 +106,14 @@ MPSNN_INLINE Reduced<V> reduce(V x) {
   return {bits(shifted), mul_add(n, broadcast<V>(-C::ln2_low), r)};
 }
 
+/// Fewer operations than `polynomial`, one after the other.
+template <class V, std::size_t N>
+MPSNN_INLINE V horner(V x, const Scalar<V> (&coefficients)[N]) {
+  V sum = broadcast<V>(coefficients[N - 1]);
+  for (std::size_t i = N - 1; i > 0; --i) sum = mul_add(sum, x, broadcast<V>(coefficients[i - 1]));
+  return sum;
+}
+
 template <class T>
 struct ScaledExp {
   T coefficients[sizeof(MathConstants<T>::exp) / sizeof(T)];
@@ -124,9 +132,9 @@ constexpr ScaledExp<T> scaled_exp() {
 /// and is always a normal number.
 template <class V>
 MPSNN_INLINE V exp_of_remainder(V r) {
-  constexpr Scalar<V> scale = MathConstants<Scalar<V>>::head_room_scale;
+  const V scale = broadcast<V>(MathConstants<Scalar<V>>::head_room_scale);
   static constexpr auto scaled = scaled_exp<Scalar<V>>();
-  return mul_add(r * r, polynomial(r, scaled.coefficients), r * scale) + scale;
+  return mul_add(mul_add(horner(r, scaled.coefficients), r, scale), r, scale);
 }
 
 /// exp(x) for x <= 0 and NaN; below 1 ULP down to the smallest normal result, rounded once more

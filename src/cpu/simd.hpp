@@ -322,6 +322,29 @@ MPSNN_INLINE void transpose(V (&square)[lanes<V>]) {
   }
 }
 
+/// Combines the lanes of a vector with one another by halves: combine(combine(x0, x2), ...).
+template <std::size_t half, class V, class Combine, std::size_t... I>
+MPSNN_INLINE Scalar<V> fold_lanes(V v, Combine combine, std::index_sequence<I...> lane) {
+  if constexpr (half == 0) {
+    return v[0];
+  } else {
+    const V moved = __builtin_shufflevector(v, v, static_cast<int>((I + half) % lanes<V>)...);
+    return fold_lanes<half / 2>(combine(v, moved), combine, lane);
+  }
+}
+
+template <class V>
+MPSNN_INLINE Scalar<V> sum_of_lanes(V v) {
+  const auto add = [](V a, V b) MPSNN_INLINE_LAMBDA { return a + b; };
+  return fold_lanes<lanes<V> / 2>(v, add, std::make_index_sequence<lanes<V>>());
+}
+
+template <class V>
+MPSNN_INLINE Scalar<V> largest_lane(V v) {
+  const auto pick = [](V a, V b) MPSNN_INLINE_LAMBDA { return larger(a, b); };
+  return fold_lanes<lanes<V> / 2>(v, pick, std::make_index_sequence<lanes<V>>());
+}
+
 /// The halves of a vector, in float64.
 struct Wide {
   DoubleVector low, high;
@@ -365,13 +388,10 @@ class Accumulator<double> {
  public:
   MPSNN_INLINE_MEMBER void add(DoubleVector u) { sum_ += u; }
   MPSNN_INLINE_MEMBER void add_block(const Block<DoubleVector>& u) { add(sum_of(u)); }
-  MPSNN_INLINE_MEMBER double total() const {
-    double total = 0;
-    for (std::size_t i = 0; i < lanes<DoubleVector>; ++i) total += sum_[i];
-    return total;
-  }
+  MPSNN_INLINE_MEMBER double total() const { return sum_of_lanes(sum_); }
 
  private:
+  friend class Accumulator<float>;
   DoubleVector sum_{};
 };
 
@@ -384,7 +404,7 @@ class Accumulator<float> {
     high_.add(wide.high);
   }
   MPSNN_INLINE_MEMBER void add_block(const Block<FloatVector>& u) { add(sum_of(u)); }
-  MPSNN_INLINE_MEMBER double total() const { return low_.total() + high_.total(); }
+  MPSNN_INLINE_MEMBER double total() const { return sum_of_lanes(low_.sum_ + high_.sum_); }
 
  private:
   Accumulator<double> low_, high_;

@@ -110,11 +110,12 @@ class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
     const V offset = scale_ * -static_cast<T>(plan_.label_offset);
     T hot[lanes<V>];  // the gradient of each row's class, before the exponentials are overwritten
     if (by_class_) {
+      T e[lanes<V>] = {};
       for (std::int64_t r = 0; r < rows_; ++r) {
         const std::int64_t given = class_of(r), index = given < 0 ? 0 : given;
-        const T e = exponentials_at(0)[Narrow ? index * kWidth + r : index];
-        hot[r] = mul_add(broadcast<V>(e), ratio, label_factor + offset)[r];
+        e[r] = exponentials_at(0)[Narrow ? index * kWidth + r : index];
       }
+      store(hot, mul_add(load<V>(e), ratio, label_factor + offset));
     }
     const Smoothing smooth = smoothing();
     const V scale = scale_;

@@ -142,9 +142,7 @@ class SoftmaxOperands {
     if constexpr (Narrow) {
       return v;
     } else {
-      T sum = 0;
-      for (std::int64_t i = 0; i < kWidth; ++i) sum += v[i];
-      return broadcast<V>(sum);
+      return broadcast<V>(sum_of_lanes(v));
     }
   }
 

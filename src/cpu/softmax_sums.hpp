@@ -31,15 +31,31 @@ class SoftmaxSums : public SoftmaxOperands<T, Narrow, Factors> {
   using typename Base::Operands;
   static constexpr auto kBlockWidth = kWidth * std::int64_t{kBlock};
 
-  /// Of rows in lanes there is nothing to add across.
-  struct LaneSum {
-    V sum{};
-    MPSNN_INLINE_MEMBER void add(V u) { sum += u; }
-    MPSNN_INLINE_MEMBER void add_block(const Block<V>& u) { add(sum_of(u)); }
-    MPSNN_INLINE_MEMBER V total() const { return sum; }
-  };
-  using RowSum = std::conditional_t<Narrow, LaneSum, Accumulator<T>>;
   using RowTotal = std::conditional_t<Narrow, V, double>;
+
+  /// A sum over a row. Within a tile, which adds few vectors to each part, it is formed in the
+  /// precision of the terms; of rows in lanes there is nothing to add across.
+  class RowSum {
+   public:
+    MPSNN_INLINE_MEMBER void add(std::size_t part, V u) { parts_[Narrow ? 0 : part] += u; }
+    MPSNN_INLINE_MEMBER void end_tile() {
+      if constexpr (!Narrow) {
+        tiles_.add(sum_of(parts_));
+        for (V& part : parts_) part = V{};
+      }
+    }
+    MPSNN_INLINE_MEMBER RowTotal total() const {
+      if constexpr (Narrow) {
+        return parts_[0];
+      } else {
+        return tiles_.total();
+      }
+    }
+
+   private:
+    Block<V> parts_{};
+    Accumulator<T> tiles_;
+  };
 
   MPSNN_INLINE V spread_total(RowTotal total) {
     if constexpr (Narrow) {
@@ -57,6 +73,17 @@ class SoftmaxSums : public SoftmaxOperands<T, Narrow, Factors> {
   MPSNN_INLINE_MEMBER Smoothing smoothing() const {
     return {broadcast<V>(static_cast<T>(plan_.label_scale)),
             broadcast<V>(static_cast<T>(plan_.label_offset))};
+  }
+
+  /// Σ t' of rows without factors from Σ t.
+  RowTotal smoothed_total(RowTotal labels) const {
+    const double offset = plan_.label_offset * static_cast<double>(channels_);
+    if constexpr (Narrow) {
+      return mul_add(labels, broadcast<V>(static_cast<T>(plan_.label_scale)),
+                     broadcast<V>(static_cast<T>(offset)));
+    } else {
+      return labels * plan_.label_scale + offset;
+    }
   }
 
   void find_maximum() {
@@ -78,11 +105,7 @@ class SoftmaxSums : public SoftmaxOperands<T, Narrow, Factors> {
               },
               i);
         });
-    if constexpr (!Narrow) {
-      T most = m[0];
-      for (std::int64_t i = 1; i < kWidth; ++i) most = m[i] > most ? m[i] : most;
-      m = broadcast<V>(most);
-    }
+    if constexpr (!Narrow) m = broadcast<V>(largest_lane(m));
     maximum_ = m;
   }
 
@@ -90,12 +113,7 @@ class SoftmaxSums : public SoftmaxOperands<T, Narrow, Factors> {
     const bool loss = reduces_ || writes_values_;
     if (!by_class_) return loss ? sum_terms<true, true>() : sum_terms<true, false>();
     loss ? sum_terms<false, true>() : sum_terms<false, false>();
-    const double labels = plan_.label_offset * static_cast<double>(channels_) + plan_.label_scale;
-    if constexpr (Narrow) {
-      labels_ = broadcast<V>(static_cast<T>(labels));
-    } else {
-      labels_ = labels;
-    }
+    labels_ = smoothed_total(RowTotal{} + 1);
     if (reduces_) add_class_terms();
   }
 
@@ -167,10 +185,10 @@ class SoftmaxSums : public SoftmaxOperands<T, Narrow, Factors> {
     store_at(e + i, exponential);
     result.exponential = select<V>(live, exponential, V{});
     if constexpr (Labels || Loss) {
-      V label = smooth.offset;
-      if constexpr (Labels) label = smooth(load_at(in.t + i));
+      V given{}, label = smooth.offset;
+      if constexpr (Labels) label = smooth(given = load_at(in.t + i));
       label = this->with_factors(label, in, i, load_at);
-      if constexpr (Labels) result.label = select<V>(live, label, V{});
+      if constexpr (Labels) result.label = select<V>(live, Factors ? label : given, V{});
       if constexpr (Loss)
         result.cross = select<V>(live & (label != V{}), label * (maximum - y), V{});
     }
@@ -188,43 +206,36 @@ class SoftmaxSums : public SoftmaxOperands<T, Narrow, Factors> {
     const ExpShift<V> shift(maximum);
     const Smoothing smooth = smoothing();
     RowSum exponentials, labels, cross, others, ties;
-    for_each_tile(
-        Labels, [&](std::int64_t c, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
-          T* const e = exponentials_at(c);
-          const auto whole_load = [](const T* at) { return load<V>(at); };
-          const auto whole_store = [](T* to, V x) { store<V>(to, x); };
-          std::int64_t i = 0;
-          for (; i + kBlockWidth <= count; i += kBlockWidth) {
-            Block<V> x, l, q, o, n;
-            for (std::size_t k = 0; k < kBlock; ++k) {
-              const Terms term = terms<Labels, Loss>(shift, smooth, maximum, in, e,
-                                                     i + static_cast<std::int64_t>(k) * kWidth,
-                                                     ~Mask<V>{}, whole_load, whole_store);
-              x[k] = term.exponential;
-              l[k] = term.label;
-              q[k] = term.cross;
-              o[k] = term.other;
-              n[k] = term.tie;
-            }
-            exponentials.add_block(x);
-            if constexpr (Labels) labels.add_block(l);
-            if constexpr (Loss) cross.add_block(q);
-            if constexpr (Loss && Narrow) others.add_block(o), ties.add_block(n);
-          }
-          walk(
-              count,
-              [&](std::int64_t at, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
-                const Terms term =
-                    terms<Labels, Loss>(shift, smooth, maximum, in, e, at, live, load_at, store_at);
-                exponentials.add(term.exponential);
-                if constexpr (Labels) labels.add(term.label);
-                if constexpr (Loss) cross.add(term.cross);
-                if constexpr (Loss && Narrow) others.add(term.other), ties.add(term.tie);
-              },
-              i);
-        });
+    for_each_tile(Labels, [&](std::int64_t c, std::int64_t count,
+                              const Operands& in) MPSNN_INLINE_LAMBDA {
+      T* const e = exponentials_at(c);
+      const auto whole_load = [](const T* at) { return load<V>(at); };
+      const auto whole_store = [](T* to, V x) { store<V>(to, x); };
+      const auto add = [&](std::size_t part, const Terms& term) MPSNN_INLINE_LAMBDA {
+        exponentials.add(part, term.exponential);
+        if constexpr (Labels) labels.add(part, term.label);
+        if constexpr (Loss) cross.add(part, term.cross);
+        if constexpr (Loss && Narrow) others.add(part, term.other), ties.add(part, term.tie);
+      };
+      std::int64_t i = 0;
+      for (; i + kBlockWidth <= count; i += kBlockWidth) {
+        for (std::size_t k = 0; k < kBlock; ++k) {
+          add(k, terms<Labels, Loss>(shift, smooth, maximum, in, e,
+                                     i + static_cast<std::int64_t>(k) * kWidth, ~Mask<V>{},
+                                     whole_load, whole_store));
+        }
+      }
+      walk(
+          count,
+          [&](std::int64_t at, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
+            add(0, terms<Labels, Loss>(shift, smooth, maximum, in, e, at, live, load_at, store_at));
+          },
+          i);
+      for (RowSum* sum : {&exponentials, &labels, &cross, &others, &ties}) sum->end_tile();
+    });
     sum_ = exponentials.total();
     labels_ = labels.total();
+    if constexpr (Labels && !Factors) labels_ = smoothed_total(labels_);
     cross_ = cross.total();
     largest_ = shift.exp(maximum);
     if constexpr (Narrow) relative_sum_ = two_sum(ties.total(), others.total() / largest_);
