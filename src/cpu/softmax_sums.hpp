@@ -33,6 +33,17 @@ class SoftmaxSums : public SoftmaxOperands<T, Narrow, Factors> {
 
   using RowTotal = std::conditional_t<Narrow, V, double>;
 
+  /// Of rows in lanes there is nothing to add across.
+  struct LaneSum {
+    V sum{};
+    MPSNN_INLINE_MEMBER void add(V u) { sum += u; }
+    MPSNN_INLINE_MEMBER void add_block(const Block<V>& u) { add(sum_of(u)); }
+    MPSNN_INLINE_MEMBER V total() const { return sum; }
+  };
+  /// The logarithm of a sum of exponentials is made of what float32 has no places for next to the
+  /// largest, so this sum grows in float64.
+  using ExponentialSum = std::conditional_t<Narrow, LaneSum, Accumulator<T>>;
+
   /// A sum over a row. Within a tile, which adds few vectors to each part, it is formed in the
   /// precision of the terms; of rows in lanes there is nothing to add across.
   class RowSum {
@@ -205,34 +216,38 @@ class SoftmaxSums : public SoftmaxOperands<T, Narrow, Factors> {
     const V maximum = maximum_;
     const ExpShift<V> shift(maximum);
     const Smoothing smooth = smoothing();
-    RowSum exponentials, labels, cross, others, ties;
-    for_each_tile(Labels, [&](std::int64_t c, std::int64_t count,
-                              const Operands& in) MPSNN_INLINE_LAMBDA {
-      T* const e = exponentials_at(c);
-      const auto whole_load = [](const T* at) { return load<V>(at); };
-      const auto whole_store = [](T* to, V x) { store<V>(to, x); };
-      const auto add = [&](std::size_t part, const Terms& term) MPSNN_INLINE_LAMBDA {
-        exponentials.add(part, term.exponential);
-        if constexpr (Labels) labels.add(part, term.label);
-        if constexpr (Loss) cross.add(part, term.cross);
-        if constexpr (Loss && Narrow) others.add(part, term.other), ties.add(part, term.tie);
-      };
-      std::int64_t i = 0;
-      for (; i + kBlockWidth <= count; i += kBlockWidth) {
-        for (std::size_t k = 0; k < kBlock; ++k) {
-          add(k, terms<Labels, Loss>(shift, smooth, maximum, in, e,
-                                     i + static_cast<std::int64_t>(k) * kWidth, ~Mask<V>{},
-                                     whole_load, whole_store));
-        }
-      }
-      walk(
-          count,
-          [&](std::int64_t at, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
-            add(0, terms<Labels, Loss>(shift, smooth, maximum, in, e, at, live, load_at, store_at));
-          },
-          i);
-      for (RowSum* sum : {&exponentials, &labels, &cross, &others, &ties}) sum->end_tile();
-    });
+    ExponentialSum exponentials;
+    RowSum labels, cross, others, ties;
+    for_each_tile(
+        Labels, [&](std::int64_t c, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
+          T* const e = exponentials_at(c);
+          const auto whole_load = [](const T* at) { return load<V>(at); };
+          const auto whole_store = [](T* to, V x) { store<V>(to, x); };
+          const auto add = [&](std::size_t part, const Terms& term) MPSNN_INLINE_LAMBDA {
+            if constexpr (Labels) labels.add(part, term.label);
+            if constexpr (Loss) cross.add(part, term.cross);
+            if constexpr (Loss && Narrow) others.add(part, term.other), ties.add(part, term.tie);
+            return term.exponential;
+          };
+          std::int64_t i = 0;
+          for (; i + kBlockWidth <= count; i += kBlockWidth) {
+            Block<V> x;
+            for (std::size_t k = 0; k < kBlock; ++k) {
+              x[k] = add(k, terms<Labels, Loss>(shift, smooth, maximum, in, e,
+                                                i + static_cast<std::int64_t>(k) * kWidth,
+                                                ~Mask<V>{}, whole_load, whole_store));
+            }
+            exponentials.add_block(x);
+          }
+          walk(
+              count,
+              [&](std::int64_t at, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
+                exponentials.add(add(0, terms<Labels, Loss>(shift, smooth, maximum, in, e, at, live,
+                                                            load_at, store_at)));
+              },
+              i);
+          for (RowSum* sum : {&labels, &cross, &others, &ties}) sum->end_tile();
+        });
     sum_ = exponentials.total();
     labels_ = labels.total();
     if constexpr (Labels && !Factors) labels_ = smoothed_total(labels_);
