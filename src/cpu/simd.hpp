@@ -91,6 +91,13 @@ MPSNN_INLINE void store(Scalar<V>* to, V v) {
   __builtin_memcpy(to, &v, sizeof v);
 }
 
+/// Asks for memory that will be read soon. The processor does so too, but not across pages.
+template <class T>
+MPSNN_INLINE void prefetch(const T* from, std::int64_t count) {
+  constexpr auto step = static_cast<std::int64_t>(64 / sizeof(T));  // a line of the cache
+  for (std::int64_t i = 0; i < count; i += step) __builtin_prefetch(from + i);
+}
+
 /// True in the first `count` lanes.
 template <class V>
 MPSNN_INLINE Mask<V> first_lanes(std::size_t count) {

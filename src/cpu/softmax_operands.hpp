@@ -215,6 +215,8 @@ class SoftmaxOperands {
         for (std::int64_t i = 0; i < count; ++i) padded[i] = from[i];
         for (std::int64_t i = count; i < all; ++i) padded[i] = T(0);
         from = padded;
+      } else {
+        prefetch(from + 2 * count, count);
       }
       rows_to_lanes(from, channels_, to);
       return static_cast<const T*>(to);
