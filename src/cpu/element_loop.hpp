@@ -18,7 +18,7 @@ struct Tile {
   Parameters<Vector<T>> parameters;
 };
 
-/// What a tile came to: the sum of its losses, and whether all it computed is finite.
+/// What tiles came to: the sum of their losses, and whether all they computed is finite.
 struct TileResult {
   double sum;
   bool losses_finite, gradients_finite;
@@ -27,15 +27,38 @@ struct TileResult {
 template <class F, class T, bool WantLoss, bool WantGradient, bool ByLabels, bool Weighted>
 class ElementKernel {
  public:
-  // By value: the stores of results could change what is read through a reference.
-  static TileResult run(const Tile<T> tile) {
+  /// One tile, or several that follow one another, whose sums are the same as one by one. By value:
+  /// the stores of results could change what is read through a reference.
+  static TileResult run(const Tile<T> tiles) {
+    if constexpr (!WantLoss) {
+      V check{};
+      run_tile(tiles, 0, tiles.count, check);
+      return {0, true, !has_nan(check)};
+    } else {
+      CompensatedSum sum;
+      V check{};
+      for (std::int64_t first = 0; first < tiles.count; first += kTileElements) {
+        const std::int64_t rest = tiles.count - first;
+        sum.add(
+            run_tile(tiles, first, first + (rest < kTileElements ? rest : kTileElements), check));
+      }
+      const double total = sum.total();
+      return {total, total - total == 0, !has_nan(check)};
+    }
+  }
+
+ private:
+  using V = Vector<T>;
+
+  /// Elements [i, last); returns the sum of their losses. `check` becomes NaN where a gradient is
+  /// not finite.
+  MPSNN_INLINE double run_tile(const Tile<T>& tile, std::int64_t i, std::int64_t last, V& check) {
     constexpr std::int64_t width = static_cast<std::int64_t>(lanes<V>);
     const auto whole_load = [](const T* from) { return load<V>(from); };
     const auto whole_store = [](T* to, V x) { store<V>(to, x); };
     Accumulator<T> sum;
     Block<V> gradient_checks{};
-    std::int64_t i = 0;
-    for (; i + width * std::int64_t{kBlock} <= tile.count; i += width * std::int64_t{kBlock}) {
+    for (; i + width * std::int64_t{kBlock} <= last; i += width * std::int64_t{kBlock}) {
       Block<V> u;
       for (std::size_t k = 0; k < kBlock; ++k) {
         u[k] = step(tile, i + static_cast<std::int64_t>(k) * width, ~Mask<V>{}, whole_load,
@@ -43,24 +66,21 @@ class ElementKernel {
       }
       if constexpr (WantLoss) sum.add_block(u);
     }
-    for (; i + width <= tile.count; i += width) {
+    for (; i + width <= last; i += width) {
       const V u = step(tile, i, ~Mask<V>{}, whole_load, whole_store, gradient_checks[0]);
       if constexpr (WantLoss) sum.add(u);
     }
-    if (i < tile.count) {
-      const auto rest = static_cast<std::size_t>(tile.count - i);
+    if (i < last) {
+      const auto rest = static_cast<std::size_t>(last - i);
       const V u = step(
           tile, i, first_lanes<V>(rest),
           [rest](const T* from) { return load_first<V>(from, rest); },
           [rest](T* to, V x) { store_first<V>(to, x, rest); }, gradient_checks[0]);
       if constexpr (WantLoss) sum.add(u);
     }
-    const double total = sum.total();
-    return {total, total - total == 0, !has_nan(sum_of(gradient_checks))};
+    check += sum_of(gradient_checks);
+    return sum.total();
   }
-
- private:
-  using V = Vector<T>;
 
   /// One vector of elements; returns its weighted losses. `gradient_check` becomes NaN where a
   /// gradient is not finite.
@@ -182,20 +202,24 @@ double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count
   return result.sum;
 }
 
-/// Makes the gradients of a whole chunk at once, where no operand is staged; false where it cannot,
-/// or float64 has to look at them again.
+/// Runs a whole chunk at once, where no operand is staged and no image wants its own sum; false
+/// where it cannot, or float64 has to look at the results again.
 template <class F, class T>
-bool run_without_tiles(const Plan& plan, Range range) {
-  if (plan.want_loss || !is_in_place<T>(plan)) return false;
+bool run_without_staging(const Plan& plan, std::int64_t chunk) {
+  if (plan.sums_per_image || !is_in_place<T>(plan)) return false;
+  const Range range = chunk_range(plan, chunk);
+  T* const losses = place_of<T>(plan.loss, range.first, nullptr);
   T* const gradients = place_of<T>(plan.gradient, range.first, nullptr);
-  return compute_tile<F, T>(plan, range.first, range.last - range.first, nullptr, gradients)
-      .gradients_finite;
+  const TileResult result =
+      compute_tile<F, T>(plan, range.first, range.last - range.first, losses, gradients);
+  if (is_summed(plan)) plan.sums[chunk] = result.sum;
+  return result.losses_finite && result.gradients_finite;
 }
 
 template <class F, class T>
 void run_element_chunk(const Plan& plan, std::int64_t chunk) {
   const Range range = chunk_range(plan, chunk);
-  if (run_without_tiles<F, T>(plan, range)) return;
+  if (run_without_staging<F, T>(plan, chunk)) return;
   CompensatedSum sum;
   for (std::int64_t first = range.first; first < range.last; first += kTileElements) {
     const std::int64_t rest = range.last - first;

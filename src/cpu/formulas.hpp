@@ -87,7 +87,9 @@ struct Formula<LossType::sigmoid_cross_entropy> {
     const V smooth = mul_add(t, p.label_scale, p.label_offset);
     const V rest = mul_add(Scalar<V>(1) - t, p.label_scale, p.label_offset);
     const V e = exp_of_nonpositive(-abs(y));
-    const V numerator = select<V>(y > V{}, rest - smooth * e, e * rest - smooth);
+    const Mask<V> above = y > V{};
+    const V numerator =
+        mul_add(select<V>(above, -smooth, rest), e, select<V>(above, rest, -smooth));
     return numerator / (Scalar<V>(1) + e);
   }
   // -(1 - s) y
@@ -205,10 +207,17 @@ struct Formula<LossType::log> {
   // -t / (y + eps) + (1 - t) / (1 - y + eps)
   template <class V>
   MPSNN_INLINE V by_prediction(V y, V t, const Parameters<V>& p) {
-    const V rest = Scalar<V>(1) - t;
-    const V first = select<V>(t == V{}, V{}, t / (y + p.epsilon));
-    const V second = select<V>(rest == V{}, V{}, rest / (Scalar<V>(1) - y + p.epsilon));
-    return second - first;
+    const V rest = Scalar<V>(1) - t, one = broadcast<V>(1);
+    const V a = select<V>(t == V{}, one, y + p.epsilon);
+    const V b = select<V>(rest == V{}, one, Scalar<V>(1) - y + p.epsilon);
+    if constexpr (sizeof(Scalar<V>) == sizeof(double)) {
+      return select<V>(rest == V{}, V{}, rest / b) - select<V>(t == V{}, V{}, t / a);
+    } else {
+      // One division for both terms; where the product leaves the range of float32, float64
+      // decides.
+      const V product = a * b;
+      return mul_add(product, V{}, mul_add(rest, a, -(t * b)) / product);
+    }
   }
   // log(1 - y + eps) - log(y + eps)
   template <class V>

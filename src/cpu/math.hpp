@@ -179,9 +179,9 @@ class ExpShift {
 MPSNN_INLINE FloatVector log_reduced(FloatVector f, FloatVector n) {
   using C = MathConstants<float>;
   const FloatVector square = f * f;
-  const FloatVector tail =
-      mul_add(square * f, polynomial(f, C::log), n * C::ln2_low) - square * 0.5f;
-  return n * C::ln2_high + (f + tail);
+  const FloatVector tail = mul_add(square, broadcast<FloatVector>(-0.5f),
+                                   mul_add(square * f, polynomial(f, C::log), n * C::ln2_low));
+  return mul_add(n, broadcast<FloatVector>(C::ln2_high), f + tail);
 }
 MPSNN_INLINE DoubleVector log_reduced(DoubleVector f, DoubleVector n) {
   using C = MathConstants<double>;

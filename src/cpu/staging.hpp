@@ -88,7 +88,7 @@ MPSNN_INLINE bool is_in_place(const Source& source) {
 /// True where results are made where they belong.
 template <class T>
 MPSNN_INLINE bool is_in_place(const Sink& sink) {
-  return sink.format == kFormatOf<T> && !sink.streams;
+  return sink.data == nullptr || (sink.format == kFormatOf<T> && !sink.streams);
 }
 
 /// Where a tile of results is made: in place where it may be, else in `scratch`.
@@ -277,12 +277,13 @@ const T* stage_gradients(const Plan& plan, std::int64_t first, std::int64_t coun
   return scratch;
 }
 
-/// True where a gradient is made in place and no operand has to be staged for it.
+/// True where results are made in place and no operand has to be staged for them.
 template <class T>
 bool is_in_place(const Plan& plan) {
   return is_in_place<T>(plan.predictions) && is_in_place<T>(plan.labels) &&
          is_in_place<T>(plan.weights) && is_in_place<T>(plan.source_gradients) &&
-         plan.class_indices == nullptr && !plan.scale_per_image && is_in_place<T>(plan.gradient);
+         plan.class_indices == nullptr && !plan.scale_per_image && is_in_place<T>(plan.gradient) &&
+         is_in_place<T>(plan.loss);
 }
 
 /// Adds to each image's sum the part of it among `count` values that stand one to a unit.
