@@ -1,6 +1,9 @@
 #include "cpu/thread_pool.hpp"
 
 #include <pthread.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -19,8 +22,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// A worker that finished a job looks for the next one this long before it sleeps.
-constexpr auto kSpin = std::chrono::microseconds(50);
+/// A worker that finished a job, or was woken for one, looks for the next so long before it sleeps.
+constexpr auto kSpin = std::chrono::microseconds(100);
 
 void pause() {
 #if defined(__x86_64__)
@@ -41,6 +44,25 @@ bool spin_until(Done done) {
     }
   } while (Clock::now() < end);
   return false;
+}
+
+/// The processor of this thread, or -1.
+int current_processor() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
+/// Sends a thread to the caller's processors but for the one it is on.
+void send_away([[maybe_unused]] pthread_t thread) {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return;
+  CPU_CLR(current_processor(), &set);
+  if (CPU_COUNT(&set) > 0) pthread_setaffinity_np(thread, sizeof set, &set);
+#endif
 }
 
 /// One parallel_for. Each part has a contiguous share of [0, count), from which whoever has nothing
@@ -68,13 +90,20 @@ struct Job {
 
 class Worker {
  public:
-  explicit Worker(int part) : part_(part), thread_([this] { live(); }) { thread_.detach(); }
+  explicit Worker(int part) : part_(part), thread_([this] { live(); }) {
+    handle_ = thread_.native_handle();
+    send_away(handle_);
+    thread_.detach();
+  }
 
   /// Takes a job back that the worker has not begun; false where it has.
   bool revoke() { return job_.exchange(nullptr) != nullptr; }
   void give(Job& job) {
     job_.store(&job);
     if (!asleep_.load()) return;
+    // A kernel likes to wake a thread where its waker runs, where it had to wait for all of the
+    // job.
+    if (processor_.load(std::memory_order_relaxed) == current_processor()) send_away(handle_);
     {
       const std::lock_guard lock(mutex_);
     }
@@ -87,8 +116,10 @@ class Worker {
     for (;;) {
       if (!spin_until(has_job)) {
         std::unique_lock lock(mutex_);
+        processor_.store(current_processor(), std::memory_order_relaxed);
         asleep_.store(true);
-        wake_.wait(lock, has_job);
+        // Once: where the job is done before the worker is awake, the next one may find it so.
+        if (!has_job()) wake_.wait(lock);
         asleep_.store(false);
       }
       Job* const job = job_.exchange(nullptr);
@@ -101,6 +132,8 @@ class Worker {
   const int part_;
   std::atomic<Job*> job_{nullptr};
   std::atomic<bool> asleep_{false};
+  std::atomic<int> processor_{-1};  // where it fell asleep
+  pthread_t handle_{};
   std::mutex mutex_;
   std::condition_variable wake_;
   std::thread thread_;
