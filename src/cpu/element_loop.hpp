@@ -4,6 +4,7 @@
 #include "cpu/formulas.hpp"
 #include "cpu/plan.hpp"
 #include "cpu/staging.hpp"
+#include "cpu/sums.hpp"
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 

@@ -210,11 +210,10 @@ struct Formula<LossType::log> {
     const V rest = Scalar<V>(1) - t, one = broadcast<V>(1);
     const V a = select<V>(t == V{}, one, y + p.epsilon);
     const V b = select<V>(rest == V{}, one, Scalar<V>(1) - y + p.epsilon);
-    if constexpr (sizeof(Scalar<V>) == sizeof(double)) {
+    if constexpr (!kRoundsOnce || sizeof(Scalar<V>) == sizeof(double)) {
       return select<V>(rest == V{}, V{}, rest / b) - select<V>(t == V{}, V{}, t / a);
     } else {
-      // One division for both terms; where the product leaves the range of float32, float64
-      // decides.
+      // One division for both terms. Where the product is not finite, float64 decides.
       const V product = a * b;
       return mul_add(product, V{}, mul_add(rest, a, -(t * b)) / product);
     }

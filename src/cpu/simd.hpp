@@ -220,6 +220,13 @@ MPSNN_INLINE V abs(V v) {
   return from_bits<V>(bits(v) & ~bits(broadcast<V>(Scalar<V>(-0.0))));
 }
 
+/// True where mul_add rounds once.
+#if defined(__FMA__) || defined(__ARM_NEON)
+inline constexpr bool kRoundsOnce = true;
+#else
+inline constexpr bool kRoundsOnce = false;
+#endif
+
 /// a·b + c, with one rounding where the processor has it and two where it has not.
 #if defined(__AVX512F__)
 MPSNN_INLINE FloatVector mul_add(FloatVector a, FloatVector b, FloatVector c) {
@@ -328,93 +335,5 @@ MPSNN_INLINE void transpose(V (&square)[lanes<V>]) {
     transpose<V, block * 2>(square);
   }
 }
-
-/// Combines the lanes of a vector with one another by halves: combine(combine(x0, x2), ...).
-template <std::size_t half, class V, class Combine, std::size_t... I>
-MPSNN_INLINE Scalar<V> fold_lanes(V v, Combine combine, std::index_sequence<I...> lane) {
-  if constexpr (half == 0) {
-    return v[0];
-  } else {
-    const V moved = __builtin_shufflevector(v, v, static_cast<int>((I + half) % lanes<V>)...);
-    return fold_lanes<half / 2>(combine(v, moved), combine, lane);
-  }
-}
-
-template <class V>
-MPSNN_INLINE Scalar<V> sum_of_lanes(V v) {
-  const auto add = [](V a, V b) MPSNN_INLINE_LAMBDA { return a + b; };
-  return fold_lanes<lanes<V> / 2>(v, add, std::make_index_sequence<lanes<V>>());
-}
-
-template <class V>
-MPSNN_INLINE Scalar<V> largest_lane(V v) {
-  const auto pick = [](V a, V b) MPSNN_INLINE_LAMBDA { return larger(a, b); };
-  return fold_lanes<lanes<V> / 2>(v, pick, std::make_index_sequence<lanes<V>>());
-}
-
-/// The halves of a vector, in float64.
-struct Wide {
-  DoubleVector low, high;
-};
-MPSNN_INLINE Wide widen(FloatVector v) {
-#if defined(__AVX512F__)
-  return {(DoubleVector)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v)),
-          (DoubleVector)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)v, 1))};
-#elif defined(__AVX2__)
-  return {(DoubleVector)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v)),
-          (DoubleVector)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1))};
-#elif defined(__x86_64__)
-  return {(DoubleVector)_mm_cvtps_pd((__m128)v),
-          (DoubleVector)_mm_cvtps_pd(_mm_movehl_ps((__m128)v, (__m128)v))};
-#else
-  Wide wide;
-  for (std::size_t i = 0; i < lanes<DoubleVector>; ++i) {
-    wide.low[i] = static_cast<double>(v[i]);
-    wide.high[i] = static_cast<double>(v[i + lanes<DoubleVector>]);
-  }
-  return wide;
-#endif
-}
-
-/// Loops take so many vectors at a time, whose sums then do not wait for one another.
-inline constexpr std::size_t kBlock = 4;
-template <class V>
-using Block = V[kBlock];
-
-template <class V>
-MPSNN_INLINE V sum_of(const Block<V>& u) {
-  return (u[0] + u[1]) + (u[2] + u[3]);
-}
-
-/// Sums over vectors in float64. A block is added in its own precision before it is widened.
-template <class T>
-class Accumulator;
-
-template <>
-class Accumulator<double> {
- public:
-  MPSNN_INLINE_MEMBER void add(DoubleVector u) { sum_ += u; }
-  MPSNN_INLINE_MEMBER void add_block(const Block<DoubleVector>& u) { add(sum_of(u)); }
-  MPSNN_INLINE_MEMBER double total() const { return sum_of_lanes(sum_); }
-
- private:
-  friend class Accumulator<float>;
-  DoubleVector sum_{};
-};
-
-template <>
-class Accumulator<float> {
- public:
-  MPSNN_INLINE_MEMBER void add(FloatVector u) {
-    const Wide wide = widen(u);
-    low_.add(wide.low);
-    high_.add(wide.high);
-  }
-  MPSNN_INLINE_MEMBER void add_block(const Block<FloatVector>& u) { add(sum_of(u)); }
-  MPSNN_INLINE_MEMBER double total() const { return sum_of_lanes(low_.sum_ + high_.sum_); }
-
- private:
-  Accumulator<double> low_, high_;
-};
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

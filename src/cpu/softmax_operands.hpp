@@ -8,6 +8,7 @@
 
 #include "cpu/plan.hpp"
 #include "cpu/staging.hpp"
+#include "cpu/sums.hpp"
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
