@@ -25,7 +25,8 @@ function(add_instruction_sets target source)
     target_compile_options(mpsnn_kernels_${name} PRIVATE ${flags_${name}} ${optimisation} -Wno-psabi)
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
       # gcc 12 warns of its own AVX-512 intrinsics (its bug 105593).
-      target_compile_options(mpsnn_kernels_${name} PRIVATE -Wno-maybe-uninitialized)
+      target_compile_options(mpsnn_kernels_${name} PRIVATE -Wno-uninitialized
+                             -Wno-maybe-uninitialized)
     endif()
     target_link_libraries(mpsnn_kernels_${name} PRIVATE mpsnn_options)
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:mpsnn_kernels_${name}>)

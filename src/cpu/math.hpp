@@ -2,6 +2,9 @@
 // range; the figure beside each is the largest relative error of the polynomial alone.
 #pragma once
 
+#include <bit>
+#include <type_traits>
+
 #include "cpu/simd.hpp"
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
@@ -16,9 +19,10 @@ struct MathConstants<float> {
   static constexpr float ln2_low = -2.12194440e-4f;
   static constexpr float round_magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   static constexpr float exp_underflow = -104.0f;    // below, exp is 0 even as a subnormal
-  static constexpr float reducible = 8192.0f;        // up to here arguments are reduced exactly
-  static constexpr unsigned head_room = 64;          // brings all results into the normal range
-  static constexpr float head_room_scale = 0x1p-64f;
+  // The largest of the exponentials with a common shift is about 2^head_room, the least of them is
+  // exp(range) of that.
+  static constexpr float exp_head_room = 12, exp_range = -95.0f;
+  static constexpr float reducible = 8192.0f;  // up to here arguments are reduced exactly
   static constexpr int mantissa_bits = 23;
   static constexpr unsigned exponent_bias = 127;
   static constexpr std::uint32_t one = 0x3F800000u;
@@ -43,9 +47,8 @@ struct MathConstants<double> {
   static constexpr double ln2_low = 1.90821492927058770002e-10;
   static constexpr double round_magic = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double exp_underflow = -746.0;
+  static constexpr double exp_head_room = 12, exp_range = -715.0;
   static constexpr double reducible = 524288.0;
-  static constexpr unsigned head_room = 64;
-  static constexpr double head_room_scale = 0x1p-64;
   static constexpr int mantissa_bits = 52;
   static constexpr unsigned exponent_bias = 1023;
   static constexpr std::uint64_t one = 0x3FF0000000000000u;
@@ -83,29 +86,6 @@ MPSNN_INLINE V polynomial(V x, const Scalar<V> (&coefficients)[N]) {
   return sum;
 }
 
-/// 2^(n - bias) for n in the range of a normal number's exponent field.
-template <class V>
-MPSNN_INLINE V power_of_two(Bits<V> biased) {
-  return from_bits<V>(biased << MathConstants<Scalar<V>>::mantissa_bits);
-}
-
-/// An argument split as n ln 2 + r, |r| <= ln 2 / 2, with n as the bits of n + round_magic.
-template <class V>
-struct Reduced {
-  Bits<V> shifted;
-  V r;
-};
-
-/// Exact in r but for its last place while |x| is below 2^13 (float) or 2^19 (double).
-template <class V>
-MPSNN_INLINE Reduced<V> reduce(V x) {
-  using C = MathConstants<Scalar<V>>;
-  const V shifted = mul_add(x, broadcast<V>(C::log2_e), broadcast<V>(C::round_magic));
-  const V n = shifted - C::round_magic;
-  const V r = mul_add(n, broadcast<V>(-C::ln2_high), x);
-  return {bits(shifted), mul_add(n, broadcast<V>(-C::ln2_low), r)};
-}
-
 /// Fewer operations than `polynomial`, one after the other.
 template <class V, std::size_t N>
 MPSNN_INLINE V horner(V x, const Scalar<V> (&coefficients)[N]) {
@@ -114,37 +94,89 @@ MPSNN_INLINE V horner(V x, const Scalar<V> (&coefficients)[N]) {
   return sum;
 }
 
-template <class T>
-struct ScaledExp {
-  T coefficients[sizeof(MathConstants<T>::exp) / sizeof(T)];
+/// An argument split as x = n ln 2 / steps + r, |r| <= ln 2 / (2 steps).
+template <class V>
+struct Reduced {
+  Bits<V> n;  // those of n + round_magic
+  V r;
 };
 
-template <class T>
-constexpr ScaledExp<T> scaled_exp() {
-  ScaledExp<T> result{};
-  std::size_t i = 0;
-  for (const T c : MathConstants<T>::exp)
-    result.coefficients[i++] = c * MathConstants<T>::head_room_scale;
-  return result;
-}
-
-/// exp(r) 2^-head_room, so that the power of two it is multiplied with may be 2^head_room larger
-/// and is always a normal number.
+/// exp(x) = 2^n exp(r), the last of them by a polynomial.
 template <class V>
-MPSNN_INLINE V exp_of_remainder(V r) {
-  const V scale = broadcast<V>(MathConstants<Scalar<V>>::head_room_scale);
-  static constexpr auto scaled = scaled_exp<Scalar<V>>();
-  return mul_add(mul_add(horner(r, scaled.coefficients), r, scale), r, scale);
-}
+struct ExpByPolynomial {
+  using C = MathConstants<Scalar<V>>;
+  static constexpr Scalar<V> steps = 1;
 
-/// exp(x) for x <= 0 and NaN; below 1 ULP down to the smallest normal result, rounded once more
+  /// Exact in r but for its last place while |x| is below `reducible`.
+  MPSNN_INLINE Reduced<V> reduce(V x) {
+    const V shifted = mul_add(x, broadcast<V>(C::log2_e), broadcast<V>(C::round_magic));
+    const V n = shifted - C::round_magic;
+    const V r = mul_add(n, broadcast<V>(-C::ln2_high), x);
+    return {bits(shifted), mul_add(n, broadcast<V>(-C::ln2_low), r)};
+  }
+  /// exp(x) 2^(round_magic - origin), which has to be a normal number.
+  MPSNN_INLINE V combine(const Reduced<V>& x, Bits<V> origin) {
+    const V one = broadcast<V>(1);
+    const V power = from_bits<V>((x.n - (origin - C::exponent_bias)) << C::mantissa_bits);
+    return mul_add(mul_add(horner(x.r, C::exp), x.r, one), x.r, one) * power;
+  }
+};
+
+/// exp(x) = 2^(n / steps) exp(r): the powers between 1 and 2 come from a table, so that the
+/// polynomial is short. For processors that look up as many numbers at once as a vector has lanes
+/// and that round a multiply-add once.
+struct ExpByTable {
+  using V = FloatVector;
+  using C = MathConstants<float>;
+  static constexpr float steps = lanes<V>;  // 8 or 16
+  // exp(r) = 1 + r + r^2 (low + high r): 2^-25.1 with 8 steps, 2^-29.2 with 16
+  static constexpr float low = steps == 8 ? 0.500064850f : 0.500016212f;
+  static constexpr float high = steps == 8 ? 0.166642964f : 0.166660741f;
+  static constexpr float ln2_high = 0x1.62e430p-1f, ln2_low = -0x1.05c610p-29f;
+  // Where the bits of n that choose a power end, those of the exponent begin.
+  static constexpr int places = C::mantissa_bits - (steps == 8 ? 3 : 4);
+
+  MPSNN_INLINE Reduced<V> reduce(V x) {
+    const V shifted = mul_add(x, broadcast<V>(C::log2_e * steps), broadcast<V>(C::round_magic));
+    const V n = shifted - C::round_magic;
+    const V r = mul_add(n, broadcast<V>(-ln2_high / steps), x);
+    return {bits(shifted), mul_add(n, broadcast<V>(-ln2_low / steps), r)};
+  }
+  /// As above, with an origin in steps, whole powers of two from round_magic.
+  MPSNN_INLINE V combine(const Reduced<V>& x, Bits<V> origin) {
+    const V power = from_bits<V>(lookup(powers(), x.n) + ((x.n - origin) << places));
+    const V rest = mul_add(mul_add(x.r, broadcast<V>(high), broadcast<V>(low)), x.r * x.r, x.r);
+    return mul_add(power, rest, power);
+  }
+
+ private:
+  /// The bits of 2^(i / steps) without those that adding i << places brings.
+  MPSNN_INLINE Bits<V> powers() {
+    static constexpr float sixteenths[] = {
+        1.0f,          0x1.0b5586p0f, 0x1.172b84p0f, 0x1.2387a6p0f, 0x1.306fe0p0f, 0x1.3dea64p0f,
+        0x1.4bfdaep0f, 0x1.5ab07ep0f, 0x1.6a09e6p0f, 0x1.7a1148p0f, 0x1.8ace54p0f, 0x1.9c4918p0f,
+        0x1.ae89fap0f, 0x1.c199bep0f, 0x1.d5818ep0f, 0x1.ea4afap0f};
+    static constexpr auto table =
+        []<std::uint32_t... I>(std::integer_sequence<std::uint32_t, I...>) {
+          return Bits<V>{
+              (std::bit_cast<std::uint32_t>(sixteenths[I * 16 / lanes<V>]) - (I << places))...};
+        }(std::make_integer_sequence<std::uint32_t, lanes<V>>());
+    return table;
+  }
+};
+
+template <class V>
+using Exp = std::conditional_t<kHasLookup<V>, ExpByTable, ExpByPolynomial<V>>;
+
+/// exp(x) for x <= 0 and NaN; below 1.5 ULP down to the smallest normal result, rounded once more
 /// below it.
 template <class V>
 MPSNN_INLINE V exp_of_nonpositive(V x) {
   using C = MathConstants<Scalar<V>>;
-  const Reduced<V> a = reduce(larger(broadcast<V>(C::exp_underflow), x));
-  const auto origin = bits(broadcast<V>(C::round_magic)) - (C::head_room + C::exponent_bias);
-  return exp_of_remainder(a.r) * power_of_two<V>(a.shifted - origin);
+  constexpr Scalar<V> head_room = 64;  // brings all results into the normal range
+  const V origin = broadcast<V>(C::round_magic - head_room * Exp<V>::steps);
+  const Reduced<V> reduced = Exp<V>::reduce(larger(broadcast<V>(C::exp_underflow), x));
+  return Exp<V>::combine(reduced, bits(origin)) * Scalar<V>(0x1p-64);
 }
 
 /// A shift by which exponentials are scaled: exp(x) 2^-k with k near the largest x / ln 2, so that
@@ -159,15 +191,16 @@ class ExpShift {
     // as they lie within a factor of 2 of `most`.
     origin_ = select<V>(abs(most) < broadcast<V>(C::reducible), V{}, most);
     const V rest = most - origin_;
-    // One more, as the common factor is anything from 2^-1/2 to 2^1/2.
-    floor_ = rest + (C::exp_underflow - 1);
-    exponent_ = reduce(rest).shifted - (C::head_room + C::exponent_bias);
+    floor_ = rest + C::exp_range;
+    const V n = mul_add(rest, broadcast<V>(C::log2_e), broadcast<V>(C::round_magic)) -
+                (C::round_magic + C::exp_head_room);
+    exponent_ = bits(mul_add(n, broadcast<V>(Exp<V>::steps), broadcast<V>(C::round_magic)));
   }
-  /// exp(x - most) up to a factor that is the same for all x; 0 where that is below the smallest
-  /// subnormal number.
+  /// exp(x - most) up to a factor that is the same for all x; 0 where the least normal number is
+  /// 2^exp_head_room times larger than that.
   MPSNN_INLINE_MEMBER V exp(V x) const {
-    const Reduced<V> a = reduce(larger(floor_, x - origin_));
-    return exp_of_remainder(a.r) * power_of_two<V>(a.shifted - exponent_);
+    const V rest = x - origin_;
+    return select<V>(rest < floor_, V{}, Exp<V>::combine(Exp<V>::reduce(rest), exponent_));
   }
 
  private:
