@@ -39,12 +39,14 @@ struct VectorOf;
 template <>
 struct VectorOf<float> {
   typedef float type __attribute__((vector_size(kVectorBytes)));
+  typedef float in_memory __attribute__((vector_size(kVectorBytes), aligned(sizeof(float))));
   typedef std::int32_t mask __attribute__((vector_size(kVectorBytes)));
   typedef std::uint32_t bits __attribute__((vector_size(kVectorBytes)));
 };
 template <>
 struct VectorOf<double> {
   typedef double type __attribute__((vector_size(kVectorBytes)));
+  typedef double in_memory __attribute__((vector_size(kVectorBytes), aligned(sizeof(double))));
   typedef std::int64_t mask __attribute__((vector_size(kVectorBytes)));
   typedef std::uint64_t bits __attribute__((vector_size(kVectorBytes)));
 };
@@ -81,21 +83,12 @@ MPSNN_INLINE V broadcast(Scalar<V> x) {
 
 template <class V>
 MPSNN_INLINE V load(const Scalar<V>* from) {
-  V v;
-  __builtin_memcpy(&v, from, sizeof v);
-  return v;
+  return *reinterpret_cast<const typename VectorOf<Scalar<V>>::in_memory*>(from);
 }
 
 template <class V>
 MPSNN_INLINE void store(Scalar<V>* to, V v) {
-  __builtin_memcpy(to, &v, sizeof v);
-}
-
-/// Asks for memory that will be read soon. The processor does so too, but not across pages.
-template <class T>
-MPSNN_INLINE void prefetch(const T* from, std::int64_t count) {
-  constexpr auto step = static_cast<std::int64_t>(64 / sizeof(T));  // a line of the cache
-  for (std::int64_t i = 0; i < count; i += step) __builtin_prefetch(from + i);
+  *reinterpret_cast<typename VectorOf<Scalar<V>>::in_memory*>(to) = v;
 }
 
 /// True in the first `count` lanes.
@@ -331,32 +324,6 @@ MPSNN_INLINE V one_plus_product(V a, V b) {
   const V result = (one + product) + error;
   return select<V>(result == result, result, one + product);  // the split of huge factors overflows
 #endif
-}
-
-/// One step of a transposition: exchanges the odd blocks of `block` lanes of `a` with the even ones
-/// of `b`.
-template <std::size_t block, class V, std::size_t... I>
-MPSNN_INLINE void exchange_blocks(V& a, V& b, std::index_sequence<I...>) {
-  constexpr int n = static_cast<int>(lanes<V>), step = static_cast<int>(block);
-  const V low = __builtin_shufflevector(
-      a, b, ((I & block) == 0 ? static_cast<int>(I) : static_cast<int>(I) - step + n)...);
-  const V high = __builtin_shufflevector(
-      a, b, ((I & block) == 0 ? static_cast<int>(I) + step : static_cast<int>(I) + n)...);
-  a = low;
-  b = high;
-}
-
-/// Transposes a square of vectors: lane j of vector i becomes lane i of vector j.
-template <class V, std::size_t block = 1>
-MPSNN_INLINE void transpose(V (&square)[lanes<V>]) {
-  if constexpr (block < lanes<V>) {
-    for (std::size_t i = 0; i < lanes<V>; ++i) {
-      if ((i & block) == 0) {
-        exchange_blocks<block>(square[i], square[i + block], std::make_index_sequence<lanes<V>>());
-      }
-    }
-    transpose<V, block * 2>(square);
-  }
 }
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

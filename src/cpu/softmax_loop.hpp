@@ -4,8 +4,7 @@
 //   a_c = g_c ω v_c t'_c / D                 dL/dy_j = e_j (Σ a_c / S) - a_j
 //                                            dL/dt_c = g_c ω v_c (1 - s) (-lp_c) / D
 //
-// One algorithm for both layouts of softmax_operands.hpp; they differ in what is added across
-// lanes.
+// One algorithm for long rows and groups of short ones (softmax_operands.hpp).
 #pragma once
 
 #include <type_traits>
@@ -18,188 +17,227 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-/// One row, or as many as a vector has lanes. Factors: weights or source gradients differ from
-/// channel to channel.
-template <class T, bool Narrow, bool Factors>
-class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
-  using Base = SoftmaxSums<T, Narrow, Factors>;
-  using Base::across, Base::class_of, Base::exponentials_at, Base::find_log_sum,
-      Base::for_each_tile, Base::smoothing, Base::spread_total, Base::walk;
-  using Base::alive_, Base::by_class_, Base::channels_, Base::cross_, Base::first_, Base::labels_,
-      Base::live_, Base::log_sum_, Base::maximum_, Base::pixel_, Base::plan_, Base::pulls_,
-      Base::reduces_, Base::row_scratch_, Base::row_weight_, Base::rows_, Base::scale_, Base::sum_,
-      Base::writes_values_;
-  using Base::kWidth;
-  using typename Base::Operands, typename Base::Smoothing, typename Base::V;
+/// A long row, or some short ones. Factors: weights or source gradients differ from channel to
+/// channel.
+template <class T, bool Short, bool Factors>
+class SoftmaxRows : SoftmaxSums<T, Short, Factors> {
+  using Base = SoftmaxSums<T, Short, Factors>;
+  using Base::by_class_, Base::channels_, Base::cross_, Base::first_, Base::label_sum_,
+      Base::log_sum_, Base::maximum_, Base::pixel_, Base::plan_, Base::pulls_, Base::ratio_,
+      Base::reduces_, Base::row_scratch_, Base::row_weight_, Base::rows_, Base::scale_,
+      Base::weightless_, Base::writes_values_;
+  using Base::class_of, Base::exponentials_at, Base::fold_rows, Base::for_each_group,
+      Base::smoothing, Base::walk;
+  using Base::kMostRows, Base::kWidth;
+  using typename Base::Operands, typename Base::PerRow, typename Base::Smoothing,
+      typename Base::Tiles, typename Base::V;
 
  public:
-  using Base::kMostRows;
+  using Base::most_rows;
 
-  /// `row_scratch`: room for the exponentials of a wide row.
-  SoftmaxRows(const Plan& plan, std::byte* row_scratch, TileWriter<T>& loss_writer,
-              TileWriter<T>& gradient_writer)
-      : Base(plan, row_scratch), loss_writer_(loss_writer), gradient_writer_(gradient_writer) {}
+  /// `row_scratch`: room for the exponentials of a long row.
+  SoftmaxRows(const Plan& plan, std::byte* row_scratch)
+      : Base(plan, row_scratch), loss_writer_(plan.loss), gradient_writer_(plan.gradient) {}
 
   /// Writes the outputs of `rows` rows; returns the sum of their losses where those are reduced to
   /// one.
   double run(std::int64_t pixel, std::int64_t rows) {
-    loss_check_ = gradient_check_ = V{};
     this->read(pixel, rows);
-    if (!Narrow && row_weight_[0] == T(0)) return write_zeros(), 0;
+    if (!Short && row_weight_[0] == T(0)) return write_zeros(), 0;
     this->find_maximum();
     this->sum_up();
-    if (writes_values_) write_values();
+    losses_.finite = gradients_.finite = true;
+    if (reduces_) find_losses();
+    if (writes_values_) write_surprises();
     if (pulls_) write_gradient();
     return finish();
   }
 
+  /// Writes what still waits for the rest of its line.
+  void flush() {
+    loss_writer_.flush();
+    gradient_writer_.flush();
+  }
+
  private:
-  /// Hands a tile of results over. Narrow rows are turned back and gathered in `writer`.
-  void put_tile(const T* tile, std::int64_t c, std::int64_t count, const Sink& sink,
-                TileWriter<T>& writer) {
-    if constexpr (Narrow) {
-      lanes_to_rows(tile, channels_, writer.room(first_, kWidth * channels_));
-      writer.advance(rows_ * channels_);
-    } else {
-      put(tile, count, sink, first_ + c);
+  /// Values of the rows, of which some may have left the range of T.
+  struct Checked {
+    PerRow values;
+    bool finite = true;
+  };
+
+  /// Calls write(row, first channel, count, operands, out) for each tile of the rows, which leaves
+  /// results in `out` and returns their sums, and hands them over. The results of rows that weigh
+  /// nothing are 0. `sums` gets the sum of each row if any is not finite.
+  template <class Write>
+  MPSNN_INLINE_MEMBER void write_rows(TileWriter<T>& writer, Checked& sums, Write write) {
+    const std::int64_t rows = rows_, channels = channels_, first = first_;
+    const bool weightless = weightless_;
+    T* const rows_out = Short ? writer.room(first) : nullptr;
+    const Tiles tiles(*this, true);
+    V row_sums[static_cast<std::size_t>(kMostRows)], all{};
+    for (std::int64_t r = 0; r < rows; ++r) {
+      V sum{};
+      tiles.for_each(
+          r, [&](std::int64_t c, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
+            T* const out = Short ? rows_out + r * channels : writer.room(first + c);
+            sum += write(r, c, count, in, out);
+            if (weightless && row_weight_[r] == T(0)) {
+              for (std::int64_t i = 0; i < count; ++i) out[i] = T(0);
+              sum = V{};
+            }
+            if constexpr (!Short) writer.advance(count);
+          });
+      row_sums[r] = sum;
+      all += sum;
     }
+    if constexpr (Short) writer.advance(rows * channels);
+    sums.finite = is_finite(all);
+    if (!sums.finite) fold_rows(sums.values, Add(), [&](std::int64_t r) { return row_sums[r]; });
   }
 
-  /// Losses that are not reduced, and label gradients: both are products with -lp.
-  void write_values() {
-    find_log_sum();
-    const bool loss = plan_.want_loss && plan_.loss.data != nullptr;
-    const bool gradient = plan_.want_gradient && plan_.by_labels;
-    const Smoothing smooth = smoothing();
-    const V maximum = maximum_, log_sum = log_sum_;
-    const V loss_scale = row_weight_ * static_cast<T>(plan_.loss_scale);
-    const V slope_scale = scale_ * smooth.scale;
-    const Mask<V> alive = alive_;
-    V loss_check{}, gradient_check{};
-    for_each_tile(true, [&](std::int64_t c, std::int64_t count, const Operands& in) {
-      const auto surprise = [&](V y) { return log_sum + (maximum - y); };  // -lp
-      if (loss) {
-        T* const out = Narrow ? out_ : place_of(plan_.loss, first_ + c, out_);
-        Operands weights = in;
-        weights.g = nullptr;
-        walk(count, [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) {
-          V u = label_product(smooth(load_at(in.t + i)), surprise(load_at(in.y + i)));
-          u = select<V>(alive, this->with_factors(u, weights, i, load_at) * loss_scale, V{});
-          store_at(out + i, u);
-          loss_check += select<V>(live, u, V{});
-        });
-        put_tile(out, c, count, plan_.loss, loss_writer_);
-      }
-      if (!gradient) return;
-      T* const out = Narrow ? out_ : place_of(plan_.gradient, first_ + c, out_);
-      walk(count, [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) {
-        V d = this->with_factors(surprise(load_at(in.y + i)) * slope_scale, in, i, load_at);
-        d = select<V>(alive, d, V{});
-        store_at(out + i, d);
-        gradient_check += select<V>(live, d, V{});
-      });
-      put_tile(out, c, count, plan_.gradient, gradient_writer_);
-    });
-    loss_check_ = across(select<V>(live_, loss_check, V{}));
-    gradient_check_ = across(select<V>(live_, gradient_check, V{}));
-  }
-
-  void write_gradient() {
-    const V ratio = spread_total(labels_ / sum_) * scale_;
-    const V label_factor = scale_ * -static_cast<T>(plan_.label_scale);
-    const V offset = scale_ * -static_cast<T>(plan_.label_offset);
-    T hot[lanes<V>];  // the gradient of each row's class, before the exponentials are overwritten
-    if (by_class_) {
-      T e[lanes<V>] = {};
-      for (std::int64_t r = 0; r < rows_; ++r) {
-        const std::int64_t given = class_of(r), index = given < 0 ? 0 : given;
-        e[r] = exponentials_at(0)[Narrow ? index * kWidth + r : index];
-      }
-      store(hot, mul_add(load<V>(e), ratio, label_factor + offset));
-    }
-    const Smoothing smooth = smoothing();
-    const V scale = scale_;
-    const Mask<V> alive = alive_;
-    V check{};
-    for_each_tile(true, [&](std::int64_t c, std::int64_t count, const Operands& in) {
-      const T* const e = exponentials_at(c);
-      T* const out = Narrow ? out_ : place_of(plan_.gradient, first_ + c, out_);
-      const auto gradient_with = [&](auto minus_a) MPSNN_INLINE_LAMBDA {
-        walk(count,
-             [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
-               V d = mul_add(load_at(e + i), ratio, minus_a(i, load_at));
-               if constexpr (Narrow) d = select<V>(alive, d, V{});
-               store_at(out + i, d);
-               check += select<V>(live, d, V{});
-             });
-      };
-      if constexpr (Factors) {
-        gradient_with([&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
-          return -this->with_factors(smooth(load_at(in.t + i)) * scale, in, i, load_at);
-        });
-      } else if (in.t == nullptr) {
-        gradient_with([&](std::int64_t, auto) MPSNN_INLINE_LAMBDA { return offset; });
-      } else {
-        gradient_with([&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
-          return mul_add(load_at(in.t + i), label_factor, offset);
-        });
-      }
-      if (by_class_) set_hot(out, c, count, hot);
-      put_tile(out, c, count, plan_.gradient, gradient_writer_);
-    });
-    gradient_check_ = across(select<V>(live_, check, V{}));
-  }
-
-  void set_hot(T* out, std::int64_t c, std::int64_t count, const T* hot) {
-    for (std::int64_t r = 0; r < rows_; ++r) {
-      const std::int64_t index = class_of(r);
-      if (index < 0) continue;
-      if constexpr (Narrow) {
-        out[index * kWidth + r] = hot[r];
-      } else if (index >= c && index < c + count) {
-        out[index - c] = hot[r];
-      }
-    }
-  }
-
-  void write_zeros() {
-    for (T& zero : out_) zero = T(0);
-    for (std::int64_t c = 0; c < channels_; c += kTileElements) {
-      const std::int64_t rest = channels_ - c, count = rest < kTileElements ? rest : kTileElements;
-      if (plan_.want_gradient) put(out_, count, plan_.gradient, first_ + c);
-      if (plan_.want_loss && plan_.loss.data != nullptr) put(out_, count, plan_.loss, first_ + c);
-    }
-  }
-
-  /// The reduced losses of the rows.
-  V find_losses() {
-    find_log_sum();
-    const V total = label_product(spread_total(labels_), log_sum_) + spread_total(cross_);
-    return select<V>(alive_, total * row_weight_, V{});
-  }
-
-  /// Ends the rows.
-  double finish() {
-    V losses{};
-    if (reduces_) losses = find_losses();
-    if (!kLastResort && !is_finite(losses + loss_check_ + gradient_check_))
-      return finish_in_float64(losses);
-    double sum = 0;
-    for (std::int64_t r = 0; reduces_ && r < rows_; ++r) sum += add_loss(r, losses[r]);
+  /// Writes value(index, load) for each vector of a row's tile; returns the sum of them. What a row
+  /// leaves beyond its end is overwritten by those that follow.
+  template <class Value>
+  MPSNN_INLINE_MEMBER V write_tile(std::int64_t row, std::int64_t count, T* out, Value value) {
+    V sum{};
+    walk(
+        count,
+        [&](std::int64_t i, auto load_at, auto store_at, Mask<V>) MPSNN_INLINE_LAMBDA {
+          const V x = value(i, load_at);
+          store_at(out + i, x);
+          sum += x;
+        },
+        0, Short && (rows_ - row - 1) * channels_ >= kWidth);
     return sum;
   }
 
-  /// What left the range of float32 on its way may still be a number, and float64 decides.
-  double finish_in_float64(V losses) {
+  /// Losses that are not reduced, and label gradients: both are products with -lp.
+  void write_surprises() {
+    const auto surprise = [&](std::int64_t r, V y) MPSNN_INLINE_LAMBDA {
+      return log_sum_.in_lanes(r) + (maximum_.in_lanes(r) - y);  // -lp
+    };
+    const Smoothing smooth = smoothing();
+    if (plan_.want_loss && plan_.loss.data != nullptr) {
+      const T scale = static_cast<T>(plan_.loss_scale);
+      write_rows(loss_writer_, losses_,
+                 [&](std::int64_t r, std::int64_t, std::int64_t count, Operands in, T* out) {
+                   in.g = nullptr;
+                   const V row_scale = row_weight_.in_lanes(r) * scale;
+                   return write_tile(
+                       r, count, out, [&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
+                         const V minus_lp = surprise(r, load_at(in.y + i));
+                         const V u = label_product(smooth(load_at(in.t + i)), minus_lp);
+                         return this->with_factors(u, in, i, load_at) * row_scale;
+                       });
+                 });
+    }
+    if (plan_.want_gradient && plan_.by_labels) {
+      write_rows(gradient_writer_, gradients_,
+                 [&](std::int64_t r, std::int64_t, std::int64_t count, const Operands& in, T* out) {
+                   const V row_scale = scale_.in_lanes(r) * smooth.scale;
+                   return write_tile(r, count, out,
+                                     [&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
+                                       const V u = surprise(r, load_at(in.y + i)) * row_scale;
+                                       return this->with_factors(u, in, i, load_at);
+                                     });
+                 });
+    }
+  }
+
+  void write_gradient() {
+    const Smoothing smooth = smoothing();
+    PerRow of_sum, of_label, of_row;  // what exponentials, labels and nothing are multiplied with
+    for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
+      const V scale = scale_.group(g);
+      of_sum.set_group(g, ratio_.group(g) * scale);
+      of_label.set_group(g, -(smooth.scale * scale));
+      of_row.set_group(g, -(smooth.offset * scale));
+    });
+    PerRow hot;  // of each row's class, before its exponential is overwritten
+    if (by_class_) {
+      for (std::int64_t r = 0; r < rows_; ++r) {
+        const std::int64_t index = class_of(r);
+        hot.set(r, exponentials_at(r, 0)[index < 0 ? 0 : index]);
+      }
+      for_each_group([&](std::int64_t g) {
+        const V minus_a = of_label.group(g) + of_row.group(g);
+        hot.set_group(g, mul_add(hot.group(g), of_sum.group(g), minus_a));
+      });
+    }
+    const std::int64_t channels = channels_;
+    const T* const exponentials = exponentials_at(0, 0);
+    write_rows(
+        gradient_writer_, gradients_,
+        [&](std::int64_t r, std::int64_t c, std::int64_t count, const Operands& in,
+            T* out) MPSNN_INLINE_LAMBDA {
+          const T* const e = exponentials + (Short ? r * channels : c);
+          const V by_e = of_sum.in_lanes(r), by_t = of_label.in_lanes(r), rest = of_row.in_lanes(r);
+          const auto write_with = [&](auto minus_a) MPSNN_INLINE_LAMBDA {
+            return write_tile(r, count, out, [&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
+              return mul_add(load_at(e + i), by_e, minus_a(i, load_at));
+            });
+          };
+          if constexpr (Factors) {
+            const V scale = scale_.in_lanes(r);
+            return write_with([&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
+              return -this->with_factors(smooth(load_at(in.t + i)) * scale, in, i, load_at);
+            });
+          } else if (by_class_) {
+            const V sum = write_with([&](std::int64_t, auto) MPSNN_INLINE_LAMBDA { return rest; });
+            const std::int64_t index = class_of(r) - c;
+            if (index >= 0 && index < count) out[index] = hot[r];
+            return sum;
+          } else {
+            return write_with([&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
+              return mul_add(load_at(in.t + i), by_t, rest);
+            });
+          }
+        });
+  }
+
+  void write_zeros() {
+    const auto write = [&](TileWriter<T>& writer) {
+      for (std::int64_t c = 0; c < channels_; c += kTileElements) {
+        const std::int64_t rest = channels_ - c,
+                           count = rest < kTileElements ? rest : kTileElements;
+        T* const out = writer.room(first_ + c);
+        for (std::int64_t i = 0; i < count; ++i) out[i] = T(0);
+        writer.advance(count);
+      }
+    };
+    if (plan_.want_gradient) write(gradient_writer_);
+    if (plan_.want_loss && plan_.loss.data != nullptr) write(loss_writer_);
+  }
+
+  /// The reduced losses of the rows.
+  void find_losses() {
+    V all{};
+    for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
+      const V weight = row_weight_.group(g);
+      const V total = label_product(label_sum_.group(g), log_sum_.group(g)) + cross_.group(g);
+      const V losses = select<V>(weight != V{}, total * weight, V{});
+      losses_.values.set_group(g, losses);
+      all += losses;
+    });
+    losses_.finite = is_finite(all);
+  }
+
+  /// Ends the rows. What left the range of float32 on its way may still be a number, and float64
+  /// decides.
+  double finish() {
+    const auto again = [](const Checked& sums, std::int64_t r) {
+      return !kLastResort && !sums.finite && sums.values[r] - sums.values[r] != 0;
+    };
+    if (!reduces_ && losses_.finite && gradients_.finite) return 0;
     double sum = 0;
     for (std::int64_t r = 0; r < rows_; ++r) {
-      const auto not_finite = [r](V x) { return x[r] - x[r] != 0; };
-      if (not_finite(losses + loss_check_)) {
+      if (again(losses_, r)) {
         sum += run_again(r, true);
       } else if (reduces_) {
-        sum += add_loss(r, losses[r]);
+        sum += add_loss(r, losses_.values[r]);
       }
-      if (not_finite(gradient_check_)) run_again(r, false);
+      if (again(gradients_, r)) run_again(r, false);
     }
     return sum;
   }
@@ -215,31 +253,30 @@ class SoftmaxRows : SoftmaxSums<T, Narrow, Factors> {
     Plan part = plan_;
     part.want_loss = loss;
     part.want_gradient = !loss;
-    (loss ? loss_writer_ : gradient_writer_).flush();
-    TileWriter<double> none(plan_.loss);
-    return SoftmaxRows<double, false, Factors>(part, row_scratch_, none, none).run(pixel_ + row, 1);
+    flush();
+    SoftmaxRows<double, false, Factors> again(part, row_scratch_);
+    const double sum = again.run(pixel_ + row, 1);
+    again.flush();
+    return sum;
   }
 
   static constexpr bool kLastResort = sizeof(T) == sizeof(double);
 
-  TileWriter<T>&loss_writer_, &gradient_writer_;
-  V loss_check_{}, gradient_check_{};  // sums of the results: not finite where any of them is not
-  T out_[kTileElements];
+  TileWriter<T> loss_writer_, gradient_writer_;
+  Checked losses_, gradients_;
 };
 
-template <class T, bool Narrow, bool Factors>
+template <class T, bool Short, bool Factors>
 void run_softmax_rows(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
-  using Rows = SoftmaxRows<T, Narrow, Factors>;
   const Range range = chunk_range(plan, chunk);
-  TileWriter<T> loss_writer(plan.loss), gradient_writer(plan.gradient);
-  Rows rows(plan, scratch, loss_writer, gradient_writer);
+  SoftmaxRows<T, Short, Factors> rows(plan, scratch);
+  const std::int64_t most = rows.most_rows();
   CompensatedSum sum;
-  for (std::int64_t pixel = range.first; pixel < range.last; pixel += Rows::kMostRows) {
+  for (std::int64_t pixel = range.first; pixel < range.last; pixel += most) {
     const std::int64_t rest = range.last - pixel;
-    sum.add(rows.run(pixel, rest < Rows::kMostRows ? rest : Rows::kMostRows));
+    sum.add(rows.run(pixel, rest < most ? rest : most));
   }
-  loss_writer.flush();
-  gradient_writer.flush();
+  rows.flush();
   if (is_summed(plan)) plan.sums[chunk] = sum.total();
   if (plan.gradient.streams) finish_streams();
 }
@@ -247,10 +284,10 @@ void run_softmax_rows(const Plan& plan, std::int64_t chunk, std::byte* scratch) 
 template <class T>
 void run_softmax_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
   const bool factors = plan.source_gradients.data != nullptr || plan.weights.strides[3] != 0;
-  const bool narrow = plan.shape.channels <= kNarrowChannels;
+  const bool are_short = plan.shape.channels <= kShortChannels;
   const auto run =
-      narrow ? (factors ? run_softmax_rows<T, true, true> : run_softmax_rows<T, true, false>)
-             : (factors ? run_softmax_rows<T, false, true> : run_softmax_rows<T, false, false>);
+      are_short ? (factors ? run_softmax_rows<T, true, true> : run_softmax_rows<T, true, false>)
+                : (factors ? run_softmax_rows<T, false, true> : run_softmax_rows<T, false, false>);
   run(plan, chunk, scratch);
 }
 

@@ -1,9 +1,6 @@
-// What the loop of softmax works on: the operands of a row, or of as many rows as a vector has
-// lanes, tile by tile, in one of two layouts.
-//
-// Wide: the lanes of a vector hold neighbouring channels of one row. Narrow, for few channels: they
-// hold one channel of neighbouring rows, which are transposed, so that no lane is idle and nothing
-// is added across lanes.
+// What the loop of softmax works on: the operands of a long row tile by tile, or of as many short
+// rows as one tile has room for. What there is one of per row is then computed for as many rows at
+// once as a vector has lanes.
 #pragma once
 
 #include "cpu/plan.hpp"
@@ -12,44 +9,15 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-/// Rows of up to so many channels are transposed.
-inline constexpr std::int64_t kNarrowChannels = 32;
-
-/// Transposes `rows` rows of `channels` elements: vector c of `to` holds channel c of each row.
-/// Reads up to lanes - 1 elements past the last row.
-template <class T>
-MPSNN_INLINE void rows_to_lanes(const T* from, std::int64_t channels, T* to) {
-  using V = Vector<T>;
-  constexpr auto width = static_cast<std::int64_t>(lanes<V>);
-  for (std::int64_t c = 0; c < channels; c += width) {
-    V square[lanes<V>];
-    for (std::int64_t r = 0; r < width; ++r) square[r] = load<V>(from + r * channels + c);
-    transpose(square);
-    for (std::int64_t k = 0; k < width; ++k) store(to + (c + k) * width, square[k]);
-  }
-}
-
-/// The reverse. Writes up to lanes - 1 elements past the last row.
-template <class T>
-MPSNN_INLINE void lanes_to_rows(const T* from, std::int64_t channels, T* to) {
-  using V = Vector<T>;
-  constexpr auto width = static_cast<std::int64_t>(lanes<V>);
-  // From the last channels to the first: what is written past a row's end is then overwritten.
-  for (std::int64_t c = (channels - 1) / width * width; c >= 0; c -= width) {
-    V square[lanes<V>];
-    for (std::int64_t k = 0; k < width; ++k) square[k] = load<V>(from + (c + k) * width);
-    transpose(square);
-    for (std::int64_t r = 0; r < width; ++r) store(to + r * channels + c, square[r]);
-  }
-}
+/// Rows of up to so many channels are short.
+inline constexpr std::int64_t kShortChannels = 128;
 
 /// Factors: weights or source gradients differ from channel to channel.
-template <class T, bool Narrow, bool Factors>
+template <class T, bool Short, bool Factors>
 class SoftmaxOperands {
  public:
   using V = Vector<T>;
   static constexpr auto kWidth = static_cast<std::int64_t>(lanes<V>);
-  static constexpr std::int64_t kMostRows = Narrow ? kWidth : 1;
 
   SoftmaxOperands(const Plan& plan, bool by_class)
       : plan_(plan),
@@ -57,64 +25,135 @@ class SoftmaxOperands {
         by_class_(by_class),
         has_row_values_(is_weighted(plan) || plan.scale_per_image) {}
 
+  /// Rows to take at a time: whole groups of lanes where there is room for one.
+  std::int64_t most_rows() const {
+    if constexpr (!Short) return 1;
+    const std::int64_t fit = kTileElements / channels_;
+    return fit < kWidth ? fit : fit < kMostRows ? fit / kWidth * kWidth : kMostRows;
+  }
+
  protected:
+  static constexpr std::int64_t kMostRows = Short ? 4 * kWidth : 1;
+
   struct Operands {
     const T *y = nullptr, *t = nullptr, *v = nullptr, *g = nullptr;  // v, g: null for 1
   };
 
-  /// What holds for whole rows, their weight and the scale of their gradient; of narrow rows all.
+  /// One value for each row, by group of lanes or by row. That of a long row is in every lane.
+  class PerRow {
+   public:
+    MPSNN_INLINE_MEMBER V group(std::int64_t g) const { return load<V>(values_ + g * kWidth); }
+    MPSNN_INLINE_MEMBER void set_group(std::int64_t g, V v) { store(values_ + g * kWidth, v); }
+    MPSNN_INLINE_MEMBER T operator[](std::int64_t row) const { return values_[row]; }
+    MPSNN_INLINE_MEMBER V in_lanes(std::int64_t row) const { return broadcast<V>(values_[row]); }
+
+    MPSNN_INLINE_MEMBER void set(std::int64_t row, T x) { values_[row] = x; }
+
+   private:
+    T values_[Short ? kMostRows : kWidth];
+  };
+
+  /// Calls body(group) for each group of rows.
+  template <class Body>
+  MPSNN_INLINE_MEMBER void for_each_group(Body body) const {
+    for (std::int64_t g = 0; g * kWidth < rows_; ++g) body(g);
+  }
+  /// The lanes of a group that have a row.
+  MPSNN_INLINE_MEMBER Mask<V> with_row(std::int64_t g) const {
+    if constexpr (!Short) return ~Mask<V>{};
+    return first_lanes<V>(static_cast<std::size_t>(rows_ - g * kWidth));
+  }
+
+  /// What holds for whole rows, their weight and the scale of their gradient; of short rows all.
   void read(std::int64_t pixel, std::int64_t rows) {
     pixel_ = pixel;
     rows_ = rows;
     first_ = pixel * channels_;
-    live_ = Narrow ? first_lanes<V>(static_cast<std::size_t>(rows)) : ~Mask<V>{};
-    row_weight_ = select<V>(live_, broadcast<V>(1), V{});
-    scale_ = row_weight_ * (plan_.want_gradient ? static_cast<T>(plan_.gradient_scales[0]) : T(0));
+    const T scale = plan_.want_gradient ? static_cast<T>(plan_.gradient_scales[0]) : T(0);
+    for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
+      const V weight = select<V>(with_row(g), broadcast<V>(1), V{});
+      row_weight_.set_group(g, weight);
+      scale_.set_group(g, weight * scale);
+    });
+    weightless_ = has_row_values_ || Factors;
     if (has_row_values_) read_row_values();
-    if constexpr (Narrow) read_narrow();
+    if constexpr (Short) in_ = read_tile(first_, rows_ * channels_, true);
     if constexpr (Factors) find_weightless();
-    alive_ = row_weight_ != V{};
   }
 
-  /// Calls body(first element of the rows, count, operands) for each tile of them.
-  template <class Body>
-  MPSNN_INLINE_MEMBER void for_each_tile(bool labels_too, Body body) {
-    if constexpr (Narrow) {
-      body(std::int64_t{0}, channels_ * kWidth, narrow_);
-    } else {
-      for (std::int64_t c = 0; c < channels_; c += kTileElements) {
-        const std::int64_t rest = channels_ - c,
-                           count = rest < kTileElements ? rest : kTileElements;
-        const std::int64_t first = first_ + c;
-        Operands in;
-        in.y = stage(plan_.predictions, plan_.shape, first, count, y_);
-        if (labels_too && !by_class_) in.t = stage_labels(plan_, first, count, t_);
-        if constexpr (Factors) {
-          in.v = stage_weights(plan_, first, count, v_);
-          if (plan_.source_gradients.data != nullptr)
-            in.g = stage(plan_.source_gradients, plan_.shape, first, count, g_);
+  /// The tiles of rows. A local copy of it stays in registers.
+  class Tiles {
+   public:
+    Tiles(SoftmaxOperands& rows, bool labels_too)
+        : rows_(rows), labels_too_(labels_too), channels_(rows.channels_), in_(rows.in_) {}
+
+    /// Calls body(first channel, count, operands) for each tile of a row.
+    template <class Body>
+    MPSNN_INLINE_MEMBER void for_each(std::int64_t row, Body body) const {
+      if constexpr (Short) {
+        const std::int64_t at = row * channels_;
+        const auto of_row = [at](const T* of_rows) {
+          return of_rows == nullptr ? nullptr : of_rows + at;
+        };
+        body(std::int64_t{0}, channels_,
+             Operands{of_row(in_.y), of_row(in_.t), of_row(in_.v), of_row(in_.g)});
+      } else {
+        for (std::int64_t c = 0; c < channels_; c += kTileElements) {
+          const std::int64_t rest = channels_ - c,
+                             count = rest < kTileElements ? rest : kTileElements;
+          body(c, count, rows_.read_tile(rows_.first_ + c, count, labels_too_));
         }
-        body(c, count, in);
       }
     }
-  }
+
+   private:
+    SoftmaxOperands& rows_;
+    bool labels_too_;
+    std::int64_t channels_;
+    Operands in_;
+  };
 
   /// Calls body(index, load, store, live lanes) along a tile, the last time with the lanes that are
-  /// left.
+  /// left; `spill`: more of them may be stored.
   template <class Body>
-  MPSNN_INLINE void walk(std::int64_t count, Body body, std::int64_t from = 0) {
+  MPSNN_INLINE void walk(std::int64_t count, Body body, std::int64_t from = 0, bool spill = false) {
     const auto whole_load = [](const T* at) { return load<V>(at); };
     const auto whole_store = [](T* to, V x) { store<V>(to, x); };
-    std::int64_t i = from;
-    for (; i + kWidth <= count; i += kWidth) body(i, whole_load, whole_store, ~Mask<V>{});
-    if constexpr (!Narrow) {
-      if (i >= count) return;
-      const auto rest = static_cast<std::size_t>(count - i);
-      body(
-          i, [rest](const T* at) MPSNN_INLINE_LAMBDA { return load_first<V>(at, rest); },
-          [rest](T* to, V x) MPSNN_INLINE_LAMBDA { store_first<V>(to, x, rest); },
-          first_lanes<V>(rest));
+    const std::int64_t whole = count & -kWidth;
+    for (std::int64_t i = from; i < whole; i += kWidth)
+      body(i, whole_load, whole_store, ~Mask<V>{});
+    if (whole == count) return;
+    const auto rest = static_cast<std::size_t>(count - whole);
+    body(
+        whole, [rest](const T* at) MPSNN_INLINE_LAMBDA { return load_first<V>(at, rest); },
+        [rest, spill](T* to, V x)
+            MPSNN_INLINE_LAMBDA { spill ? store<V>(to, x) : store_first<V>(to, x, rest); },
+        first_lanes<V>(rest));
+  }
+
+  /// The vector that partial(row) makes of each row, combined with itself.
+  template <class Combine, class Partial>
+  MPSNN_INLINE_MEMBER void fold_rows(PerRow& result, Combine combine, Partial partial) const {
+    if constexpr (Short) {
+      for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
+        V square[lanes<V>];
+        for_each_row_of(g, square, [&](std::int64_t row, V& of_row) MPSNN_INLINE_LAMBDA {
+          of_row = partial(row);
+        });
+        result.set_group(g, fold_square(square, combine));
+      });
+    } else {
+      result.set_group(0, broadcast<V>(fold_lanes(partial(0), combine)));
     }
+  }
+
+  /// Calls body(row, vector) for each row of a group and clears the vectors without a row.
+  template <class Body>
+  MPSNN_INLINE_MEMBER void for_each_row_of(std::int64_t g, V (&vectors)[lanes<V>],
+                                           Body body) const {
+    const std::int64_t first = g * kWidth, count = rows_ - first < kWidth ? rows_ - first : kWidth;
+    for (std::int64_t r = 0; r < count; ++r) body(first + r, vectors[r]);
+    for (std::int64_t r = count; r < kWidth; ++r) vectors[r] = V{};
   }
 
   /// g v of one vector of channels times `factor`; 0 where v is 0.
@@ -138,38 +177,29 @@ class SoftmaxOperands {
     return ignored || index < 0 || index >= channels_ ? -1 : index;
   }
 
-  /// A sum over the lanes of a wide row, in every lane.
-  MPSNN_INLINE V across(V v) {
-    if constexpr (Narrow) {
-      return v;
-    } else {
-      return broadcast<V>(sum_of_lanes(v));
-    }
-  }
-
   const Plan& plan_;
   const std::int64_t channels_;
   const bool by_class_;                            // class indices are used as they are
   std::int64_t pixel_ = 0, rows_ = 0, first_ = 0;  // first_: element of the first row's channel 0
-  Mask<V> live_{}, alive_{};  // lanes with a row; with one that weighs something
-  V row_weight_{}, scale_{};  // v and g ω v / D of each row
+  bool weightless_ = false;                        // rows may weigh nothing
+  PerRow row_weight_, scale_;                      // v and g ω v / D
+  Operands in_;                                    // of short rows
 
  private:
   void read_row_values() {
-    T weights[lanes<V>] = {}, scales[lanes<V>] = {};
-    for (std::int64_t r = 0; r < rows_; ++r) {
-      const std::int64_t image = plan_.scale_per_image ? (pixel_ + r) / plan_.image_units : 0;
-      weights[r] = row_weight(pixel_ + r);
-      if (weights[r] == T(0) || !plan_.want_gradient) continue;
-      scales[r] = static_cast<T>(static_cast<double>(weights[r]) * plan_.gradient_scales[image]);
-    }
-    if constexpr (Narrow) {
-      row_weight_ = load<V>(weights);
-      scale_ = load<V>(scales);
-    } else {
-      row_weight_ = broadcast<V>(weights[0]);
-      scale_ = broadcast<V>(scales[0]);
-    }
+    for_each_group([&](std::int64_t g) {
+      T weights[lanes<V>] = {}, scales[lanes<V>] = {};
+      for (std::int64_t r = 0; r < kWidth; ++r) {
+        const std::int64_t row = Short ? g * kWidth + r : 0;
+        if (row >= rows_) break;
+        const std::int64_t image = plan_.scale_per_image ? (pixel_ + row) / plan_.image_units : 0;
+        weights[r] = row_weight(pixel_ + row);
+        if (weights[r] == T(0) || !plan_.want_gradient) continue;
+        scales[r] = static_cast<T>(static_cast<double>(weights[r]) * plan_.gradient_scales[image]);
+      }
+      row_weight_.set_group(g, load<V>(weights));
+      scale_.set_group(g, load<V>(scales));
+    });
   }
 
   /// v of a row where it is one value; 1 where it differs from channel to channel.
@@ -182,58 +212,41 @@ class SoftmaxOperands {
 
   /// Rows whose v is 0 in every channel weigh nothing.
   void find_weightless() {
-    V any{};
-    for_each_tile(
-        true, [&](std::int64_t, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
-          if (in.v == nullptr) {
-            any = broadcast<V>(1);
-            return;
-          }
-          walk(count, [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
-            const V v = load_at(in.v + i);
-            any = select<V>(live & (v != V{}), broadcast<V>(1), any);
-          });
+    PerRow any;
+    const Tiles tiles(*this, true);
+    fold_rows(any, Larger(), [&](std::int64_t row) {
+      V found{};
+      tiles.for_each(row, [&](std::int64_t, std::int64_t count, const Operands& in) {
+        if (in.v == nullptr) {
+          found = broadcast<V>(1);
+          return;
+        }
+        walk(count, [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
+          found = select<V>(live & (load_at(in.v + i) != V{}), broadcast<V>(1), found);
         });
-    if constexpr (!Narrow) {
-      T found = 0;
-      for (std::int64_t i = 0; i < kWidth; ++i) found = any[i] != T(0) ? T(1) : found;
-      any = broadcast<V>(found);
-    }
-    row_weight_ = select<V>(any == V{}, V{}, row_weight_);
-    scale_ = select<V>(any == V{}, V{}, scale_);
+      });
+      return found;
+    });
+    for_each_group([&](std::int64_t g) {
+      const Mask<V> none = any.group(g) == V{};
+      row_weight_.set_group(g, select<V>(none, V{}, row_weight_.group(g)));
+      scale_.set_group(g, select<V>(none, V{}, scale_.group(g)));
+    });
   }
 
-  /// All operands of narrow rows, with rows in lanes.
-  void read_narrow() {
-    const std::int64_t count = rows_ * channels_;
-    const auto turn = [&](const T* from, T* to) {
-      if (from == nullptr) return static_cast<const T*>(nullptr);
-      // Whole squares are read, up to lanes - 1 elements past the rows.
-      const bool inside = first_ + count + kWidth <= plan_.shape.elements();
-      T padded[kTileElements];
-      if (rows_ < kWidth || !inside) {
-        const std::int64_t all = (channels_ + 1) * kWidth;
-        for (std::int64_t i = 0; i < count; ++i) padded[i] = from[i];
-        for (std::int64_t i = count; i < all; ++i) padded[i] = T(0);
-        from = padded;
-      } else {
-        prefetch(from + 2 * count, count);
-      }
-      rows_to_lanes(from, channels_, to);
-      return static_cast<const T*>(to);
-    };
-    T staged[kTileElements];
-    narrow_.y = turn(stage(plan_.predictions, plan_.shape, first_, count, staged), y_);
-    if (!by_class_) narrow_.t = turn(stage_labels(plan_, first_, count, staged), t_);
+  Operands read_tile(std::int64_t first, std::int64_t count, bool labels_too) {
+    Operands in;
+    in.y = stage(plan_.predictions, plan_.shape, first, count, y_);
+    if (labels_too && !by_class_) in.t = stage_labels(plan_, first, count, t_);
     if constexpr (Factors) {
-      narrow_.v = turn(stage_weights(plan_, first_, count, staged), v_);
+      in.v = stage_weights(plan_, first, count, v_);
       if (plan_.source_gradients.data != nullptr)
-        narrow_.g = turn(stage(plan_.source_gradients, plan_.shape, first_, count, staged), g_);
+        in.g = stage(plan_.source_gradients, plan_.shape, first, count, g_);
     }
+    return in;
   }
 
   const bool has_row_values_;  // weights or scales differ from row to row
-  Operands narrow_;
   T y_[kTileElements], t_[kTileElements], v_[kTileElements], g_[kTileElements];
 };
 

@@ -9,14 +9,14 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-template <class T, bool Narrow, bool Factors>
-class SoftmaxSums : public SoftmaxOperands<T, Narrow, Factors> {
-  using Base = SoftmaxOperands<T, Narrow, Factors>;
+template <class T, bool Short, bool Factors>
+class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
+  using Base = SoftmaxOperands<T, Short, Factors>;
 
  public:
   using typename Base::V;
 
-  /// `row_scratch`: room for the exponentials of a wide row.
+  /// `row_scratch`: room for the exponentials of a long row.
   SoftmaxSums(const Plan& plan, std::byte* row_scratch)
       : Base(plan, plan.class_indices != nullptr && !Factors && !writes_values(plan)),
         pulls_(plan.want_gradient && !plan.by_labels),
@@ -25,56 +25,12 @@ class SoftmaxSums : public SoftmaxOperands<T, Narrow, Factors> {
         row_scratch_(row_scratch) {}
 
  protected:
-  using Base::by_class_, Base::channels_, Base::first_, Base::plan_, Base::rows_;
-  using Base::class_of, Base::for_each_tile, Base::walk;
+  using Base::by_class_, Base::channels_, Base::first_, Base::plan_, Base::rows_, Base::in_;
+  using Base::class_of, Base::fold_rows, Base::for_each_group, Base::for_each_row_of,
+      Base::with_row, Base::walk;
   using Base::kWidth;
-  using typename Base::Operands;
+  using typename Base::Operands, typename Base::PerRow, typename Base::Tiles;
   static constexpr auto kBlockWidth = kWidth * std::int64_t{kBlock};
-
-  using RowTotal = std::conditional_t<Narrow, V, double>;
-
-  /// Of rows in lanes there is nothing to add across.
-  struct LaneSum {
-    V sum{};
-    MPSNN_INLINE_MEMBER void add(V u) { sum += u; }
-    MPSNN_INLINE_MEMBER void add_block(const Block<V>& u) { add(sum_of(u)); }
-    MPSNN_INLINE_MEMBER V total() const { return sum; }
-  };
-  /// The logarithm of a sum of exponentials is made of what float32 has no places for next to the
-  /// largest, so this sum grows in float64.
-  using ExponentialSum = std::conditional_t<Narrow, LaneSum, Accumulator<T>>;
-
-  /// A sum over a row. Within a tile, which adds few vectors to each part, it is formed in the
-  /// precision of the terms; of rows in lanes there is nothing to add across.
-  class RowSum {
-   public:
-    MPSNN_INLINE_MEMBER void add(std::size_t part, V u) { parts_[Narrow ? 0 : part] += u; }
-    MPSNN_INLINE_MEMBER void end_tile() {
-      if constexpr (!Narrow) {
-        tiles_.add(sum_of(parts_));
-        for (V& part : parts_) part = V{};
-      }
-    }
-    MPSNN_INLINE_MEMBER RowTotal total() const {
-      if constexpr (Narrow) {
-        return parts_[0];
-      } else {
-        return tiles_.total();
-      }
-    }
-
-   private:
-    Block<V> parts_{};
-    Accumulator<T> tiles_;
-  };
-
-  MPSNN_INLINE V spread_total(RowTotal total) {
-    if constexpr (Narrow) {
-      return total;
-    } else {
-      return broadcast<V>(static_cast<T>(total));
-    }
-  }
 
   /// t' = t (1 - s) + s / K. A local copy of it stays in registers.
   struct Smoothing {
@@ -86,80 +42,60 @@ class SoftmaxSums : public SoftmaxOperands<T, Narrow, Factors> {
             broadcast<V>(static_cast<T>(plan_.label_offset))};
   }
 
-  /// Σ t' of rows without factors from Σ t.
-  RowTotal smoothed_total(RowTotal labels) const {
-    const double offset = plan_.label_offset * static_cast<double>(channels_);
-    if constexpr (Narrow) {
-      return mul_add(labels, broadcast<V>(static_cast<T>(plan_.label_scale)),
-                     broadcast<V>(static_cast<T>(offset)));
-    } else {
-      return labels * plan_.label_scale + offset;
-    }
-  }
-
   void find_maximum() {
-    V m = broadcast<V>(-static_cast<T>(__builtin_inff()));
-    for_each_tile(
-        false, [&](std::int64_t, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
-          Block<V> part = {m, m, m, m};
-          std::int64_t i = 0;
-          for (; i + kBlockWidth <= count; i += kBlockWidth) {
-            for (std::size_t k = 0; k < kBlock; ++k)
-              part[k] = larger(load<V>(in.y + i + static_cast<std::int64_t>(k) * kWidth), part[k]);
-          }
-          m = larger(larger(part[0], part[1]), larger(part[2], part[3]));
-          walk(
-              count,
-              [&](std::int64_t at, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
-                const V y = load_at(in.y + at);
-                m = select<V>(live & (y > m), y, m);
-              },
-              i);
-        });
-    if constexpr (!Narrow) m = broadcast<V>(largest_lane(m));
-    maximum_ = m;
+    const Tiles tiles(*this, false);
+    fold_rows(maximum_, Larger(), [&](std::int64_t row) MPSNN_INLINE_LAMBDA {
+      V m = broadcast<V>(-static_cast<T>(__builtin_inff()));
+      tiles.for_each(
+          row, [&](std::int64_t, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
+            std::int64_t i = 0;
+            if constexpr (!Short) {
+              Block<V> part = {m, m, m, m};
+              for (; i + kBlockWidth <= count; i += kBlockWidth) {
+                for (std::size_t k = 0; k < kBlock; ++k) {
+                  const V y = load<V>(in.y + i + static_cast<std::int64_t>(k) * kWidth);
+                  part[k] = larger(y, part[k]);
+                }
+              }
+              m = larger(larger(part[0], part[1]), larger(part[2], part[3]));
+            }
+            walk(
+                count,
+                [&](std::int64_t at, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
+                  const V y = load_at(in.y + at);
+                  m = select<V>(live & (y > m), y, m);
+                },
+                i);
+          });
+      return m;
+    });
   }
 
   void sum_up() {
     const bool loss = reduces_ || writes_values_;
-    if (!by_class_) return loss ? sum_terms<true, true>() : sum_terms<true, false>();
-    loss ? sum_terms<false, true>() : sum_terms<false, false>();
-    labels_ = smoothed_total(RowTotal{} + 1);
-    if (reduces_) add_class_terms();
-  }
-
-  /// (1 - s) (max y - y) of each row's class.
-  void add_class_terms() {
-    for (std::int64_t r = 0; r < rows_; ++r) {
-      const std::int64_t index = class_of(r);
-      if (index < 0) continue;
-      const T y = read_element<T>(plan_.predictions.data, plan_.predictions.format,
-                                  first_ + r * channels_ + index);
-      const T term = static_cast<T>(plan_.label_scale) * (maximum_[r] - y);
-      if (plan_.label_scale == 0) continue;
-      if constexpr (Narrow) {
-        cross_[r] += term;
+    if constexpr (Short) find_exponentials();
+    const auto sum = [&](auto labels, auto losses) {
+      if constexpr (Short) {
+        sum_short_rows<labels, losses>();
       } else {
-        cross_ += static_cast<double>(term);
+        sum_long_row<labels, losses>();
       }
-    }
-  }
-
-  /// log S; a row's loss may be far smaller than 1.
-  void find_log_sum() {
-    if constexpr (Narrow) {
-      log_sum_ = log(relative_sum_);
+    };
+    const std::true_type yes;
+    const std::false_type no;
+    if (by_class_) {
+      loss ? sum(no, yes) : sum(no, no);
+      if (reduces_) add_class_terms();
     } else {
-      log_sum_ =
-          broadcast<V>(static_cast<T>(__builtin_log(sum_ / static_cast<double>(largest_[0]))));
+      loss ? sum(yes, yes) : sum(yes, no);
     }
   }
 
-  /// Where the exponentials of a tile are kept: a wide row's in its gradient where one follows and
+  /// Where the exponentials of a tile are kept: a long row's in its gradient where one follows and
   /// is in place, to be overwritten.
-  T* exponentials_at(std::int64_t c) {
-    if constexpr (Narrow) {
-      return exponentials_;
+  T* exponentials_at(std::int64_t row, std::int64_t c) {
+    if constexpr (Short) {
+      return exponentials_ + row * channels_;
     } else {
       auto* const scratch = reinterpret_cast<T*>(row_scratch_);
       return (pulls_ ? place_of(plan_.gradient, first_, scratch) : scratch) + c;
@@ -171,93 +107,194 @@ class SoftmaxSums : public SoftmaxOperands<T, Narrow, Factors> {
   const bool writes_values_;  // losses or label gradients of each element are wanted
   std::byte* const row_scratch_;
 
-  V maximum_{}, largest_{}, log_sum_{};  // max y, its exponential, log S
-  RowTotal sum_{}, labels_{}, cross_{};  // see sum_terms
+  PerRow maximum_;    // max y
+  PerRow label_sum_;  // Σ t' v g
+  PerRow ratio_;      // that by S
+  PerRow cross_;      // for losses: Σ t' v (max y - y)
+  PerRow log_sum_;    // for losses: log S
 
  private:
   static bool writes_values(const Plan& plan) {
     return (plan.want_loss && plan.loss.data != nullptr) || (plan.want_gradient && plan.by_labels);
   }
 
-  /// What one vector adds to the sums of its rows.
+  /// A shift is a power of two, which no digit of an exponential depends on. So one does for all
+  /// short rows whose maxima are near, whose elements then leave no lane idle.
+  void find_exponentials() {
+    const V first = maximum_.in_lanes(0);
+    V far{};
+    for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
+      const V distance = select<V>(with_row(g), abs(maximum_.group(g) - first), V{});
+      far = select<V>(distance < broadcast<V>(kNear), far, broadcast<V>(__builtin_nanf("")));
+    });
+    one_shift_ = !has_nan(far);
+    const std::int64_t rows = one_shift_ ? 1 : rows_,
+                       count = one_shift_ ? rows_ * channels_ : channels_;
+    const bool large = plan_.gradient.streams;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const ExpShift<V> shift(maximum_.in_lanes(r));
+      const T* const y = in_.y + r * channels_;
+      const T* const t = by_class_ ? y : in_.t + r * channels_;
+      T* const e = exponentials_at(r, 0);
+      walk(
+          count,
+          [&](std::int64_t i, auto load_at, auto store_at, Mask<V>) MPSNN_INLINE_LAMBDA {
+            if (large) {  // the next tile's
+              __builtin_prefetch(y + i + kTileElements);
+              __builtin_prefetch(t + i + kTileElements);
+            }
+            store_at(e + i, shift.exp(load_at(y + i)));
+          },
+          0, true);
+    }
+  }
+
+  /// What one vector adds to the sums of its row.
   struct Terms {
-    V exponential, label, cross;
-    V other;  // the exponential where y is below the maximum
-    V tie;    // 1 where it is the maximum
+    V label, cross;
   };
 
-  template <bool Labels, bool Loss, class Load, class Store>
-  MPSNN_INLINE_MEMBER Terms terms(const ExpShift<V>& shift, const Smoothing& smooth, V maximum,
-                                  const Operands& in, T* e, std::int64_t i, Mask<V> live,
-                                  Load load_at, Store store_at) const {
-    const V y = load_at(in.y + i);
+  template <bool Labels, bool Loss, class Load>
+  MPSNN_INLINE_MEMBER Terms terms(const Smoothing& smooth, V maximum, const Operands& in, V y,
+                                  std::int64_t i, Mask<V> live, Load load_at) const {
     Terms result{};
-    const V exponential = shift.exp(y);
-    store_at(e + i, exponential);
-    result.exponential = select<V>(live, exponential, V{});
     if constexpr (Labels || Loss) {
       V given{}, label = smooth.offset;
       if constexpr (Labels) label = smooth(given = load_at(in.t + i));
       label = this->with_factors(label, in, i, load_at);
-      if constexpr (Labels) result.label = select<V>(live, Factors ? label : given, V{});
+      if constexpr (Labels) result.label = Factors ? select<V>(live, label, V{}) : given;
       if constexpr (Loss)
         result.cross = select<V>(live & (label != V{}), label * (maximum - y), V{});
-    }
-    if constexpr (Loss && Narrow) {
-      result.other = select<V>(y == maximum, V{}, exponential);
-      result.tie = select<V>(y == maximum, broadcast<V>(1), V{});
     }
     return result;
   }
 
-  /// S and Σ t' v g, and for losses Σ t' v (max y - y).
   template <bool Labels, bool Loss>
-  void sum_terms() {
-    const V maximum = maximum_;
+  void sum_short_rows() {
+    const Smoothing smooth = smoothing();
+    const V all_offsets =
+        broadcast<V>(static_cast<T>(plan_.label_offset * static_cast<double>(channels_)));
+    const Tiles tiles(*this, Labels);
+    const std::int64_t channels = channels_;
+    for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
+      V exponentials[lanes<V>], labels[lanes<V>], cross[lanes<V>], others[lanes<V>];
+      for_each_row_of(g, exponentials, [&](std::int64_t row, V& exponential) MPSNN_INLINE_LAMBDA {
+        const std::int64_t r = row - g * kWidth;
+        const V maximum = maximum_.in_lanes(row);
+        const T* const e = exponentials_ + row * channels;
+        V sum{}, label{}, crossed{}, other{};
+        tiles.for_each(row, [&](std::int64_t, std::int64_t count,
+                                const Operands& in) MPSNN_INLINE_LAMBDA {
+          walk(count, [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
+            const V x = load_at(e + i);
+            V y{};
+            if constexpr (Loss) y = load_at(in.y + i);
+            const Terms term = terms<Labels, Loss>(smooth, maximum, in, y, i, live, load_at);
+            sum += x;
+            if constexpr (Labels) label += term.label;
+            if constexpr (Loss) {
+              crossed += term.cross;
+              other += select<V>(y == maximum, V{}, x);
+            }
+          });
+        });
+        exponential = sum;
+        labels[r] = label;
+        cross[r] = crossed;
+        others[r] = other;
+      });
+      const V sum = fold_square(exponentials, Add());
+      V label = broadcast<V>(1);
+      if constexpr (Labels) label = fold_square(labels, Add());
+      if constexpr (!Factors) label = mul_add(label, smooth.scale, all_offsets);
+      label_sum_.set_group(g, label);
+      ratio_.set_group(g, label / sum);
+      if constexpr (Loss) {
+        cross_.set_group(g, fold_square(cross, Add()));
+        log_sum_.set_group(g, log_of_sum(g, sum, fold_square(others, Add())));
+      }
+    });
+  }
+
+  /// log S of a group of rows, which may be far smaller than 1: S is as many times the exponential
+  /// of the maximum as that stands in a row, and what the others add.
+  V log_of_sum(std::int64_t g, V sum, V others) const {
+    const V maximum = maximum_.group(g);
+    const V largest = ExpShift<V>(one_shift_ ? maximum_.in_lanes(0) : maximum).exp(maximum);
+    const V magic = broadcast<V>(MathConstants<T>::round_magic);
+    const V ties = ((sum - others) / largest + magic) - magic;
+    return log(two_sum(ties, others / largest));
+  }
+
+  template <bool Labels, bool Loss>
+  void sum_long_row() {
+    const V maximum = maximum_.group(0);
     const ExpShift<V> shift(maximum);
     const Smoothing smooth = smoothing();
-    ExponentialSum exponentials;
-    RowSum labels, cross, others, ties;
-    for_each_tile(
-        Labels, [&](std::int64_t c, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
-          T* const e = exponentials_at(c);
-          const auto whole_load = [](const T* at) { return load<V>(at); };
-          const auto whole_store = [](T* to, V x) { store<V>(to, x); };
-          const auto add = [&](std::size_t part, const Terms& term) MPSNN_INLINE_LAMBDA {
+    // The logarithm of S is made of what float32 has no places for next to the largest, so S grows
+    // in float64.
+    Accumulator<T> exponentials;
+    TileSum<T> labels, cross;
+    Tiles(*this, Labels)
+        .for_each(0, [&](std::int64_t c, std::int64_t count,
+                         const Operands& in) MPSNN_INLINE_LAMBDA {
+          T* const e = exponentials_at(0, c);
+          const auto add = [&](std::size_t part, std::int64_t i, auto load_at, auto store_at,
+                               Mask<V> live) MPSNN_INLINE_LAMBDA {
+            const V y = load_at(in.y + i), x = shift.exp(y);
+            store_at(e + i, x);
+            const Terms term = terms<Labels, Loss>(smooth, maximum, in, y, i, live, load_at);
             if constexpr (Labels) labels.add(part, term.label);
             if constexpr (Loss) cross.add(part, term.cross);
-            if constexpr (Loss && Narrow) others.add(part, term.other), ties.add(part, term.tie);
-            return term.exponential;
+            return select<V>(live, x, V{});
           };
+          const auto whole_load = [](const T* at) { return load<V>(at); };
+          const auto whole_store = [](T* to, V x) { store<V>(to, x); };
           std::int64_t i = 0;
           for (; i + kBlockWidth <= count; i += kBlockWidth) {
             Block<V> x;
             for (std::size_t k = 0; k < kBlock; ++k) {
-              x[k] = add(k, terms<Labels, Loss>(shift, smooth, maximum, in, e,
-                                                i + static_cast<std::int64_t>(k) * kWidth,
-                                                ~Mask<V>{}, whole_load, whole_store));
+              x[k] = add(k, i + static_cast<std::int64_t>(k) * kWidth, whole_load, whole_store,
+                         ~Mask<V>{});
             }
             exponentials.add_block(x);
           }
           walk(
               count,
-              [&](std::int64_t at, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
-                exponentials.add(add(0, terms<Labels, Loss>(shift, smooth, maximum, in, e, at, live,
-                                                            load_at, store_at)));
-              },
+              [&](std::int64_t at, auto load_at, auto store_at, Mask<V> live)
+                  MPSNN_INLINE_LAMBDA { exponentials.add(add(0, at, load_at, store_at, live)); },
               i);
-          for (RowSum* sum : {&labels, &cross, &others, &ties}) sum->end_tile();
+          labels.end_tile();
+          cross.end_tile();
         });
-    sum_ = exponentials.total();
-    labels_ = labels.total();
-    if constexpr (Labels && !Factors) labels_ = smoothed_total(labels_);
-    cross_ = cross.total();
-    largest_ = shift.exp(maximum);
-    if constexpr (Narrow) relative_sum_ = two_sum(ties.total(), others.total() / largest_);
+    const auto set = [](PerRow& to, double x) { to.set_group(0, broadcast<V>(static_cast<T>(x))); };
+    const double sum = exponentials.total();
+    double label = Labels ? labels.total() : 1;
+    if (!Factors)
+      label = label * plan_.label_scale + plan_.label_offset * static_cast<double>(channels_);
+    set(label_sum_, label);
+    set(ratio_, label / sum);
+    if constexpr (Loss) {
+      set(cross_, cross.total());
+      set(log_sum_, __builtin_log(sum / static_cast<double>(shift.exp(maximum)[0])));
+    }
   }
 
-  Sum<V> relative_sum_{};  // of narrow rows: S with what float32 loses of it next to 1
-  T exponentials_[kTileElements];
+  /// (1 - s) (max y - y) of each row's class.
+  void add_class_terms() {
+    if (plan_.label_scale == 0) return;
+    for (std::int64_t r = 0; r < rows_; ++r) {
+      const std::int64_t index = class_of(r);
+      if (index < 0) continue;
+      const T y = read_element<T>(plan_.predictions.data, plan_.predictions.format,
+                                  first_ + r * channels_ + index);
+      cross_.set(r, cross_[r] + static_cast<T>(plan_.label_scale) * (maximum_[r] - y));
+    }
+  }
+
+  static constexpr T kNear = 11;  // 16 powers of two
+  bool one_shift_ = false;        // of short rows
+  T exponentials_[Short ? kTileElements + kWidth : 1];
 };
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

@@ -123,19 +123,35 @@ void put(const T* from, std::int64_t count, const Sink& sink, std::int64_t first
   }
 }
 
-/// Gathers results that follow one another in a sink, and puts them there in larger pieces.
+/// Where the results of a chunk are made, tile after tile: in place, or here and then put where
+/// they belong. Streamed ones leave in whole lines of the cache; a line that is begun waits for its
+/// rest.
 template <class T>
 class TileWriter {
  public:
   explicit TileWriter(const Sink& sink) : sink_(sink) {}
 
-  /// Room for up to `most` elements, and for lanes - 1 more that may be spoilt.
-  T* room(std::int64_t first, std::int64_t most) {
-    if (filled_ + most + static_cast<std::int64_t>(lanes<Vector<T>>) > kTileElements) flush();
-    if (filled_ == 0) first_ = first;
+  /// Room for a tile from element `first` on, and for lanes - 1 more that may be spoilt where it is
+  /// not in place.
+  T* room(std::int64_t first) {
+    if (is_in_place<T>(sink_)) return reinterpret_cast<T*>(sink_.data) + first;
+    first_ = first - filled_;
     return elements_ + filled_;
   }
-  void advance(std::int64_t count) { filled_ += count; }
+  /// Takes the tile over.
+  void advance(std::int64_t count) {
+    if (is_in_place<T>(sink_)) return;
+    filled_ += count;
+    constexpr std::int64_t line = kVectorBytes / sizeof(T);
+    const auto end = static_cast<std::int64_t>(
+        reinterpret_cast<std::uintptr_t>(sink_.data) / sizeof(T) + first_ + filled_);
+    const std::int64_t rest = sink_.streams && filled_ >= line ? end % line : 0;
+    const std::int64_t whole = filled_ - rest;
+    put(elements_, whole, sink_, first_);
+    for (std::int64_t i = 0; i < rest; ++i) elements_[i] = elements_[whole + i];
+    first_ += whole;
+    filled_ = rest;
+  }
   void flush() {
     if (filled_ > 0) put(elements_, filled_, sink_, first_);
     filled_ = 0;
@@ -144,7 +160,7 @@ class TileWriter {
  private:
   const Sink& sink_;
   std::int64_t first_ = 0, filled_ = 0;
-  T elements_[kTileElements];
+  T elements_[kTileElements + 2 * lanes<Vector<T>>];
 };
 
 /// The place of a pixel in a source, kept up to date from one pixel to the next.

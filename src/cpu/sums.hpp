@@ -16,16 +16,50 @@ MPSNN_INLINE Scalar<V> fold_lanes(V v, Combine combine, std::index_sequence<I...
   }
 }
 
-template <class V>
-MPSNN_INLINE Scalar<V> sum_of_lanes(V v) {
-  const auto add = [](V a, V b) MPSNN_INLINE_LAMBDA { return a + b; };
-  return fold_lanes<lanes<V> / 2>(v, add, std::make_index_sequence<lanes<V>>());
+template <class V, class Combine>
+MPSNN_INLINE Scalar<V> fold_lanes(V v, Combine combine) {
+  return fold_lanes<lanes<V> / 2>(v, combine, std::make_index_sequence<lanes<V>>());
 }
 
+/// The same for as many vectors as they have lanes: lane i of the result belongs to vector i.
+template <std::size_t half, class V, class Combine, std::size_t... I>
+MPSNN_INLINE V fold_square(V (&square)[lanes<V>], Combine combine, std::index_sequence<I...> lane) {
+  constexpr auto n = lanes<V>;
+  for (std::size_t i = 0; i < half; ++i) {
+    const V a = square[i], b = square[i + half];
+    const V low =
+        __builtin_shufflevector(a, b, static_cast<int>((I & half) == 0 ? I : I - half + n)...);
+    const V high =
+        __builtin_shufflevector(a, b, static_cast<int>((I & half) == 0 ? I + half : I + n)...);
+    square[i] = combine(low, high);
+  }
+  if constexpr (half > 1) {
+    return fold_square<half / 2>(square, combine, lane);
+  } else {
+    return square[0];
+  }
+}
+template <class V, class Combine>
+MPSNN_INLINE V fold_square(V (&square)[lanes<V>], Combine combine) {
+  return fold_square<lanes<V> / 2>(square, combine, std::make_index_sequence<lanes<V>>());
+}
+
+struct Add {
+  template <class V>
+  MPSNN_INLINE_MEMBER V operator()(V a, V b) const {
+    return a + b;
+  }
+};
+struct Larger {
+  template <class V>
+  MPSNN_INLINE_MEMBER V operator()(V a, V b) const {
+    return larger(a, b);
+  }
+};
+
 template <class V>
-MPSNN_INLINE Scalar<V> largest_lane(V v) {
-  const auto pick = [](V a, V b) MPSNN_INLINE_LAMBDA { return larger(a, b); };
-  return fold_lanes<lanes<V> / 2>(v, pick, std::make_index_sequence<lanes<V>>());
+MPSNN_INLINE Scalar<V> sum_of_lanes(V v) {
+  return fold_lanes(v, Add());
 }
 
 /// The halves of a vector, in float64.
@@ -91,6 +125,23 @@ class Accumulator<float> {
 
  private:
   Accumulator<double> low_, high_;
+};
+
+/// A sum that is formed in the precision of its terms within a tile, which adds few vectors to each
+/// part, and in float64 beyond.
+template <class T>
+class TileSum {
+ public:
+  MPSNN_INLINE_MEMBER void add(std::size_t part, Vector<T> u) { parts_[part] += u; }
+  MPSNN_INLINE_MEMBER void end_tile() {
+    tiles_.add(sum_of(parts_));
+    for (Vector<T>& part : parts_) part = Vector<T>{};
+  }
+  MPSNN_INLINE_MEMBER double total() const { return tiles_.total(); }
+
+ private:
+  Block<Vector<T>> parts_{};
+  Accumulator<T> tiles_;
 };
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA
