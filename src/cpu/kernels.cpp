@@ -10,6 +10,12 @@
 #define MPSNN_STRING_OF(name) #name
 #define MPSNN_STRING(name) MPSNN_STRING_OF(name)
 
+#if defined(__AVX512F__)
+namespace mpsnn_loss::cpu::x86_64_v3 {
+extern const KernelSet kernel_set;
+}
+#endif
+
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 namespace {
 
@@ -32,6 +38,10 @@ constexpr ChunkFunction chunk_function(LossType type, std::integer_sequence<std:
 }
 
 void run_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
+#if defined(__AVX512F__)
+  // Shorter vectors leave fewer lanes idle at the end of a row.
+  if (has_short_rows(plan)) return x86_64_v3::kernel_set.run_chunk(plan, chunk, scratch);
+#endif
   constexpr auto losses = std::make_integer_sequence<std::size_t, kLosses.size()>();
   const ChunkFunction function = plan.double_precision
                                      ? chunk_function<double>(plan.loss_type, losses)

@@ -61,6 +61,13 @@ struct Plan {
   std::int64_t row_scratch;       // bytes that a chunk needs beside the stack
 };
 
+/// True for losses that couple channels where a row has so few of them that several fit into a
+/// tile.
+[[gnu::always_inline]] inline bool has_short_rows(const Plan& plan) {
+  constexpr std::int64_t kMostChannels = 255;
+  return info(plan.loss_type).family == Family::channel && plan.shape.channels <= kMostChannels;
+}
+
 /// The class of a pixel as the caller's memory says at this moment: read once, as another thread
 /// may write to it after it was checked. Whoever uses it as an index looks at it again.
 [[gnu::always_inline]] inline std::int64_t read_class(const Plan& plan, std::int64_t pixel) {

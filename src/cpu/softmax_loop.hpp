@@ -284,10 +284,11 @@ void run_softmax_rows(const Plan& plan, std::int64_t chunk, std::byte* scratch) 
 template <class T>
 void run_softmax_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
   const bool factors = plan.source_gradients.data != nullptr || plan.weights.strides[3] != 0;
-  const bool are_short = plan.shape.channels <= kShortChannels;
-  const auto run =
-      are_short ? (factors ? run_softmax_rows<T, true, true> : run_softmax_rows<T, true, false>)
-                : (factors ? run_softmax_rows<T, false, true> : run_softmax_rows<T, false, false>);
+  auto run = factors ? run_softmax_rows<T, false, true> : run_softmax_rows<T, false, false>;
+#if !defined(__AVX512F__)  // see kernels.cpp
+  if (has_short_rows(plan))
+    run = factors ? run_softmax_rows<T, true, true> : run_softmax_rows<T, true, false>;
+#endif
   run(plan, chunk, scratch);
 }
 

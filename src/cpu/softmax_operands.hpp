@@ -9,9 +9,6 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-/// Rows of up to so many channels are short.
-inline constexpr std::int64_t kShortChannels = 128;
-
 /// Factors: weights or source gradients differ from channel to channel.
 template <class T, bool Short, bool Factors>
 class SoftmaxOperands {
