@@ -168,13 +168,14 @@ MPSNN_INLINE void repair(float* values, const double* wide, std::int64_t count) 
 
 /// Runs one tile; returns the sum of its losses where they are reduced to one.
 template <class F, class T>
-double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count) {
-  T loss_scratch[kTileElements], gradient_scratch[kTileElements];
-  T* const gradients =
-      plan.want_gradient ? place_of(plan.gradient, first, gradient_scratch) : nullptr;
-  T* losses = nullptr;
-  if (plan.want_loss)
-    losses = plan.sums_per_image ? loss_scratch : place_of(plan.loss, first, loss_scratch);
+double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count,
+                        TileWriter<T>& loss_writer, TileWriter<T>& gradient_writer) {
+  T image_losses[kTileElements];
+  const bool writes_losses = plan.want_loss && plan.loss.data != nullptr;
+  T* const gradients = plan.want_gradient ? gradient_writer.room(first) : nullptr;
+  T* const losses = plan.sums_per_image ? image_losses
+                    : writes_losses     ? loss_writer.room(first)
+                                        : nullptr;
   TileResult result = compute_tile<F, T>(plan, first, count, losses, gradients);
   double wide_losses[sizeof(T) == sizeof(float) ? kTileElements : 1];
   bool sum_wide = false;
@@ -191,9 +192,9 @@ double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count
       sum_wide = !result.losses_finite;
     }
   }
-  if (plan.want_gradient) put(gradients, count, plan.gradient, first);
-  if (plan.want_loss && plan.loss.data != nullptr) put(losses, count, plan.loss, first);
-  if (plan.want_loss && plan.sums_per_image) {
+  if (plan.want_gradient) gradient_writer.advance(count);
+  if (writes_losses) loss_writer.advance(count);
+  if (plan.sums_per_image) {
     if (sum_wide) {
       add_to_image_sums(plan, wide_losses, first, count);
     } else {
@@ -221,11 +222,15 @@ template <class F, class T>
 void run_element_chunk(const Plan& plan, std::int64_t chunk) {
   const Range range = chunk_range(plan, chunk);
   if (run_without_staging<F, T>(plan, chunk)) return;
+  TileWriter<T> loss_writer(plan.loss), gradient_writer(plan.gradient);
   CompensatedSum sum;
   for (std::int64_t first = range.first; first < range.last; first += kTileElements) {
     const std::int64_t rest = range.last - first;
-    sum.add(run_element_tile<F, T>(plan, first, rest < kTileElements ? rest : kTileElements));
+    sum.add(run_element_tile<F, T>(plan, first, rest < kTileElements ? rest : kTileElements,
+                                   loss_writer, gradient_writer));
   }
+  loss_writer.flush();
+  gradient_writer.flush();
   if (is_summed(plan)) plan.sums[chunk] = sum.total();
   if (plan.gradient.streams) finish_streams();
 }
