@@ -130,6 +130,18 @@ void require_disjoint_outputs(const LossRequest& r) {
   for (const Operand* operand : outputs) add_extents(*operand, true, extents);
   for (const Operand* operand : inputs) add_extents(*operand, false, extents);
   for (const auto& [name, range] : r.also_read) extents.add(name, range, false);
+  constexpr std::size_t kFew = 10;  // are compared sooner than sorted
+  if (count <= kFew) {
+    for (const Extent& output : extents.all()) {
+      for (const Extent& other : extents.all()) {
+        if (output.written && &other != &output && output.range.begin < other.range.end &&
+            other.range.begin < output.range.end) {
+          refuse_overlap(output, other);
+        }
+      }
+    }
+    return;
+  }
   std::ranges::sort(extents.all(), {}, [](const Extent& e) { return e.range.begin; });
   // Inputs may overlap each other, so the furthest reach so far is kept for each kind.
   const Extent* furthest[2] = {nullptr, nullptr};
