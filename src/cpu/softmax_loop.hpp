@@ -223,29 +223,40 @@ class SoftmaxRows : SoftmaxSums<T, Short, Factors> {
     losses_.finite = is_finite(all);
   }
 
-  /// Ends the rows. What left the range of float32 on its way may still be a number, and float64
-  /// decides.
+  /// Ends the rows: the sum of their losses where those are reduced.
   double finish() {
-    const auto again = [](const Checked& sums, std::int64_t r) {
-      return !kLastResort && !sums.finite && sums.values[r] - sums.values[r] != 0;
-    };
-    if (!reduces_ && losses_.finite && gradients_.finite) return 0;
+    const bool finite = losses_.finite && gradients_.finite;
+    double sum = kLastResort || finite ? 0 : run_lost_rows();
+    if (!reduces_) return 0;
+    if (plan_.sums_per_image) {
+      for (std::int64_t r = 0; r < rows_; ++r) add_to_image(r, losses_.values[r]);
+    }
+    if constexpr (!Short) return sum + static_cast<double>(losses_.values[0]);
+    Accumulator<T> in_range;
+    for_each_group([&](std::int64_t g) { in_range.add(losses_.values.group(g)); });
+    return sum + in_range.total();
+  }
+
+  /// What left the range of float32 on its way may still be a number, and float64 decides. Returns
+  /// the sum of the losses that come from there.
+  double run_lost_rows() {
     double sum = 0;
+    const auto is_lost = [](const Checked& sums, std::int64_t r) {
+      return !sums.finite && sums.values[r] - sums.values[r] != 0;
+    };
     for (std::int64_t r = 0; r < rows_; ++r) {
-      if (again(losses_, r)) {
-        sum += run_again(r, true);
-      } else if (reduces_) {
-        sum += add_loss(r, losses_.values[r]);
+      if (is_lost(losses_, r)) {
+        const double loss = run_again(r, true);
+        sum += loss;
+        losses_.values.set(r, T(0));
       }
-      if (again(gradients_, r)) run_again(r, false);
+      if (is_lost(gradients_, r)) run_again(r, false);
     }
     return sum;
   }
 
-  double add_loss(std::int64_t row, T value) {
-    const auto loss = static_cast<double>(value);
-    if (plan_.sums_per_image) plan_.sums[(pixel_ + row) / plan_.image_units] += loss;
-    return loss;
+  void add_to_image(std::int64_t row, T loss) {
+    plan_.sums[(pixel_ + row) / plan_.image_units] += static_cast<double>(loss);
   }
 
   /// Computes the loss, or else the gradient, of a row in float64.
