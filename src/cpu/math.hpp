@@ -19,8 +19,8 @@ struct MathConstants<float> {
   static constexpr float ln2_low = -2.12194440e-4f;
   static constexpr float round_magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   static constexpr float exp_underflow = -104.0f;    // below, exp is 0 even as a subnormal
-  // The largest of the exponentials with a common shift is about 2^head_room, the least of them is
-  // exp(range) of that.
+  // Of exponentials with a common shift the largest is about 2^exp_head_room; what is less than
+  // exp(exp_range) of it is 0.
   static constexpr float exp_head_room = 12, exp_range = -95.0f;
   static constexpr float reducible = 8192.0f;  // up to here arguments are reduced exactly
   static constexpr int mantissa_bits = 23;

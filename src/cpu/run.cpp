@@ -57,7 +57,7 @@ void cut(Plan& plan, const LossCall& call) {
   if (shape.elements() == 0) return;
   if (by_pixel) plan.row_scratch = shape.channels * std::int64_t{sizeof(double)};
   const std::int64_t units = std::max<std::int64_t>(1, kChunkElements / plan.unit_elements);
-  if (images == 1 && plan.image_units <= units) {
+  if (images == 1 && plan.image_units <= units) {  // small calls are spared the divisions
     plan.chunk_units = plan.image_units;
     plan.chunks = 1;
   } else if (plan.image_units >= units || images == 1) {

@@ -142,10 +142,9 @@ class TileWriter {
   void advance(std::int64_t count) {
     if (is_in_place<T>(sink_)) return;
     filled_ += count;
-    constexpr std::int64_t line = kVectorBytes / sizeof(T);
     const auto end = static_cast<std::int64_t>(
         reinterpret_cast<std::uintptr_t>(sink_.data) / sizeof(T) + first_ + filled_);
-    const std::int64_t rest = sink_.streams && filled_ >= line ? end % line : 0;
+    const std::int64_t rest = sink_.streams && filled_ >= kLine ? end % kLine : 0;
     const std::int64_t whole = filled_ - rest;
     put(elements_, whole, sink_, first_);
     for (std::int64_t i = 0; i < rest; ++i) elements_[i] = elements_[whole + i];
@@ -158,9 +157,11 @@ class TileWriter {
   }
 
  private:
+  static constexpr std::int64_t kLine = 64 / sizeof(T);
+
   const Sink& sink_;
   std::int64_t first_ = 0, filled_ = 0;
-  T elements_[kTileElements + 2 * lanes<Vector<T>>];
+  T elements_[kTileElements + kLine + static_cast<std::int64_t>(lanes<Vector<T>>)];
 };
 
 /// The place of a pixel in a source, kept up to date from one pixel to the next.
