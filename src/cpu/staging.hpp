@@ -142,8 +142,8 @@ class TileWriter {
   void advance(std::int64_t count) {
     if (is_in_place<T>(sink_)) return;
     filled_ += count;
-    const auto end = static_cast<std::int64_t>(
-        reinterpret_cast<std::uintptr_t>(sink_.data) / sizeof(T) + first_ + filled_);
+    const auto begin = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(sink_.data));
+    const std::int64_t end = begin / std::int64_t{sizeof(T)} + first_ + filled_;
     const std::int64_t rest = sink_.streams && filled_ >= kLine ? end % kLine : 0;
     const std::int64_t whole = filled_ - rest;
     put(elements_, whole, sink_, first_);
