@@ -21,7 +21,7 @@ struct MathConstants<float> {
   static constexpr float exp_underflow = -104.0f;    // below, exp is 0 even as a subnormal
   // Of exponentials with a common shift the largest is about 2^exp_head_room; what is less than
   // exp(exp_range) of it is 0.
-  static constexpr float exp_head_room = 12, exp_range = -95.0f;
+  static constexpr float exp_head_room = 24, exp_range = -103.3f;
   static constexpr float reducible = 8192.0f;  // up to here arguments are reduced exactly
   static constexpr int mantissa_bits = 23;
   static constexpr unsigned exponent_bias = 127;
@@ -47,7 +47,7 @@ struct MathConstants<double> {
   static constexpr double ln2_low = 1.90821492927058770002e-10;
   static constexpr double round_magic = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double exp_underflow = -746.0;
-  static constexpr double exp_head_room = 12, exp_range = -715.0;
+  static constexpr double exp_head_room = 24, exp_range = -724.3;
   static constexpr double reducible = 524288.0;
   static constexpr int mantissa_bits = 52;
   static constexpr unsigned exponent_bias = 1023;

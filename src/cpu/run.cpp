@@ -92,9 +92,10 @@ class PerImage {
 };
 
 /// True where float32 holds the value without loss of range, and products with it keep theirs: a
-/// factor this small or large would move results in or out of the normal range.
+/// factor smaller or larger than this would move results, or what softmax divides by the sum of its
+/// scaled exponentials, in or out of the normal range.
 bool fits_float(double value) {
-  constexpr double kSmallest = 0x1p-100, kLargest = 0x1p60;
+  constexpr double kSmallest = 0x1p-80, kLargest = 0x1p60;
   const double size = std::abs(value);
   return !std::isfinite(value) || size == 0 || (size >= kSmallest && size <= kLargest);
 }

@@ -43,7 +43,6 @@ class SoftmaxOperands {
     MPSNN_INLINE_MEMBER void set_group(std::int64_t g, V v) { store(values_ + g * kWidth, v); }
     MPSNN_INLINE_MEMBER T operator[](std::int64_t row) const { return values_[row]; }
     MPSNN_INLINE_MEMBER V in_lanes(std::int64_t row) const { return broadcast<V>(values_[row]); }
-
     MPSNN_INLINE_MEMBER void set(std::int64_t row, T x) { values_[row] = x; }
 
    private:
