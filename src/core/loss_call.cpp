@@ -21,8 +21,10 @@ struct Extent {
 /// Room for the extents of one call: on the stack where they are few, as for host arrays.
 class Extents {
  public:
+  static constexpr std::size_t kFew = 10;
+
   explicit Extents(std::size_t count) {
-    if (count > few_.size()) many_.resize(count);
+    if (count > kFew) many_.resize(count);
     data_ = many_.empty() ? few_.data() : many_.data();
   }
   void add(const char* name, const MemoryRange& range, bool written) {
@@ -31,7 +33,7 @@ class Extents {
   std::span<Extent> all() const { return {data_, size_}; }
 
  private:
-  std::array<Extent, 10> few_;
+  std::array<Extent, kFew> few_;
   std::vector<Extent> many_;
   Extent* data_;
   std::size_t size_ = 0;
@@ -130,8 +132,7 @@ void require_disjoint_outputs(const LossRequest& r) {
   for (const Operand* operand : outputs) add_extents(*operand, true, extents);
   for (const Operand* operand : inputs) add_extents(*operand, false, extents);
   for (const auto& [name, range] : r.also_read) extents.add(name, range, false);
-  constexpr std::size_t kFew = 10;  // are compared sooner than sorted
-  if (count <= kFew) {
+  if (count <= Extents::kFew) {  // are compared each with each sooner than sorted
     for (const Extent& output : extents.all()) {
       for (const Extent& other : extents.all()) {
         if (output.written && &other != &output && output.range.begin < other.range.end &&

@@ -207,9 +207,8 @@ double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count
 /// Runs a whole chunk at once, where no operand is staged and no image wants its own sum; false
 /// where it cannot, or float64 has to look at the results again.
 template <class F, class T>
-bool run_without_staging(const Plan& plan, std::int64_t chunk) {
+bool run_without_staging(const Plan& plan, std::int64_t chunk, const Range& range) {
   if (plan.sums_per_image || !is_in_place<T>(plan)) return false;
-  const Range range = chunk_range(plan, chunk);
   T* const losses = place_of<T>(plan.loss, range.first, nullptr);
   T* const gradients = place_of<T>(plan.gradient, range.first, nullptr);
   const TileResult result =
@@ -221,7 +220,7 @@ bool run_without_staging(const Plan& plan, std::int64_t chunk) {
 template <class F, class T>
 void run_element_chunk(const Plan& plan, std::int64_t chunk) {
   const Range range = chunk_range(plan, chunk);
-  if (run_without_staging<F, T>(plan, chunk)) return;
+  if (run_without_staging<F, T>(plan, chunk, range)) return;
   TileWriter<T> loss_writer(plan.loss), gradient_writer(plan.gradient);
   CompensatedSum sum;
   for (std::int64_t first = range.first; first < range.last; first += kTileElements) {

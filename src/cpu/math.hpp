@@ -101,19 +101,22 @@ struct Reduced {
   V r;
 };
 
+/// Exact in r but for its last place while |x| is below `reducible`.
+template <class Way, class V>
+MPSNN_INLINE Reduced<V> reduce(V x) {
+  using C = MathConstants<Scalar<V>>;
+  const V shifted = mul_add(x, broadcast<V>(C::log2_e * Way::steps), broadcast<V>(C::round_magic));
+  const V n = shifted - C::round_magic;
+  const V r = mul_add(n, broadcast<V>(-Way::ln2_high / Way::steps), x);
+  return {bits(shifted), mul_add(n, broadcast<V>(-Way::ln2_low / Way::steps), r)};
+}
+
 /// exp(x) = 2^n exp(r), the last of them by a polynomial.
 template <class V>
 struct ExpByPolynomial {
   using C = MathConstants<Scalar<V>>;
-  static constexpr Scalar<V> steps = 1;
+  static constexpr Scalar<V> steps = 1, ln2_high = C::ln2_high, ln2_low = C::ln2_low;
 
-  /// Exact in r but for its last place while |x| is below `reducible`.
-  MPSNN_INLINE Reduced<V> reduce(V x) {
-    const V shifted = mul_add(x, broadcast<V>(C::log2_e), broadcast<V>(C::round_magic));
-    const V n = shifted - C::round_magic;
-    const V r = mul_add(n, broadcast<V>(-C::ln2_high), x);
-    return {bits(shifted), mul_add(n, broadcast<V>(-C::ln2_low), r)};
-  }
   /// exp(x) 2^(round_magic - origin), which has to be a normal number.
   MPSNN_INLINE V combine(const Reduced<V>& x, Bits<V> origin) {
     const V one = broadcast<V>(1);
@@ -125,8 +128,8 @@ struct ExpByPolynomial {
 /// exp(x) = 2^(n / steps) exp(r): the powers between 1 and 2 come from a table, so that the
 /// polynomial is short. For processors that look up as many numbers at once as a vector has lanes
 /// and that round a multiply-add once.
+template <class V>
 struct ExpByTable {
-  using V = FloatVector;
   using C = MathConstants<float>;
   static constexpr float steps = lanes<V>;  // 8 or 16
   // exp(r) = 1 + r + r^2 (low + high r): 2^-25.1 with 8 steps, 2^-29.2 with 16
@@ -136,12 +139,6 @@ struct ExpByTable {
   // Where the bits of n that choose a power end, those of the exponent begin.
   static constexpr int places = C::mantissa_bits - (steps == 8 ? 3 : 4);
 
-  MPSNN_INLINE Reduced<V> reduce(V x) {
-    const V shifted = mul_add(x, broadcast<V>(C::log2_e * steps), broadcast<V>(C::round_magic));
-    const V n = shifted - C::round_magic;
-    const V r = mul_add(n, broadcast<V>(-ln2_high / steps), x);
-    return {bits(shifted), mul_add(n, broadcast<V>(-ln2_low / steps), r)};
-  }
   /// As above, with an origin in steps, whole powers of two from round_magic.
   MPSNN_INLINE V combine(const Reduced<V>& x, Bits<V> origin) {
     const V power = from_bits<V>(lookup(powers(), x.n) + ((x.n - origin) << places));
@@ -166,7 +163,7 @@ struct ExpByTable {
 };
 
 template <class V>
-using Exp = std::conditional_t<kHasLookup<V>, ExpByTable, ExpByPolynomial<V>>;
+using Exp = std::conditional_t<kHasLookup<V>, ExpByTable<V>, ExpByPolynomial<V>>;
 
 /// exp(x) for x <= 0 and NaN; below 1.5 ULP down to the smallest normal result, rounded once more
 /// below it.
@@ -175,7 +172,7 @@ MPSNN_INLINE V exp_of_nonpositive(V x) {
   using C = MathConstants<Scalar<V>>;
   constexpr Scalar<V> head_room = 64;  // brings all results into the normal range
   const V origin = broadcast<V>(C::round_magic - head_room * Exp<V>::steps);
-  const Reduced<V> reduced = Exp<V>::reduce(larger(broadcast<V>(C::exp_underflow), x));
+  const Reduced<V> reduced = reduce<Exp<V>>(larger(broadcast<V>(C::exp_underflow), x));
   return Exp<V>::combine(reduced, bits(origin)) * Scalar<V>(0x1p-64);
 }
 
@@ -200,7 +197,7 @@ class ExpShift {
   /// 2^exp_head_room times larger than that.
   MPSNN_INLINE_MEMBER V exp(V x) const {
     const V rest = x - origin_;
-    return select<V>(rest < floor_, V{}, Exp<V>::combine(Exp<V>::reduce(rest), exponent_));
+    return select<V>(rest < floor_, V{}, Exp<V>::combine(reduce<Exp<V>>(rest), exponent_));
   }
 
  private:

@@ -253,24 +253,19 @@ MPSNN_INLINE V mul_add(V a, V b, V c) {
 #if defined(__AVX2__)
 template <class V>
 inline constexpr bool kHasLookup = sizeof(Scalar<V>) == sizeof(float);
-#else
-template <class V>
-inline constexpr bool kHasLookup = false;
-#endif
 
 /// In each lane the entry of the table with that lane's index, which counts modulo the lanes.
 MPSNN_INLINE Bits<FloatVector> lookup(Bits<FloatVector> table, Bits<FloatVector> index) {
 #if defined(__AVX512F__)
   return (Bits<FloatVector>)_mm512_permutexvar_epi32((__m512i)index, (__m512i)table);
-#elif defined(__AVX2__)
-  return (Bits<FloatVector>)_mm256_permutevar8x32_epi32((__m256i)table, (__m256i)index);
 #else
-  Bits<FloatVector> found;
-  for (std::size_t i = 0; i < lanes<FloatVector>; ++i)
-    found[i] = table[index[i] % lanes<FloatVector>];
-  return found;
+  return (Bits<FloatVector>)_mm256_permutevar8x32_epi32((__m256i)table, (__m256i)index);
 #endif
 }
+#else
+template <class V>
+inline constexpr bool kHasLookup = false;
+#endif
 
 /// A vector of float16 in memory, as float32 and back (to nearest even).
 MPSNN_INLINE FloatVector load_half(const std::uint16_t* from) {
