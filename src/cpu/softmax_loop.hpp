@@ -156,13 +156,14 @@ class SoftmaxRows : SoftmaxSums<T, Short, Factors> {
     });
     PerRow hot;  // of each row's class, before its exponential is overwritten
     if (by_class_) {
-      for (std::int64_t r = 0; r < rows_; ++r) {
-        const std::int64_t index = class_of(r);
-        hot.set(r, exponentials_at(r, 0)[index < 0 ? 0 : index]);
-      }
       for_each_group([&](std::int64_t g) {
+        T e[lanes<V>] = {};
+        for (std::int64_t r = g * kWidth; r < rows_ && r < (g + 1) * kWidth; ++r) {
+          const std::int64_t index = class_of(r);
+          e[r - g * kWidth] = exponentials_at(r, 0)[index < 0 ? 0 : index];
+        }
         const V minus_a = of_label.group(g) + of_row.group(g);
-        hot.set_group(g, mul_add(hot.group(g), of_sum.group(g), minus_a));
+        hot.set_group(g, mul_add(load<V>(e), of_sum.group(g), minus_a));
       });
     }
     const std::int64_t channels = channels_;

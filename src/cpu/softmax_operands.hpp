@@ -46,7 +46,7 @@ class SoftmaxOperands {
     MPSNN_INLINE_MEMBER void set(std::int64_t row, T x) { values_[row] = x; }
 
    private:
-    T values_[Short ? kMostRows : kWidth] = {};
+    T values_[Short ? kMostRows : kWidth];
   };
 
   /// Calls body(group) for each group of rows.

@@ -118,18 +118,14 @@ class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
     return (plan.want_loss && plan.loss.data != nullptr) || (plan.want_gradient && plan.by_labels);
   }
 
-  /// A shift is a power of two, which no digit of an exponential depends on. So one does for all
-  /// short rows whose maxima are near the largest, whose elements then leave no lane idle: the head
-  /// room keeps what is normal in a row alone.
+  /// A shift is a power of two, which no digit of an exponential depends on. So that of the first
+  /// row does for all short rows whose maxima are near, whose elements then leave no lane idle: the
+  /// head room keeps what is normal in a row alone.
   void find_exponentials() {
-    V most = maximum_.in_lanes(0);
-    for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
-      most = select<V>(with_row(g), larger(maximum_.group(g), most), most);
-    });
-    level_ = broadcast<V>(fold_lanes(most, Larger()));
+    const V first = maximum_.in_lanes(0);
     V far{};
     for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
-      const V distance = select<V>(with_row(g), level_ - maximum_.group(g), V{});
+      const V distance = select<V>(with_row(g), abs(maximum_.group(g) - first), V{});
       far = select<V>(distance < broadcast<V>(kNear), far, broadcast<V>(__builtin_nanf("")));
     });
     one_shift_ = !has_nan(far);
@@ -137,7 +133,7 @@ class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
                        count = one_shift_ ? rows_ * channels_ : channels_;
     const bool large = plan_.gradient.streams;
     for (std::int64_t r = 0; r < rows; ++r) {
-      const ExpShift<V> shift(one_shift_ ? level_ : maximum_.in_lanes(r));
+      const ExpShift<V> shift(maximum_.in_lanes(r));
       const T* const y = in_.y + r * channels_;
       const T* const t = by_class_ ? y : in_.t + r * channels_;
       T* const e = exponentials_at(r, 0);
@@ -225,7 +221,7 @@ class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
   /// of the maximum as that stands in a row, and what the others add.
   V log_of_sum(std::int64_t g, V sum, V others) const {
     const V maximum = maximum_.group(g);
-    const V largest = ExpShift<V>(one_shift_ ? level_ : maximum).exp(maximum);
+    const V largest = ExpShift<V>(one_shift_ ? maximum_.in_lanes(0) : maximum).exp(maximum);
     const V magic = broadcast<V>(MathConstants<T>::round_magic);
     const V ties = ((sum - others) / largest + magic) - magic;
     return log(two_sum(ties, others / largest));
@@ -297,9 +293,8 @@ class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
     }
   }
 
-  static constexpr T kNear = 11;  // 16 of the powers of two that are head room
-  V level_{};                     // of short rows: the largest maximum
-  bool one_shift_ = false;        // of short rows
+  static constexpr T kNear = 8;  // 12 of the powers of two that are head room
+  bool one_shift_ = false;       // of short rows
   T exponentials_[Short ? kTileElements + kWidth : 1];
 };
 
