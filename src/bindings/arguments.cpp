@@ -11,11 +11,11 @@ namespace py = pybind11;
 namespace mpsnn_loss::bindings {
 namespace {
 
-/// An enumeration of Python's enum module, and the names of its members as interned strings.
+/// An enumeration of Python's enum module, its members, and their names as interned strings.
 struct PythonEnumeration {
   const Enumeration* rows;
   py::object type;
-  std::vector<PyObject*> names;
+  std::vector<PyObject*> members, names;
 };
 
 std::vector<PythonEnumeration>& enumerations() {
@@ -28,7 +28,7 @@ const PythonEnumeration& python(const Enumeration& rows) {
 }
 
 void add_enumeration(py::module_& m, const Enumeration& rows) {
-  PythonEnumeration enumeration{&rows, {}, {}};
+  PythonEnumeration enumeration{&rows, {}, {}, {}};
   py::list pairs;
   for (const auto& [name, value] : rows.members) {
     pairs.append(py::make_tuple(py::str(name).attr("upper")(), value));
@@ -38,6 +38,8 @@ void add_enumeration(py::module_& m, const Enumeration& rows) {
       rows.name, pairs, py::arg("module") = "mpsnn_loss");
   enumeration.type.attr("__doc__") = rows.meaning;
   m.attr(rows.name) = enumeration.type;
+  for (const EnumerationMember& row : rows.members)
+    enumeration.members.push_back(enumeration.type(row.value).release().ptr());
   enumerations().push_back(std::move(enumeration));
 }
 
@@ -118,15 +120,14 @@ py::object member(CommandBufferStatus status) {
 
 std::uint64_t to_member_value(const Enumeration& rows, const char* name, py::handle value) {
   const PythonEnumeration& enumeration = python(rows);
+  for (std::size_t i = 0; i < rows.members.size(); ++i) {  // the usual objects themselves
+    if (value.ptr() == enumeration.members[i] || value.ptr() == enumeration.names[i])
+      return rows.members[i].value;
+  }
   if (PyUnicode_Check(value.ptr()) != 0) {
-    const auto& names = enumeration.names;
-    auto found = std::ranges::find(names, value.ptr());
-    if (found == names.end()) {  // not the interned string itself
-      found = std::ranges::find_if(
-          names, [&](PyObject* own) { return PyUnicode_Compare(own, value.ptr()) == 0; });
+    for (std::size_t i = 0; i < rows.members.size(); ++i) {
+      if (PyUnicode_Compare(enumeration.names[i], value.ptr()) == 0) return rows.members[i].value;
     }
-    if (found != names.end())
-      return rows.members[static_cast<std::size_t>(found - names.begin())].value;
     throw ValueError(refusal(name, expectation(rows), describe(value)));
   }
   if (!is_integer(value) || is_member_of_another(enumeration, value))

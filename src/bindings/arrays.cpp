@@ -8,6 +8,7 @@
 
 #include "bindings/arguments.hpp"
 #include "bindings/gil.hpp"
+#include "core/element.hpp"
 #include "core/error.hpp"
 #include "core/gathered_images.hpp"
 
@@ -208,7 +209,7 @@ bool HostArray::take(const char* name, PyObject* value) {
   return false;
 }
 
-bool HostArray::take_indices(const char* name, PyObject* value) {
+bool HostArray::take_int64(const char* name, PyObject* value) {
   char code = 0;
   if (take_buffer(name, value, code) && buffer_.itemsize == 8 && (code == 'l' || code == 'q'))
     return true;
@@ -216,42 +217,37 @@ bool HostArray::take_indices(const char* name, PyObject* value) {
   return false;
 }
 
-HostArray to_predictions(const char* name, py::handle value) {
-  HostArray result;
-  if (result.take(name, value.ptr())) return result;
+void HostArray::take_predictions(const char* name, py::handle value) {
+  if (take(name, value.ptr())) return;
   const py::array array = as_array(name, value);
-  if (kind_of(array) != 'f') return required(name, array, py::dtype("float64"), {});
-  if (array.itemsize() > 8) {
+  const bool real = kind_of(array) == 'f';
+  if (real && array.itemsize() > 8) {
     throw TypeError(refusal(name, "have dtype float16, float32 or float64",
                             py::cast<std::string>(py::str(array.dtype()))));
   }
-  return required(name, array,
-                  py::dtype(array.itemsize() == 2   ? "float16"
-                            : array.itemsize() == 4 ? "float32"
-                                                    : "float64"),
-                  {});
+  *this = required(name, array,
+                   py::dtype(!real                   ? "float64"
+                             : array.itemsize() == 2 ? "float16"
+                             : array.itemsize() == 4 ? "float32"
+                                                     : "float64"),
+                   {});
 }
 
-HostArray to_operand(const char* name, py::handle value, Format predictions,
-                     std::span<const std::int64_t> expand_to) {
+void HostArray::take_operand(const char* name, py::handle value, Format predictions,
+                             std::span<const std::int64_t> expand_to) {
   const bool wide = predictions == Format::float64;
-  if (expand_to.empty()) {
-    HostArray result;
-    if (result.take(name, value.ptr()) && (result.format() == Format::float64) == wide)
-      return result;
-  }
-  return required(name, as_array(name, value), py::dtype(wide ? "float64" : "float32"), expand_to);
+  if (expand_to.empty() && take(name, value.ptr()) && (format_ == Format::float64) == wide) return;
+  *this = required(name, as_array(name, value), py::dtype(wide ? "float64" : "float32"), expand_to);
 }
 
-HostArray to_destination(const char* name, py::handle value, Format format) {
-  HostArray result;
-  if (result.take(name, value.ptr())) {
-    if (result.format() != format) {
-      throw TypeError(refusal(name, std::string("have dtype ") + info(format).name,
-                              info(result.format()).name));
+void HostArray::take_destination(const char* name, py::handle value, Format format) {
+  if (take(name, value.ptr())) {
+    if (format_ != format) {
+      throw TypeError(
+          refusal(name, std::string("have dtype ") + info(format).name, info(format_).name));
     }
-    if (!result.writable()) throw ValueError(refusal(name, "be writable", "read-only memory"));
-    return result;
+    if (!writable()) throw ValueError(refusal(name, "be writable", "read-only memory"));
+    return;
   }
   if (PyObject_CheckBuffer(value.ptr()) == 0)
     throw TypeError(refusal(name, "be a writable array", describe(value)));
@@ -263,26 +259,28 @@ HostArray to_destination(const char* name, py::handle value, Format format) {
   throw ValueError(refusal(name, "be C-contiguous and aligned", layout_of(array)));
 }
 
-HostArray to_indices(const char* name, py::handle value, std::size_t rank, std::int64_t classes) {
-  HostArray result;
-  if (result.take_indices(name, value.ptr())) {
-    if (result.axes().size() == rank) return result;
-    return {};
+bool HostArray::take_class_indices(const char* name, py::handle value, std::size_t rank,
+                                   std::int64_t classes) {
+  if (take_int64(name, value.ptr())) {
+    if (axes().size() == rank) return true;
+    release();
+    return false;
   }
-  if (result.take(name, value.ptr())) return {};
-  if (value.is_none()) return {};
+  const bool is_real = take(name, value.ptr());
+  release();
+  if (is_real || value.is_none()) return false;
   const py::array array = to_numpy(name, value);
   const char kind = kind_of(array);
   if (static_cast<std::size_t>(array.ndim()) != rank || (kind != 'i' && kind != 'u' && kind != 'b'))
-    return {};
+    return false;
   if (kind == 'b')
     throw TypeError(refusal(name, "hold integers where they are class indices", "bool"));
   if (kind == 'u' && array.itemsize() == 8) check_fits_int64(name, array, classes);
   const py::object fitting = numpy("require")(array, py::dtype("int64"), "CA");
-  if (!result.take_indices(name, fitting.ptr()))
+  if (!take_int64(name, fitting.ptr()))
     throw TypeError(refusal(name, "hold integers", describe(value)));
-  result.set_origin(memory_of(array));
-  return result;
+  origin_ = memory_of(array);
+  return true;
 }
 
 py::dtype to_dtype(Format format) {
@@ -296,9 +294,13 @@ py::array make_array(std::span<const std::int64_t> axes, Format format) {
 }
 
 py::object make_scalar(double value, Format format) {
-  static const auto& types =
-      *new std::array<py::object, 3>{numpy("float16"), numpy("float32"), numpy("float64")};
-  return types[static_cast<std::size_t>(format)](value);
+  // An element that is read is a scalar; to call its type takes five times as long.
+  static const auto& arrays = *new std::array<py::array, 3>{make_array({}, Format::float16),
+                                                            make_array({}, Format::float32),
+                                                            make_array({}, Format::float64)};
+  py::array array = arrays[static_cast<std::size_t>(format)];
+  write_value(static_cast<std::byte*>(array.mutable_data()), format, value);
+  return array[py::tuple()];
 }
 
 namespace {

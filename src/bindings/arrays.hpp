@@ -17,7 +17,8 @@
 
 namespace mpsnn_loss::bindings {
 
-/// A C-contiguous array that is held while this object lives.
+/// A C-contiguous array that is held while this object lives. It is taken in place: to move one
+/// right after would wait for what was just written.
 class HostArray {
  public:
   HostArray() = default;
@@ -44,10 +45,22 @@ class HostArray {
   /// storage format. Sets no Python error. Throws TypeError naming a masked array, whose mask would
   /// be lost.
   bool take(const char* name, PyObject* value);
-  /// The same for arrays of native int64.
-  bool take_indices(const char* name, PyObject* value);
+  /// Predictions: float16, float32 and float64 as they are, integers and bools as float64; odd
+  /// layouts copied.
+  void take_predictions(const char* name, pybind11::handle value);
+  /// Another operand, converted to what computes together with `predictions`. `expand_to`:
+  /// broadcast copy.
+  void take_operand(const char* name, pybind11::handle value, Format predictions,
+                    std::span<const std::int64_t> expand_to = {});
+  /// A destination: writable, aligned and C-contiguous; TypeError unless its dtype is `format`.
+  void take_destination(const char* name, pybind11::handle value, Format format);
+  /// Integers of any width as int64; false where `value` is no array of integers of that rank.
+  /// bools: TypeError; what would not fit int64: ValueError, as it is no index in [0, classes).
+  bool take_class_indices(const char* name, pybind11::handle value, std::size_t rank,
+                          std::int64_t classes);
 
  private:
+  bool take_int64(const char* name, PyObject* value);
   bool take_buffer(const char* name, PyObject* value, char& code);
   bool take_numpy(PyObject* value, char& code);
   void release();
@@ -62,20 +75,6 @@ class HostArray {
 pybind11::array to_numpy(const char* name, pybind11::handle value);
 /// All bytes that a NumPy array may touch; none where `value` is no NumPy array.
 MemoryRange memory_of(pybind11::handle value);
-
-/// Predictions: float16, float32 and float64 as they are, integers and bools as float64; odd
-/// layouts copied.
-HostArray to_predictions(const char* name, pybind11::handle value);
-/// Another operand, converted to what computes together with `predictions`. `expand_to`: broadcast
-/// copy.
-HostArray to_operand(const char* name, pybind11::handle value, Format predictions,
-                     std::span<const std::int64_t> expand_to = {});
-/// A destination: writable, aligned and C-contiguous; TypeError unless its dtype is `format`.
-HostArray to_destination(const char* name, pybind11::handle value, Format format);
-/// Integers of any width as int64; empty where `value` is no array of integers of that rank. bools:
-/// TypeError; what would not fit int64: ValueError, as it is no index in [0, classes).
-HostArray to_indices(const char* name, pybind11::handle value, std::size_t rank,
-                     std::int64_t classes);
 
 /// A fresh NumPy array.
 pybind11::array make_array(std::span<const std::int64_t> axes, Format format);

@@ -69,7 +69,7 @@ class ArrayCall {
     request_.wrt = read_wrt(arguments_.wrt);
     if (given(arguments_.ignore_index))
       ignored_ = to_integer("ignore_index", arguments_.ignore_index);
-    predictions_ = to_predictions("predictions", arguments_.predictions);
+    predictions_.take_predictions("predictions", arguments_.predictions);
     read_weights();
     if (!given(arguments_.number_of_classes)) {
       request_.descriptor.number_of_classes =
@@ -100,12 +100,12 @@ class ArrayCall {
     const ArrayView predictions = predictions_.view("predictions");
     std::optional<ArrayView> weights;
     if (given(arguments_.weights)) {
-      weights_ = to_operand("weights", arguments_.weights, format());
+      weights_.take_operand("weights", arguments_.weights, format());
       weights = weights_.view("weights");
     }
     Layout layout = fold(predictions, weights ? &*weights : nullptr, loss);
     if (weights && !layout.weights_fit)
-      weights_ = to_operand("weights", arguments_.weights, format(), axes());
+      weights_.take_operand("weights", arguments_.weights, format(), axes());
     request_.predictions =
         make_operand("predictions", {layout.predictions, format()}, predictions_.data(), false);
     keep_apart("predictions", predictions_.origin());
@@ -119,13 +119,13 @@ class ArrayCall {
     const LossInfo& loss = info(request_.descriptor.loss_type);
     const auto pixel_axes = axes().first(axes().size() - 1);
     if (loss.takes_class_indices) {
-      labels_ = to_indices("labels", arguments_.labels, pixel_axes.size(), axes().back());
-      if (labels_) return read_class_indices(pixel_axes);
+      if (labels_.take_class_indices("labels", arguments_.labels, pixel_axes.size(), axes().back()))
+        return read_class_indices(pixel_axes);
     }
     if (ignored_) {
       throw ValueError("ignore_index must be None where the labels are not class indices");
     }
-    labels_ = to_operand("labels", arguments_.labels, format());
+    labels_.take_operand("labels", arguments_.labels, format());
     keep_apart("labels", labels_.origin());
     require_axes(labels_.view("labels"), axes());
     request_.labels = make_operand("labels", {request_.predictions.shape(), labels_.format()},
@@ -155,7 +155,7 @@ class ArrayCall {
       keep_apart("source_gradient", memory_of(arguments_.source_gradient));
       return;
     }
-    source_gradient_ = to_operand("source_gradient", arguments_.source_gradient, format());
+    source_gradient_.take_operand("source_gradient", arguments_.source_gradient, format());
     keep_apart("source_gradient", source_gradient_.origin());
     const ArrayView view = source_gradient_.view("source_gradient");
     set_source_gradient(request_, view, axes());
@@ -192,7 +192,7 @@ class ArrayCall {
                                  loss_dtype};
     request_.loss_is_one_value = descriptor.reduces_across_batch();
     if (given(destination)) {
-      loss_ = to_destination(name, destination, loss_dtype);
+      loss_.take_destination(name, destination, loss_dtype);
       require_axes(loss_.view(name), shape);
       loss_result_ = py::reinterpret_borrow<py::object>(destination);
       request_.loss = make_operand(name, folded, loss_.data(), true);
@@ -208,7 +208,7 @@ class ArrayCall {
   void prepare_gradient() {
     const BatchDescriptor folded{request_.predictions.shape(), format()};
     if (given(arguments_.out)) {
-      gradient_ = to_destination("out", arguments_.out, format());
+      gradient_.take_destination("out", arguments_.out, format());
       require_axes(gradient_.view("out"), axes());
       gradient_result_ = py::reinterpret_borrow<py::object>(arguments_.out);
       request_.gradient = make_operand("out", folded, gradient_.data(), true);

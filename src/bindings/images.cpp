@@ -83,7 +83,8 @@ py::array to_array(const ImageBatch& batch, py::object out) {
     batch.download(0, batch.shape().images, static_cast<std::byte*>(fresh.mutable_data()));
     return fresh;
   }
-  const HostArray destination = to_destination("out", out, format);
+  HostArray destination;
+  destination.take_destination("out", out, format);
   require_axes(destination.view("out"), shape);
   batch.download(0, batch.shape().images, static_cast<std::byte*>(destination.data()));
   return py::reinterpret_borrow<py::array>(out);

@@ -191,7 +191,7 @@ class KernelCall {
     Operand& operand = request.work == Work::loss ? request.loss : request.gradient;
     if (given(out_)) {
       HostArray& array = arrays_[used_++];
-      array = to_destination("out", out_, output.format);
+      array.take_destination("out", out_, output.format);
       const auto full = output.shape.axes();
       const std::array<std::int64_t, 2> rows{full[0], full[3]};
       if (flat_) {

@@ -28,9 +28,10 @@ struct TileResult {
 template <class F, class T, bool WantLoss, bool WantGradient, bool ByLabels, bool Weighted>
 class ElementKernel {
  public:
-  /// One tile, or several that follow one another, whose sums are the same as one by one. By value:
-  /// the stores of results could change what is read through a reference.
-  static TileResult run(const Tile<T> tiles) {
+  /// One tile, or several that follow one another, whose sums are the same as one by one.
+  static TileResult run(const Tile<T>& of_caller) {
+    // The stores of results could change what is read through a reference.
+    const Tile<T> tiles = of_caller;
     if constexpr (!WantLoss) {
       V check{};
       run_tile(tiles, 0, tiles.count, check);
@@ -120,7 +121,7 @@ class ElementKernel {
 };
 
 template <class T>
-using ElementFunction = TileResult (*)(Tile<T>);
+using ElementFunction = TileResult (*)(const Tile<T>&);
 
 template <class F, class T, bool Weighted>
 ElementFunction<T> element_function(const Plan& plan) {
