@@ -140,21 +140,21 @@ TileResult compute_tile(const Plan& plan, std::int64_t first, std::int64_t count
                         T* gradients) {
   using V = Vector<T>;
   T y[kTileElements], t[kTileElements], v[kTileElements], g[kTileElements];
-  Tile<T> tile{};
-  tile.count = count;
-  tile.y = stage(plan.predictions, plan.shape, first, count, y);
-  tile.t = stage_labels(plan, first, count, t);
-  tile.v = stage_weights(plan, first, count, v);
-  tile.g = plan.want_gradient ? stage_gradients(plan, first, count, g) : nullptr;
-  tile.loss = losses;
-  tile.gradient = gradients;
-  tile.loss_scale = plan.loss.data != nullptr ? static_cast<T>(plan.loss_scale) : T(1);
-  const bool scale_staged = tile.g != nullptr && plan.source_gradients.data == nullptr;
-  tile.gradient_scale = scale_staged ? T(1) : static_cast<T>(plan.gradient_scales[0]);
-  tile.parameters = {broadcast<V>(static_cast<T>(plan.label_scale)),
-                     broadcast<V>(static_cast<T>(plan.label_offset)),
-                     broadcast<V>(static_cast<T>(plan.epsilon)),
-                     broadcast<V>(static_cast<T>(plan.delta))};
+  const T* const scales = plan.want_gradient ? stage_gradients(plan, first, count, g) : nullptr;
+  const bool scale_staged = scales != nullptr && plan.source_gradients.data == nullptr;
+  const auto constant = [](double x) { return broadcast<V>(static_cast<T>(x)); };
+  const Tile<T> tile{
+      .y = stage(plan.predictions, plan.shape, first, count, y),
+      .t = stage_labels(plan, first, count, t),
+      .v = stage_weights(plan, first, count, v),
+      .g = scales,
+      .loss = losses,
+      .gradient = gradients,
+      .count = count,
+      .loss_scale = plan.loss.data != nullptr ? static_cast<T>(plan.loss_scale) : T(1),
+      .gradient_scale = scale_staged ? T(1) : static_cast<T>(plan.gradient_scales[0]),
+      .parameters = {constant(plan.label_scale), constant(plan.label_offset),
+                     constant(plan.epsilon), constant(plan.delta)}};
   const bool weighted = tile.v != nullptr || tile.g != nullptr;
   return (weighted ? element_function<F, T, true>(plan)
                    : element_function<F, T, false>(plan))(tile);
