@@ -129,25 +129,31 @@ class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
       far = select<V>(distance < broadcast<V>(kNear), far, broadcast<V>(__builtin_nanf("")));
     });
     one_shift_ = !has_nan(far);
-    const std::int64_t rows = one_shift_ ? 1 : rows_,
-                       count = one_shift_ ? rows_ * channels_ : channels_;
+    if (one_shift_) return write_exponentials(0, rows_ * channels_, ExpShift<V>(first));
+    for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
+      const ExpShift<V> shifts(maximum_.group(g));
+      for (std::int64_t r = g * kWidth; r < rows_ && r < (g + 1) * kWidth; ++r)
+        write_exponentials(r * channels_, channels_, shifts.of_lane(r - g * kWidth));
+    });
+  }
+
+  /// Of `count` elements from `first` on, and more where those of later rows follow.
+  MPSNN_INLINE_MEMBER void write_exponentials(std::int64_t first, std::int64_t count,
+                                              const ExpShift<V>& shift) {
     const bool large = plan_.gradient.streams;
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const ExpShift<V> shift(maximum_.in_lanes(r));
-      const T* const y = in_.y + r * channels_;
-      const T* const t = by_class_ ? y : in_.t + r * channels_;
-      T* const e = exponentials_at(r, 0);
-      walk(
-          count,
-          [&](std::int64_t i, auto load_at, auto store_at, Mask<V>) MPSNN_INLINE_LAMBDA {
-            if (large) {  // the next tile's
-              __builtin_prefetch(y + i + kTileElements);
-              __builtin_prefetch(t + i + kTileElements);
-            }
-            store_at(e + i, shift.exp(load_at(y + i)));
-          },
-          0, true);
-    }
+    const T* const y = in_.y + first;
+    const T* const t = by_class_ ? y : in_.t + first;
+    T* const e = exponentials_ + first;
+    walk(
+        count,
+        [&](std::int64_t i, auto load_at, auto store_at, Mask<V>) MPSNN_INLINE_LAMBDA {
+          if (large) {  // the next tile's
+            __builtin_prefetch(y + i + kTileElements);
+            __builtin_prefetch(t + i + kTileElements);
+          }
+          store_at(e + i, shift.exp(load_at(y + i)));
+        },
+        0, true);
   }
 
   /// What one vector adds to the sums of its row.
