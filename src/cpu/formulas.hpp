@@ -230,7 +230,8 @@ struct Formula<LossType::kullback_leibler_divergence> {
   // t (log t - y), y being log-probabilities
   template <class V>
   MPSNN_INLINE V loss(V y, V t, const Parameters<V>&) {
-    return label_product(t, log(t) - y);
+    // Labels are often 0, which log is slower for.
+    return label_product(t, log(select<V>(t == V{}, broadcast<V>(1), t)) - y);
   }
   template <class V>
   MPSNN_INLINE V by_prediction(V, V t, const Parameters<V>&) {

@@ -231,26 +231,34 @@ MPSNN_INLINE DoubleVector log_reduced(DoubleVector f, DoubleVector n) {
   return n * C::ln2_high + (f - (half_square - tail));
 }
 
+/// log(x) + shift ln 2 for normal x above 0.
+template <class V>
+MPSNN_INLINE V log_of_normal(V x, V shift) {
+  using C = MathConstants<Scalar<V>>;
+  const Bits<V> offset = bits(x) - C::sqrt_half;
+  const Mask<V> exponent = reinterpret_cast<Mask<V>>(offset) >> C::mantissa_bits;
+  const V mantissa =
+      from_bits<V>(bits(x) - (reinterpret_cast<Bits<V>>(exponent) << C::mantissa_bits));
+  // Integers to floating point through the magic number: exact for so few bits, and one add.
+  const V magic = broadcast<V>(C::round_magic);
+  const V n = from_bits<V>(reinterpret_cast<Bits<V>>(exponent + reinterpret_cast<Mask<V>>(magic))) -
+              (magic - shift);
+  return log_reduced(mantissa - Scalar<V>(1), n);
+}
+
 /// Natural logarithm; IEEE at 0, infinity, NaN and below 0. About 1 ULP.
 template <class V>
 MPSNN_INLINE V log(V x) {
   using C = MathConstants<Scalar<V>>;
-  const Mask<V> tiny = x < broadcast<V>(C::smallest_normal);
-  const V scaled = select<V>(tiny, x * C::subnormal_scale, x);
-  const Bits<V> offset = bits(scaled) - C::sqrt_half;
-  const Mask<V> exponent = reinterpret_cast<Mask<V>>(offset) >> C::mantissa_bits;
-  const V mantissa =
-      from_bits<V>(bits(scaled) - (reinterpret_cast<Bits<V>>(exponent) << C::mantissa_bits));
-  // Integers to floating point through the magic number: exact for so few bits, and one add.
-  const V magic = broadcast<V>(C::round_magic);
-  V n =
-      from_bits<V>(reinterpret_cast<Bits<V>>(exponent + reinterpret_cast<Mask<V>>(magic))) - magic;
-  n = select<V>(tiny, n - Scalar<V>(C::mantissa_bits), n);
-  const V result = log_reduced(mantissa - Scalar<V>(1), n);
   const V infinity = broadcast<V>(__builtin_inff());
+  const Mask<V> tiny = x < broadcast<V>(C::smallest_normal), finite = x < infinity;
+  if (!any<V>(tiny | ~finite)) [[likely]]
+    return log_of_normal(x, V{});
+  const V result = log_of_normal(select<V>(tiny, x * C::subnormal_scale, x),
+                                 select<V>(tiny, broadcast<V>(-C::mantissa_bits), V{}));
   const V special =
       select<V>(x == V{}, -infinity, select<V>(x > V{}, x, broadcast<V>(__builtin_nanf(""))));
-  return select<V>((x > V{}) & (x < infinity), result, special);
+  return select<V>((x > V{}) & finite, result, special);
 }
 
 /// log(value + error) for a sum kept in two parts.

@@ -177,21 +177,26 @@ MPSNN_INLINE V larger(V a, V b) {
   return a > b ? a : b;
 }
 
+/// True where any lane of the mask is.
+template <class V>
+MPSNN_INLINE bool any(Mask<V> mask) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask((__m512i)mask) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_epi8((__m256i)mask) != 0;
+#elif defined(__x86_64__)
+  return _mm_movemask_epi8((__m128i)mask) != 0;
+#else
+  Scalar<V> count = 0;
+  for (std::size_t i = 0; i < lanes<V>; ++i) count += mask[i] != 0 ? 1 : 0;
+  return count != 0;
+#endif
+}
+
 /// True where any lane is NaN.
 template <class V>
 MPSNN_INLINE bool has_nan(V v) {
-  const Mask<V> nan = v != v;
-#if defined(__AVX512F__)
-  return _mm512_movepi32_mask((__m512i)nan) != 0;
-#elif defined(__AVX2__)
-  return _mm256_movemask_epi8((__m256i)nan) != 0;
-#elif defined(__x86_64__)
-  return _mm_movemask_epi8((__m128i)nan) != 0;
-#else
-  Scalar<V> count = 0;
-  for (std::size_t i = 0; i < lanes<V>; ++i) count += nan[i] != 0 ? 1 : 0;
-  return count != 0;
-#endif
+  return any<V>(v != v);
 }
 
 template <class V>
