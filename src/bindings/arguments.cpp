@@ -31,8 +31,9 @@ void add_enumeration(py::module_& m, const Enumeration& rows) {
   PythonEnumeration enumeration{&rows, {}, {}, {}};
   py::list pairs;
   for (const auto& [name, value] : rows.members) {
-    pairs.append(py::make_tuple(py::str(name).attr("upper")(), value));
-    enumeration.names.push_back(PyUnicode_InternFromString(name));
+    PyObject* const interned = PyUnicode_InternFromString(std::string(name).c_str());
+    enumeration.names.push_back(interned);
+    pairs.append(py::make_tuple(py::handle(interned).attr("upper")(), value));
   }
   enumeration.type = py::module_::import("enum").attr(rows.is_bit_field ? "IntFlag" : "IntEnum")(
       rows.name, pairs, py::arg("module") = "mpsnn_loss");
@@ -41,6 +42,13 @@ void add_enumeration(py::module_& m, const Enumeration& rows) {
   for (const EnumerationMember& row : rows.members)
     enumeration.members.push_back(enumeration.type(row.value).release().ptr());
   enumerations().push_back(std::move(enumeration));
+}
+
+/// The text of a string, or nothing where it is not ASCII.
+std::string_view ascii(py::handle text) {
+  if (PyUnicode_IS_ASCII(text.ptr()) == 0) return {};
+  return {static_cast<const char*>(PyUnicode_DATA(text.ptr())),
+          static_cast<std::size_t>(PyUnicode_GET_LENGTH(text.ptr()))};
 }
 
 /// What a message expects of a value of an enumeration.
@@ -125,8 +133,9 @@ std::uint64_t to_member_value(const Enumeration& rows, const char* name, py::han
       return rows.members[i].value;
   }
   if (PyUnicode_Check(value.ptr()) != 0) {
-    for (std::size_t i = 0; i < rows.members.size(); ++i) {
-      if (PyUnicode_Compare(enumeration.names[i], value.ptr()) == 0) return rows.members[i].value;
+    const std::string_view text = ascii(value);
+    for (const EnumerationMember& member : rows.members) {
+      if (text == member.name) return member.value;
     }
     throw ValueError(refusal(name, expectation(rows), describe(value)));
   }

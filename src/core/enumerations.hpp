@@ -6,13 +6,14 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "core/loss_type.hpp"
 
 namespace mpsnn_loss {
 
 struct EnumerationMember {
-  const char* name;
+  std::string_view name;
   std::uint64_t value;
 };
 

@@ -123,12 +123,11 @@ class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
   /// head room keeps what is normal in a row alone.
   void find_exponentials() {
     const V first = maximum_.in_lanes(0);
-    V far{};
+    Mask<V> far{};
     for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
-      const V distance = select<V>(with_row(g), abs(maximum_.group(g) - first), V{});
-      far = select<V>(distance < broadcast<V>(kNear), far, broadcast<V>(__builtin_nanf("")));
+      far |= with_row(g) & ~(abs(maximum_.group(g) - first) < broadcast<V>(kNear));
     });
-    one_shift_ = !has_nan(far);
+    one_shift_ = !any<V>(far);
     if (one_shift_) return write_exponentials(0, rows_ * channels_, ExpShift<V>(first));
     for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
       const ExpShift<V> shifts(maximum_.group(g));
