@@ -231,7 +231,8 @@ PyObject* call_forward_loss(PyObject* self, PyObject* const* arguments, std::siz
   static Signature<4> signature{
       "MPSNNForwardLoss", {"predictions", "labels", "weights", "out"}, 2, 4};
   return translated([&] {
-    const auto a = sort_arguments(signature, arguments, PyVectorcall_NARGS(given), keywords);
+    const auto a = sort_arguments(signature, arguments,
+                                  static_cast<std::size_t>(PyVectorcall_NARGS(given)), keywords);
     return KernelCall(kernel_of<ForwardLoss>(self), a[0], a[1], nullptr, a[2], a[3]).run();
   });
 }
@@ -241,7 +242,8 @@ PyObject* call_loss_gradient(PyObject* self, PyObject* const* arguments, std::si
   static Signature<5> signature{
       "MPSNNLossGradient", {"predictions", "labels", "source_gradient", "weights", "out"}, 2, 5};
   return translated([&] {
-    const auto a = sort_arguments(signature, arguments, PyVectorcall_NARGS(given), keywords);
+    const auto a = sort_arguments(signature, arguments,
+                                  static_cast<std::size_t>(PyVectorcall_NARGS(given)), keywords);
     return KernelCall(kernel_of<LossGradient>(self), a[0], a[1], a[2], a[3], a[4]).run();
   });
 }
