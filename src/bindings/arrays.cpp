@@ -294,7 +294,7 @@ py::array make_array(std::span<const std::int64_t> axes, Format format) {
 }
 
 py::object make_scalar(double value, Format format) {
-  // An element that is read is a scalar; to call its type takes five times as long.
+  // An element that is read is a scalar; to call its type takes four times as long.
   static const auto& arrays = *new std::array<py::array, 3>{make_array({}, Format::float16),
                                                             make_array({}, Format::float32),
                                                             make_array({}, Format::float64)};

@@ -26,7 +26,6 @@ class HostArray {
   HostArray& operator=(HostArray&& other) noexcept;
   ~HostArray();
 
-  explicit operator bool() const { return buffer_.obj != nullptr; }
   std::span<const std::int64_t> axes() const;
   Format format() const { return format_; }
   void* data() const { return buffer_.buf; }
