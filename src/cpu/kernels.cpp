@@ -40,7 +40,8 @@ constexpr ChunkFunction chunk_function(LossType type, std::integer_sequence<std:
 void run_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
 #if defined(__AVX512F__)
   // Shorter vectors leave fewer lanes idle at the end of a row.
-  if (has_short_rows(plan)) return x86_64_v3::kernel_set.run_chunk(plan, chunk, scratch);
+  if (layout_of(plan) != Layout::long_row)
+    return x86_64_v3::kernel_set.run_chunk(plan, chunk, scratch);
 #endif
   constexpr auto losses = std::make_integer_sequence<std::size_t, kLosses.size()>();
   const ChunkFunction function = plan.double_precision

@@ -61,11 +61,19 @@ struct Plan {
   std::int64_t row_scratch;       // bytes that a chunk needs beside the stack
 };
 
-/// True for losses that couple channels where a row has so few of them that several fit into a
-/// tile.
-[[gnu::always_inline]] inline bool has_short_rows(const Plan& plan) {
-  constexpr std::int64_t kMostChannels = 255;
-  return info(plan.loss_type).family == Family::channel && plan.shape.channels <= kMostChannels;
+/// How losses that couple channels go through the channels of a pixel, its row: tile by tile where
+/// it is long, several rows to a tile where they are short, and where a row would not even fill its
+/// vectors with one lane for each of as many rows.
+enum class Layout { long_row, short_rows, planes };
+
+/// The most channels of each, and the least rows.
+inline constexpr std::int64_t kMostInPlanes = 16, kMostInShortRows = 255, kLeastInPlanes = 32;
+
+[[gnu::always_inline]] inline Layout layout_of(const Plan& plan) {
+  if (info(plan.loss_type).family != Family::channel || plan.shape.channels > kMostInShortRows)
+    return Layout::long_row;
+  const bool fills_planes = plan.shape.images * plan.image_units >= kLeastInPlanes;
+  return fills_planes && plan.shape.channels <= kMostInPlanes ? Layout::planes : Layout::short_rows;
 }
 
 /// The class of a pixel as the caller's memory says at this moment: read once, as another thread

@@ -19,16 +19,16 @@ namespace mpsnn_loss::cpu::MPSNN_ISA {
 
 /// A long row, or some short ones. Factors: weights or source gradients differ from channel to
 /// channel.
-template <class T, bool Short, bool Factors>
-class SoftmaxRows : SoftmaxSums<T, Short, Factors> {
-  using Base = SoftmaxSums<T, Short, Factors>;
+template <class T, Layout layout, bool Factors>
+class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
+  using Base = SoftmaxSums<T, layout, Factors>;
   using Base::by_class_, Base::channels_, Base::cross_, Base::first_, Base::label_sum_,
       Base::log_sum_, Base::maximum_, Base::pixel_, Base::plan_, Base::pulls_, Base::ratio_,
       Base::reduces_, Base::row_scratch_, Base::row_weight_, Base::rows_, Base::scale_,
       Base::weightless_, Base::writes_values_;
-  using Base::class_of, Base::exponentials_at, Base::fold_rows, Base::for_each_group,
-      Base::smoothing, Base::walk;
-  using Base::kMostRows, Base::kWidth;
+  using Base::class_of, Base::place_of_exponentials, Base::fold_rows, Base::for_each_group,
+      Base::smoothing, Base::strand_elements, Base::strands, Base::walk;
+  using Base::kLong, Base::kMostRows, Base::kPlanes, Base::kWidth;
   using typename Base::Operands, typename Base::PerRow, typename Base::Smoothing,
       typename Base::Tiles, typename Base::V;
 
@@ -43,7 +43,7 @@ class SoftmaxRows : SoftmaxSums<T, Short, Factors> {
   /// one.
   double run(std::int64_t pixel, std::int64_t rows) {
     this->read(pixel, rows);
-    if (!Short && row_weight_[0] == T(0)) return write_zeros(), 0;
+    if (kLong && row_weight_[0] == T(0)) return write_zeros(), 0;
     this->find_maximum();
     this->sum_up();
     losses_.finite = gradients_.finite = true;
@@ -66,40 +66,47 @@ class SoftmaxRows : SoftmaxSums<T, Short, Factors> {
     bool finite = true;
   };
 
-  /// Calls write(row, first channel, count, operands, out) for each tile of the rows, which leaves
-  /// results in `out` and returns their sums, and hands them over. The results of rows that weigh
-  /// nothing are 0. `sums` gets the sum of each row if any is not finite.
+  /// Calls write(strand, first element, count, operands, out) for each tile of the rows, which
+  /// leaves results in `out` and returns their sums, and hands them over. The results of rows that
+  /// weigh nothing are 0. `sums` gets the sum of each row if any is not finite.
   template <class Write>
   MPSNN_INLINE_MEMBER void write_rows(TileWriter<T>& writer, Checked& sums, Write write) {
-    const std::int64_t rows = rows_, channels = channels_, first = first_;
-    const bool weightless = weightless_;
-    T* const rows_out = Short ? writer.room(first) : nullptr;
+    const std::int64_t elements = strand_elements(), end = rows_ * channels_, first = first_;
+    T* const rows_out = kLong ? nullptr : writer.room(first);
+    T* const all_out = kPlanes ? planes_out_ : rows_out;
     const Tiles tiles(*this, true);
-    V row_sums[static_cast<std::size_t>(kMostRows)], all{};
-    for (std::int64_t r = 0; r < rows; ++r) {
+    V strand_sums[static_cast<std::size_t>(kPlanes ? kMostRows / kWidth : kMostRows)], all{};
+    for (std::int64_t s = 0; s < strands(); ++s) {
       V sum{};
       tiles.for_each(
-          r, [&](std::int64_t c, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
-            T* const out = Short ? rows_out + r * channels : writer.room(first + c);
-            sum += write(r, c, count, in, out);
-            if (weightless && row_weight_[r] == T(0)) {
-              for (std::int64_t i = 0; i < count; ++i) out[i] = T(0);
-              sum = V{};
-            }
-            if constexpr (!Short) writer.advance(count);
+          s, [&](std::int64_t c, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
+            T* const out = kLong ? writer.room(first + c) : all_out + s * elements;
+            sum += write(s, c, count, in, out);
+            if (weightless_) sum = clear_weightless(s, count, out, sum);
+            if constexpr (kLong) writer.advance(count);
           });
-      row_sums[r] = sum;
+      strand_sums[s] = sum;
       all += sum;
     }
-    if constexpr (Short) writer.advance(rows * channels);
+    if constexpr (kPlanes) from_planes(planes_out_, end, channels_, rows_out);
+    if constexpr (!kLong) writer.advance(end);
     sums.finite = is_finite(all);
-    if (!sums.finite) fold_rows(sums.values, Add(), [&](std::int64_t r) { return row_sums[r]; });
+    if (!sums.finite) fold_rows(sums.values, Add(), [&](std::int64_t s) { return strand_sums[s]; });
   }
 
-  /// Writes value(index, load) for each vector of a row's tile; returns the sum of them. What a row
-  /// leaves beyond its end is overwritten by those that follow.
+  /// Clears the results of a strand's rows that weigh nothing; returns what is left of their sums.
+  MPSNN_INLINE_MEMBER V clear_weightless(std::int64_t strand, std::int64_t count, T* out, V sum) {
+    const V weight = row_weight_.in_lanes(strand);
+    walk(count, [&](std::int64_t i, auto load_at, auto store_at, Mask<V>) MPSNN_INLINE_LAMBDA {
+      store_at(out + i, select<V>(weight == V{}, V{}, load_at(out + i)));
+    });
+    return select<V>(weight == V{}, V{}, sum);
+  }
+
+  /// Writes value(index, load) for each vector of a strand's tile; returns the sum of them. What a
+  /// row leaves beyond its end is overwritten by those that follow.
   template <class Value>
-  MPSNN_INLINE_MEMBER V write_tile(std::int64_t row, std::int64_t count, T* out, Value value) {
+  MPSNN_INLINE_MEMBER V write_tile(std::int64_t strand, std::int64_t count, T* out, Value value) {
     V sum{};
     walk(
         count,
@@ -108,7 +115,7 @@ class SoftmaxRows : SoftmaxSums<T, Short, Factors> {
           store_at(out + i, x);
           sum += x;
         },
-        0, Short && (rows_ - row - 1) * channels_ >= kWidth);
+        0, !kLong && (rows_ - strand - 1) * channels_ >= kWidth);
     return sum;
   }
 
@@ -154,25 +161,25 @@ class SoftmaxRows : SoftmaxSums<T, Short, Factors> {
       of_label.set_group(g, -(smooth.scale * scale));
       of_row.set_group(g, -(smooth.offset * scale));
     });
+    const std::int64_t elements = strand_elements();
+    const T* const kept = place_of_exponentials();
     PerRow hot;  // of each row's class, before its exponential is overwritten
     if (by_class_) {
       for_each_group([&](std::int64_t g) {
         T e[lanes<V>] = {};
         for (std::int64_t r = g * kWidth; r < rows_ && r < (g + 1) * kWidth; ++r) {
           const std::int64_t index = class_of(r);
-          e[r - g * kWidth] = exponentials_at(r, 0)[index < 0 ? 0 : index];
+          e[r - g * kWidth] = kept[r * elements + (index < 0 ? 0 : index)];
         }
         const V minus_a = of_label.group(g) + of_row.group(g);
         hot.set_group(g, mul_add(load<V>(e), of_sum.group(g), minus_a));
       });
     }
-    const std::int64_t channels = channels_;
-    const T* const exponentials = exponentials_at(0, 0);
     write_rows(
         gradient_writer_, gradients_,
         [&](std::int64_t r, std::int64_t c, std::int64_t count, const Operands& in,
             T* out) MPSNN_INLINE_LAMBDA {
-          const T* const e = exponentials + (Short ? r * channels : c);
+          const T* const e = kept + (kLong ? c : r * elements);
           const V by_e = of_sum.in_lanes(r), by_t = of_label.in_lanes(r), rest = of_row.in_lanes(r);
           const auto write_with = [&](auto minus_a) MPSNN_INLINE_LAMBDA {
             return write_tile(r, count, out, [&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
@@ -232,7 +239,7 @@ class SoftmaxRows : SoftmaxSums<T, Short, Factors> {
     if (plan_.sums_per_image) {
       for (std::int64_t r = 0; r < rows_; ++r) add_to_image(r, losses_.values[r]);
     }
-    if constexpr (!Short) return sum + static_cast<double>(losses_.values[0]);
+    if constexpr (kLong) return sum + static_cast<double>(losses_.values[0]);
     Accumulator<T> in_range;
     for_each_group([&](std::int64_t g) { in_range.add(losses_.values.group(g)); });
     return sum + in_range.total();
@@ -266,7 +273,7 @@ class SoftmaxRows : SoftmaxSums<T, Short, Factors> {
     part.want_loss = loss;
     part.want_gradient = !loss;
     flush();
-    SoftmaxRows<double, false, Factors> again(part, row_scratch_);
+    SoftmaxRows<double, Layout::long_row, Factors> again(part, row_scratch_);
     const double sum = again.run(pixel_ + row, 1);
     again.flush();
     return sum;
@@ -276,12 +283,13 @@ class SoftmaxRows : SoftmaxSums<T, Short, Factors> {
 
   TileWriter<T> loss_writer_, gradient_writer_;
   Checked losses_, gradients_;
+  T planes_out_[kPlanes ? kTileElements + kWidth * kWidth : 1];
 };
 
-template <class T, bool Short, bool Factors>
+template <class T, Layout layout, bool Factors>
 void run_softmax_rows(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
   const Range range = chunk_range(plan, chunk);
-  SoftmaxRows<T, Short, Factors> rows(plan, scratch);
+  SoftmaxRows<T, layout, Factors> rows(plan, scratch);
   const std::int64_t most = rows.most_rows();
   CompensatedSum sum;
   for (std::int64_t pixel = range.first; pixel < range.last; pixel += most) {
@@ -296,12 +304,20 @@ void run_softmax_rows(const Plan& plan, std::int64_t chunk, std::byte* scratch) 
 template <class T>
 void run_softmax_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
   const bool factors = plan.source_gradients.data != nullptr || plan.weights.strides[3] != 0;
-  auto run = factors ? run_softmax_rows<T, false, true> : run_softmax_rows<T, false, false>;
+  const auto run = [&](auto layout) {
+    factors ? run_softmax_rows<T, layout, true>(plan, chunk, scratch)
+            : run_softmax_rows<T, layout, false>(plan, chunk, scratch);
+  };
+  using enum Layout;
+  switch (layout_of(plan)) {
+    case long_row: return run(std::integral_constant<Layout, long_row>());
 #if !defined(__AVX512F__)  // see kernels.cpp
-  if (has_short_rows(plan))
-    run = factors ? run_softmax_rows<T, true, true> : run_softmax_rows<T, true, false>;
+    case short_rows: return run(std::integral_constant<Layout, short_rows>());
+    case planes: return run(std::integral_constant<Layout, planes>());
+#else
+    default: return;
 #endif
-  run(plan, chunk, scratch);
+  }
 }
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

@@ -1,20 +1,23 @@
 // What the loop of softmax works on: the operands of a long row tile by tile, or of as many short
-// rows as one tile has room for. What there is one of per row is then computed for as many rows at
-// once as a vector has lanes.
+// rows as one tile has room for. What there is one of per row is then computed for a group of rows
+// at once, as many as a vector has lanes. A pass goes along strands: a strand is a row, or in
+// planes a group of rows side by side.
 #pragma once
 
 #include "cpu/plan.hpp"
 #include "cpu/staging.hpp"
 #include "cpu/sums.hpp"
+#include "cpu/transpose.hpp"
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
 /// Factors: weights or source gradients differ from channel to channel.
-template <class T, bool Short, bool Factors>
+template <class T, Layout layout, bool Factors>
 class SoftmaxOperands {
  public:
   using V = Vector<T>;
   static constexpr auto kWidth = static_cast<std::int64_t>(lanes<V>);
+  static constexpr bool kLong = layout == Layout::long_row, kPlanes = layout == Layout::planes;
 
   SoftmaxOperands(const Plan& plan, bool by_class)
       : plan_(plan),
@@ -24,13 +27,13 @@ class SoftmaxOperands {
 
   /// Rows to take at a time: whole groups of lanes where there is room for one.
   std::int64_t most_rows() const {
-    if constexpr (!Short) return 1;
+    if constexpr (kLong) return 1;
     const std::int64_t fit = kTileElements / channels_;
     return fit < kWidth ? fit : fit < kMostRows ? fit / kWidth * kWidth : kMostRows;
   }
 
  protected:
-  static constexpr std::int64_t kMostRows = Short ? 4 * kWidth : 1;
+  static constexpr std::int64_t kMostRows = kLong ? 1 : (kPlanes ? 16 : 4) * kWidth;
 
   struct Operands {
     const T *y = nullptr, *t = nullptr, *v = nullptr, *g = nullptr;  // v, g: null for 1
@@ -42,11 +45,14 @@ class SoftmaxOperands {
     MPSNN_INLINE_MEMBER V group(std::int64_t g) const { return load<V>(values_ + g * kWidth); }
     MPSNN_INLINE_MEMBER void set_group(std::int64_t g, V v) { store(values_ + g * kWidth, v); }
     MPSNN_INLINE_MEMBER T operator[](std::int64_t row) const { return values_[row]; }
-    MPSNN_INLINE_MEMBER V in_lanes(std::int64_t row) const { return broadcast<V>(values_[row]); }
+    /// For the lanes of a strand.
+    MPSNN_INLINE_MEMBER V in_lanes(std::int64_t strand) const {
+      return kPlanes ? group(strand) : broadcast<V>(values_[strand]);
+    }
     MPSNN_INLINE_MEMBER void set(std::int64_t row, T x) { values_[row] = x; }
 
    private:
-    T values_[Short ? kMostRows : kWidth];
+    T values_[kLong ? kWidth : kMostRows];
   };
 
   /// Calls body(group) for each group of rows.
@@ -56,7 +62,7 @@ class SoftmaxOperands {
   }
   /// The lanes of a group that have a row.
   MPSNN_INLINE_MEMBER Mask<V> with_row(std::int64_t g) const {
-    if constexpr (!Short) return ~Mask<V>{};
+    if constexpr (kLong) return ~Mask<V>{};
     return first_lanes<V>(static_cast<std::size_t>(rows_ - g * kWidth));
   }
 
@@ -73,29 +79,34 @@ class SoftmaxOperands {
     });
     weightless_ = has_row_values_ || Factors;
     if (has_row_values_) read_row_values();
-    if constexpr (Short) in_ = read_tile(first_, rows_ * channels_, true);
+    if constexpr (!kLong) in_ = read_tile(first_, rows_ * channels_, true);
+    if constexpr (kPlanes) in_ = side_by_side(in_);
     if constexpr (Factors) find_weightless();
   }
 
-  /// The tiles of rows. A local copy of it stays in registers.
+  std::int64_t strands() const { return kPlanes ? (rows_ + kWidth - 1) / kWidth : rows_; }
+  /// Of short rows.
+  std::int64_t strand_elements() const { return kPlanes ? kWidth * channels_ : channels_; }
+
+  /// The tiles of strands. A local copy of it stays in registers.
   class Tiles {
    public:
     Tiles(SoftmaxOperands& rows, bool labels_too)
-        : rows_(rows), labels_too_(labels_too), channels_(rows.channels_), in_(rows.in_) {}
+        : rows_(rows), labels_too_(labels_too), elements_(rows.strand_elements()), in_(rows.in_) {}
 
-    /// Calls body(first channel, count, operands) for each tile of a row.
+    /// Calls body(first element, count, operands) for each tile of a strand.
     template <class Body>
-    MPSNN_INLINE_MEMBER void for_each(std::int64_t row, Body body) const {
-      if constexpr (Short) {
-        const std::int64_t at = row * channels_;
+    MPSNN_INLINE_MEMBER void for_each(std::int64_t strand, Body body) const {
+      if constexpr (!kLong) {
+        const std::int64_t at = strand * elements_;
         const auto of_row = [at](const T* of_rows) {
           return of_rows == nullptr ? nullptr : of_rows + at;
         };
-        body(std::int64_t{0}, channels_,
+        body(std::int64_t{0}, elements_,
              Operands{of_row(in_.y), of_row(in_.t), of_row(in_.v), of_row(in_.g)});
       } else {
-        for (std::int64_t c = 0; c < channels_; c += kTileElements) {
-          const std::int64_t rest = channels_ - c,
+        for (std::int64_t c = 0; c < elements_; c += kTileElements) {
+          const std::int64_t rest = elements_ - c,
                              count = rest < kTileElements ? rest : kTileElements;
           body(c, count, rows_.read_tile(rows_.first_ + c, count, labels_too_));
         }
@@ -105,7 +116,7 @@ class SoftmaxOperands {
    private:
     SoftmaxOperands& rows_;
     bool labels_too_;
-    std::int64_t channels_;
+    std::int64_t elements_;
     Operands in_;
   };
 
@@ -118,7 +129,7 @@ class SoftmaxOperands {
     const std::int64_t whole = count & -kWidth;
     for (std::int64_t i = from; i < whole; i += kWidth)
       body(i, whole_load, whole_store, ~Mask<V>{});
-    if (whole == count) return;
+    if (kPlanes || whole == count) return;
     const auto rest = static_cast<std::size_t>(count - whole);
     body(
         whole, [rest](const T* at) MPSNN_INLINE_LAMBDA { return load_first<V>(at, rest); },
@@ -127,26 +138,26 @@ class SoftmaxOperands {
         first_lanes<V>(rest));
   }
 
-  /// The vector that partial(row) makes of each row, combined with itself.
+  /// The vector that partial(strand) makes of each strand, combined to one value for each row.
   template <class Combine, class Partial>
   MPSNN_INLINE_MEMBER void fold_rows(PerRow& result, Combine combine, Partial partial) const {
-    if constexpr (Short) {
-      for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
-        V square[lanes<V>];
+    for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
+      if constexpr (layout == Layout::short_rows) {
+        Square<V> square;
         for_each_row_of(g, square, [&](std::int64_t row, V& of_row) MPSNN_INLINE_LAMBDA {
           of_row = partial(row);
         });
-        result.set_group(g, fold_square(square, combine));
-      });
-    } else {
-      result.set_group(0, broadcast<V>(fold_lanes(partial(0), combine)));
-    }
+        result.set_group(g, fold_square<V>(square, combine));
+      } else {
+        const V folded = partial(g);
+        result.set_group(g, kPlanes ? folded : broadcast<V>(fold_lanes(folded, combine)));
+      }
+    });
   }
 
   /// Calls body(row, vector) for each row of a group and clears the vectors without a row.
   template <class Body>
-  MPSNN_INLINE_MEMBER void for_each_row_of(std::int64_t g, V (&vectors)[lanes<V>],
-                                           Body body) const {
+  MPSNN_INLINE_MEMBER void for_each_row_of(std::int64_t g, Square<V>& vectors, Body body) const {
     const std::int64_t first = g * kWidth, count = rows_ - first < kWidth ? rows_ - first : kWidth;
     for (std::int64_t r = 0; r < count; ++r) body(first + r, vectors[r]);
     for (std::int64_t r = count; r < kWidth; ++r) vectors[r] = V{};
@@ -186,7 +197,7 @@ class SoftmaxOperands {
     for_each_group([&](std::int64_t g) {
       T weights[lanes<V>] = {}, scales[lanes<V>] = {};
       for (std::int64_t r = 0; r < kWidth; ++r) {
-        const std::int64_t row = Short ? g * kWidth + r : 0;
+        const std::int64_t row = kLong ? 0 : g * kWidth + r;
         if (row >= rows_) break;
         const std::int64_t image = plan_.scale_per_image ? (pixel_ + row) / plan_.image_units : 0;
         weights[r] = row_weight(pixel_ + row);
@@ -210,9 +221,9 @@ class SoftmaxOperands {
   void find_weightless() {
     PerRow any;
     const Tiles tiles(*this, true);
-    fold_rows(any, Larger(), [&](std::int64_t row) {
+    fold_rows(any, Larger(), [&](std::int64_t strand) {
       V found{};
-      tiles.for_each(row, [&](std::int64_t, std::int64_t count, const Operands& in) {
+      tiles.for_each(strand, [&](std::int64_t, std::int64_t count, const Operands& in) {
         if (in.v == nullptr) {
           found = broadcast<V>(1);
           return;
@@ -232,18 +243,56 @@ class SoftmaxOperands {
 
   Operands read_tile(std::int64_t first, std::int64_t count, bool labels_too) {
     Operands in;
-    in.y = stage(plan_.predictions, plan_.shape, first, count, y_);
-    if (labels_too && !by_class_) in.t = stage_labels(plan_, first, count, t_);
+    in.y = stage(plan_.predictions, plan_.shape, first, count, staged_.y);
+    const bool makes_planes = kPlanes && plan_.class_indices != nullptr;
+    if (labels_too && !by_class_ && !makes_planes)
+      in.t = stage_labels(plan_, first, count, staged_.t);
     if constexpr (Factors) {
-      in.v = stage_weights(plan_, first, count, v_);
+      in.v = stage_weights(plan_, first, count, staged_.v);
       if (plan_.source_gradients.data != nullptr)
-        in.g = stage(plan_.source_gradients, plan_.shape, first, count, g_);
+        in.g = stage(plan_.source_gradients, plan_.shape, first, count, staged_.g);
     }
     return in;
   }
 
+  /// The same in planes.
+  Operands side_by_side(const Operands& rows) {
+    Operands in;
+    in.y = to_planes(rows.y, planes_.y);
+    in.t = plan_.class_indices == nullptr ? to_planes(rows.t, planes_.t) : class_planes();
+    in.v = to_planes(rows.v, planes_.v);
+    in.g = to_planes(rows.g, planes_.g);
+    return in;
+  }
+
+  const T* to_planes(const T* rows, T* planes) const {
+    if (rows == nullptr) return nullptr;
+    MPSNN_ISA::to_planes(rows, rows_ * channels_, channels_, planes);
+    return planes;
+  }
+
+  /// Zeros with a one for the class of each row.
+  const T* class_planes() {
+    for_each_group([&](std::int64_t g) {
+      T* const planes = planes_.t + g * kWidth * channels_;
+      for (std::int64_t c = 0; c < channels_; ++c) store<V>(planes + c * kWidth, V{});
+      for (std::int64_t r = 0; r < kWidth && g * kWidth + r < rows_; ++r) {
+        const std::int64_t index = read_class(plan_, pixel_ + g * kWidth + r);
+        if (index >= 0 && index < channels_) planes[index * kWidth + r] = T(1);
+      }
+    });
+    return planes_.t;
+  }
+
+  template <std::int64_t size>
+  struct Room {
+    T y[size], t[size], v[size], g[size];
+  };
+  static constexpr std::int64_t kPlaneElements = kPlanes ? kTileElements + kWidth * kWidth : 1;
+
   const bool has_row_values_;  // weights or scales differ from row to row
-  T y_[kTileElements], t_[kTileElements], v_[kTileElements], g_[kTileElements];
+  Room<kTileElements> staged_;
+  Room<kPlaneElements> planes_;
 };
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

@@ -9,16 +9,17 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-template <class T, bool Short, bool Factors>
-class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
-  using Base = SoftmaxOperands<T, Short, Factors>;
+template <class T, Layout layout, bool Factors>
+class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
+  using Base = SoftmaxOperands<T, layout, Factors>;
 
  public:
   using typename Base::V;
 
   /// `row_scratch`: room for the exponentials of a long row.
   SoftmaxSums(const Plan& plan, std::byte* row_scratch)
-      : Base(plan, plan.class_indices != nullptr && !Factors && !writes_values(plan)),
+      : Base(plan, plan.class_indices != nullptr && !Factors && !writes_values(plan) &&
+                       plan.shape.channels > kMostInPlanes),
         pulls_(plan.want_gradient && !plan.by_labels),
         reduces_(plan.want_loss && plan.loss.data == nullptr),
         writes_values_(writes_values(plan)),
@@ -27,8 +28,8 @@ class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
  protected:
   using Base::by_class_, Base::channels_, Base::first_, Base::plan_, Base::rows_, Base::in_;
   using Base::class_of, Base::fold_rows, Base::for_each_group, Base::for_each_row_of,
-      Base::with_row, Base::walk;
-  using Base::kWidth;
+      Base::strand_elements, Base::walk, Base::with_row;
+  using Base::kLong, Base::kPlanes, Base::kWidth;
   using typename Base::Operands, typename Base::PerRow, typename Base::Tiles;
   static constexpr auto kBlockWidth = kWidth * std::int64_t{kBlock};
 
@@ -44,12 +45,12 @@ class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
 
   void find_maximum() {
     const Tiles tiles(*this, false);
-    fold_rows(maximum_, Larger(), [&](std::int64_t row) MPSNN_INLINE_LAMBDA {
+    fold_rows(maximum_, Larger(), [&](std::int64_t strand) MPSNN_INLINE_LAMBDA {
       V m = broadcast<V>(-static_cast<T>(__builtin_inff()));
       tiles.for_each(
-          row, [&](std::int64_t, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
+          strand, [&](std::int64_t, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
             std::int64_t i = 0;
-            if constexpr (!Short) {
+            if constexpr (kLong) {
               Block<V> part = {m, m, m, m};
               for (; i + kBlockWidth <= count; i += kBlockWidth) {
                 for (std::size_t k = 0; k < kBlock; ++k) {
@@ -73,12 +74,12 @@ class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
 
   void sum_up() {
     const bool loss = reduces_ || writes_values_;
-    if constexpr (Short) find_exponentials();
+    if constexpr (!kLong) find_exponentials();
     const auto sum = [&](auto labels, auto losses) {
-      if constexpr (Short) {
-        sum_short_rows<labels, losses>();
-      } else {
+      if constexpr (kLong) {
         sum_long_row<labels, losses>();
+      } else {
+        sum_short_rows<labels, losses>();
       }
     };
     const std::true_type yes;
@@ -91,15 +92,12 @@ class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
     }
   }
 
-  /// Where the exponentials of a tile are kept: a long row's in its gradient where one follows and
-  /// is in place, to be overwritten.
-  T* exponentials_at(std::int64_t row, std::int64_t c) {
-    if constexpr (Short) {
-      return exponentials_ + row * channels_;
-    } else {
-      auto* const scratch = reinterpret_cast<T*>(row_scratch_);
-      return (pulls_ ? place_of(plan_.gradient, first_, scratch) : scratch) + c;
-    }
+  /// Where the exponentials are kept: a long row's in its gradient where one follows and is in
+  /// place, to be overwritten.
+  T* place_of_exponentials() {
+    if constexpr (!kLong) return exponentials_;
+    auto* const scratch = reinterpret_cast<T*>(row_scratch_);
+    return pulls_ ? place_of(plan_.gradient, first_, scratch) : scratch;
   }
 
   const bool pulls_;          // the gradient is with respect to the predictions
@@ -118,28 +116,34 @@ class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
     return (plan.want_loss && plan.loss.data != nullptr) || (plan.want_gradient && plan.by_labels);
   }
 
-  /// A shift is a power of two, which no digit of an exponential depends on. So that of the first
-  /// row does for all short rows whose maxima are near, whose elements then leave no lane idle: the
-  /// head room keeps what is normal in a row alone.
   void find_exponentials() {
+    if (one_shift_ = layout == Layout::short_rows && maxima_are_near(); one_shift_)
+      return write_exponentials(0, rows_ * channels_, ExpShift<V>(maximum_.in_lanes(0)));
+    const std::int64_t elements = strand_elements();
+    for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
+      const ExpShift<V> shifts(maximum_.group(g));
+      if constexpr (kPlanes) return write_exponentials(g * elements, elements, shifts);
+      for (std::int64_t r = g * kWidth; r < rows_ && r < (g + 1) * kWidth; ++r)
+        write_exponentials(r * elements, elements, shifts.of_lane(r - g * kWidth));
+    });
+  }
+
+  /// A shift is a power of two, which no digit of an exponential depends on. So that of the first
+  /// row does for all rows whose maxima are near, whose elements then leave no lane idle: the head
+  /// room keeps what is normal in a row alone.
+  bool maxima_are_near() const {
     const V first = maximum_.in_lanes(0);
     Mask<V> far{};
     for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
       far |= with_row(g) & ~(abs(maximum_.group(g) - first) < broadcast<V>(kNear));
     });
-    one_shift_ = !any<V>(far);
-    if (one_shift_) return write_exponentials(0, rows_ * channels_, ExpShift<V>(first));
-    for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
-      const ExpShift<V> shifts(maximum_.group(g));
-      for (std::int64_t r = g * kWidth; r < rows_ && r < (g + 1) * kWidth; ++r)
-        write_exponentials(r * channels_, channels_, shifts.of_lane(r - g * kWidth));
-    });
+    return !any<V>(far);
   }
 
   /// Of `count` elements from `first` on, and more where those of later rows follow.
   MPSNN_INLINE_MEMBER void write_exponentials(std::int64_t first, std::int64_t count,
                                               const ExpShift<V>& shift) {
-    const bool large = plan_.gradient.streams;
+    const bool large = !kPlanes && plan_.gradient.streams;
     const T* const y = in_.y + first;
     const T* const t = by_class_ ? y : in_.t + first;
     T* const e = exponentials_ + first;
@@ -175,49 +179,96 @@ class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
     return result;
   }
 
+  /// The sums of short rows, in vectors to be added up or for a group of rows.
+  struct Sums {
+    V exponentials, labels, cross, others;  // others: of the exponentials but the largest
+
+    MPSNN_INLINE_MEMBER void add(const Sums& more) {
+      exponentials += more.exponentials;
+      labels += more.labels;
+      cross += more.cross;
+      others += more.others;
+    }
+  };
+
+  template <bool Labels, bool Loss>
+  MPSNN_INLINE_MEMBER Sums sums_of(const Smoothing& smooth, const Tiles& tiles,
+                                   std::int64_t strand) const {
+    const V maximum = maximum_.in_lanes(strand);
+    const T* const e = exponentials_ + strand * strand_elements();
+    Sums sums{};
+    tiles.for_each(
+        strand, [&](std::int64_t, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
+          const auto sums_at = [&](std::int64_t i, auto load_at, auto,
+                                   Mask<V> live) MPSNN_INLINE_LAMBDA {
+            const V x = load_at(e + i);
+            V y{}, other{};
+            if constexpr (Loss) {
+              y = load_at(in.y + i);
+              other = select<V>(y == maximum, V{}, x);
+            }
+            const Terms term = terms<Labels, Loss>(smooth, maximum, in, y, i, live, load_at);
+            return Sums{x, term.label, term.cross, other};
+          };
+          if constexpr (kPlanes) {
+            // In the order of add_up, so that a row's bits do not depend on how many there are.
+            const auto load_at = [](const T* at) { return load<V>(at); };
+            for (std::int64_t lane = 0; lane < kWidth && lane * kWidth < count; ++lane) {
+              Sums of_lane{};
+              for (std::int64_t i = lane * kWidth; i < count; i += kWidth * kWidth)
+                of_lane.add(sums_at(i, load_at, 0, ~Mask<V>{}));
+              sums.add(of_lane);
+            }
+          } else {
+            walk(count, [&](auto... at) MPSNN_INLINE_LAMBDA { sums.add(sums_at(at...)); });
+          }
+        });
+    return sums;
+  }
+
+  template <bool Labels, bool Loss>
+  MPSNN_INLINE_MEMBER Sums sums_of_group(const Smoothing& smooth, const Tiles& tiles,
+                                         std::int64_t g) const {
+    if constexpr (kPlanes) return sums_of<Labels, Loss>(smooth, tiles, g);
+    Square<V> exponentials, labels, cross, others;
+    for_each_row_of(g, exponentials, [&](std::int64_t row, V& of_row) MPSNN_INLINE_LAMBDA {
+      const Sums sums = sums_of<Labels, Loss>(smooth, tiles, row);
+      const std::int64_t r = row - g * kWidth;
+      of_row = sums.exponentials;
+      labels[r] = sums.labels;
+      cross[r] = sums.cross;
+      others[r] = sums.others;
+    });
+    Sums sums{};
+    sums.exponentials = add_up(exponentials);
+    if constexpr (Labels) sums.labels = add_up(labels);
+    if constexpr (Loss) {
+      sums.cross = add_up(cross);
+      sums.others = add_up(others);
+    }
+    return sums;
+  }
+
+  /// The lanes of each row: from first to last where planes are an alternative.
+  MPSNN_INLINE_MEMBER V add_up(Square<V>& rows) const {
+    return channels_ <= kMostInPlanes ? sum_in_order<V>(rows) : fold_square<V>(rows, Add());
+  }
+
   template <bool Labels, bool Loss>
   void sum_short_rows() {
     const Smoothing smooth = smoothing();
     const V all_offsets =
         broadcast<V>(static_cast<T>(plan_.label_offset * static_cast<double>(channels_)));
     const Tiles tiles(*this, Labels);
-    const std::int64_t channels = channels_;
     for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
-      V exponentials[lanes<V>], labels[lanes<V>], cross[lanes<V>], others[lanes<V>];
-      for_each_row_of(g, exponentials, [&](std::int64_t row, V& exponential) MPSNN_INLINE_LAMBDA {
-        const std::int64_t r = row - g * kWidth;
-        const V maximum = maximum_.in_lanes(row);
-        const T* const e = exponentials_ + row * channels;
-        V sum{}, label{}, crossed{}, other{};
-        tiles.for_each(row, [&](std::int64_t, std::int64_t count,
-                                const Operands& in) MPSNN_INLINE_LAMBDA {
-          walk(count, [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
-            const V x = load_at(e + i);
-            V y{};
-            if constexpr (Loss) y = load_at(in.y + i);
-            const Terms term = terms<Labels, Loss>(smooth, maximum, in, y, i, live, load_at);
-            sum += x;
-            if constexpr (Labels) label += term.label;
-            if constexpr (Loss) {
-              crossed += term.cross;
-              other += select<V>(y == maximum, V{}, x);
-            }
-          });
-        });
-        exponential = sum;
-        labels[r] = label;
-        cross[r] = crossed;
-        others[r] = other;
-      });
-      const V sum = fold_square(exponentials, Add());
-      V label = broadcast<V>(1);
-      if constexpr (Labels) label = fold_square(labels, Add());
+      const Sums sums = sums_of_group<Labels, Loss>(smooth, tiles, g);
+      V label = Labels ? sums.labels : broadcast<V>(1);
       if constexpr (!Factors) label = mul_add(label, smooth.scale, all_offsets);
       label_sum_.set_group(g, label);
-      ratio_.set_group(g, label / sum);
+      ratio_.set_group(g, label / sums.exponentials);
       if constexpr (Loss) {
-        cross_.set_group(g, fold_square(cross, Add()));
-        log_sum_.set_group(g, log_of_sum(g, sum, fold_square(others, Add())));
+        cross_.set_group(g, sums.cross);
+        log_sum_.set_group(g, log_of_sum(g, sums.exponentials, sums.others));
       }
     });
   }
@@ -244,7 +295,7 @@ class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
     Tiles(*this, Labels)
         .for_each(0, [&](std::int64_t c, std::int64_t count,
                          const Operands& in) MPSNN_INLINE_LAMBDA {
-          T* const e = exponentials_at(0, c);
+          T* const e = place_of_exponentials() + c;
           const auto add = [&](std::size_t part, std::int64_t i, auto load_at, auto store_at,
                                Mask<V> live) MPSNN_INLINE_LAMBDA {
             const V y = load_at(in.y + i), x = shift.exp(y);
@@ -300,7 +351,7 @@ class SoftmaxSums : public SoftmaxOperands<T, Short, Factors> {
 
   static constexpr T kNear = 8;  // 12 of the powers of two that are head room
   bool one_shift_ = false;       // of short rows
-  T exponentials_[Short ? kTileElements + kWidth : 1];
+  T exponentials_[kLong ? 1 : kTileElements + kWidth];
 };
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

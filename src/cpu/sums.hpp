@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/simd.hpp"
+#include "cpu/transpose.hpp"
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
@@ -22,26 +23,26 @@ MPSNN_INLINE Scalar<V> fold_lanes(V v, Combine combine) {
 }
 
 /// The same for as many vectors as they have lanes: lane i of the result belongs to vector i.
-template <std::size_t half, class V, class Combine, std::size_t... I>
-MPSNN_INLINE V fold_square(V (&square)[lanes<V>], Combine combine, std::index_sequence<I...> lane) {
-  constexpr auto n = lanes<V>;
-  for (std::size_t i = 0; i < half; ++i) {
-    const V a = square[i], b = square[i + half];
-    const V low =
-        __builtin_shufflevector(a, b, static_cast<int>((I & half) == 0 ? I : I - half + n)...);
-    const V high =
-        __builtin_shufflevector(a, b, static_cast<int>((I & half) == 0 ? I + half : I + n)...);
-    square[i] = combine(low, high);
-  }
-  if constexpr (half > 1) {
-    return fold_square<half / 2>(square, combine, lane);
-  } else {
+template <class V, std::size_t half = lanes<V> / 2, class Combine>
+MPSNN_INLINE V fold_square(Square<V>& square, Combine combine) {
+  if constexpr (half == 0) {
     return square[0];
+  } else {
+    for (std::size_t i = 0; i < half; ++i) {
+      const Pair<V> pair = exchange<half>(square[i], square[i + half]);
+      square[i] = combine(pair.low, pair.high);
+    }
+    return fold_square<V, half / 2>(square, combine);
   }
 }
-template <class V, class Combine>
-MPSNN_INLINE V fold_square(V (&square)[lanes<V>], Combine combine) {
-  return fold_square<lanes<V> / 2>(square, combine, std::make_index_sequence<lanes<V>>());
+
+/// The lanes of each of as many vectors as they have lanes, added from the first to the last.
+template <class V>
+MPSNN_INLINE V sum_in_order(Square<V>& square) {
+  transpose<V>(square);
+  V sum = square[0];
+  for (std::size_t i = 1; i < lanes<V>; ++i) sum += square[i];
+  return sum;
 }
 
 struct Add {

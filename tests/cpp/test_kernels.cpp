@@ -119,6 +119,7 @@ TEST_CASE("softmax rows depend on neither their neighbours nor their place") {
       if (random.one_in(3))
         move_rows_apart(all, rows, channels, random.one_in(2) ? 5 : 300, random);
       const Outputs expected = run(problem, all, Work::loss_and_gradient);
+      REQUIRE(expected.guards_intact());
       for (std::int64_t row = 0; row < rows; ++row) {
         if (row >= 5 && row + 5 < rows && !random.one_in(8)) continue;
         const std::int64_t first = row * channels;

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from typing import Any
 
 import mpsnn_loss as ml
@@ -255,6 +256,20 @@ def test_results_have_the_same_bits_for_every_number_of_threads(
         ml.set_num_threads(count)
         results.append(ml.loss_and_gradient(y, t, loss, device=ml.cpu_device()))
     assert same_bits(results)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 8, 9, 16, 17, 100, 300])
+def test_a_row_of_softmax_has_the_same_bits_alone_and_in_a_batch(classes: int, dtype: str) -> None:
+    rng = np.random.default_rng(classes)
+    labels = data((70, classes), 1, dtype), rng.integers(0, classes, 70)
+    for t, deviation, smoothing in product(labels, (1, 60), (0, 0.2)):
+        y = (deviation * rng.normal(size=(70, classes))).astype(dtype)
+        options: dict[str, Any] = {"label_smoothing": smoothing, "reduce_across_batch": False}
+        losses, slopes = ml.loss_and_gradient(y, t, SOFTMAX, reduction="sum", **options)
+        for row in map(slice, range(0, 70, 3), range(1, 71, 3)):
+            alone = ml.loss_and_gradient(y[row], t[row], SOFTMAX, reduction="sum", **options)
+            assert same_bits([alone, (losses[row], slopes[row])])
 
 
 def test_calls_from_many_threads_give_the_same_bits() -> None:
