@@ -260,6 +260,7 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
     const V all_offsets =
         broadcast<V>(static_cast<T>(plan_.label_offset * static_cast<double>(channels_)));
     const Tiles tiles(*this, Labels);
+    PerRow all, others;  // of the exponentials
     for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
       const Sums sums = sums_of_group<Labels, Loss>(smooth, tiles, g);
       V label = Labels ? sums.labels : broadcast<V>(1);
@@ -268,14 +269,21 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
       ratio_.set_group(g, label / sums.exponentials);
       if constexpr (Loss) {
         cross_.set_group(g, sums.cross);
-        log_sum_.set_group(g, log_of_sum(g, sums.exponentials, sums.others));
+        all.set_group(g, sums.exponentials);
+        others.set_group(g, sums.others);
       }
     });
+    if constexpr (Loss) {
+      // Apart from the sums, so that the steps of several logarithms overlap.
+      for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
+        log_sum_.set_group(g, log_of_sum(g, all.group(g), others.group(g)));
+      });
+    }
   }
 
   /// log S of a group of rows, which may be far smaller than 1: S is as many times the exponential
   /// of the maximum as that stands in a row, and what the others add.
-  V log_of_sum(std::int64_t g, V sum, V others) const {
+  MPSNN_INLINE_MEMBER V log_of_sum(std::int64_t g, V sum, V others) const {
     const V maximum = maximum_.group(g);
     const V largest = ExpShift<V>(one_shift_ ? maximum_.in_lanes(0) : maximum).exp(maximum);
     const V magic = broadcast<V>(MathConstants<T>::round_magic);
