@@ -82,7 +82,8 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
           s, [&](std::int64_t c, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
             T* const out = kLong ? writer.room(first + c) : all_out + s * elements;
             sum += write(s, c, count, in, out);
-            if (weightless_) sum = clear_weightless(s, count, out, sum);
+            if (weightless_ && any<V>(row_weight_.in_lanes(s) == V{}))
+              sum = clear(s, count, out, sum);
             if constexpr (kLong) writer.advance(count);
           });
       strand_sums[s] = sum;
@@ -94,13 +95,13 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
     if (!sums.finite) fold_rows(sums.values, Add(), [&](std::int64_t s) { return strand_sums[s]; });
   }
 
-  /// Clears the results of a strand's rows that weigh nothing; returns what is left of their sums.
-  MPSNN_INLINE_MEMBER V clear_weightless(std::int64_t strand, std::int64_t count, T* out, V sum) {
-    const V weight = row_weight_.in_lanes(strand);
+  /// Clears the results of rows that weigh nothing; returns what is left of the sums.
+  V clear(std::int64_t strand, std::int64_t count, T* out, V sum) {
+    const Mask<V> which = row_weight_.in_lanes(strand) == V{};
     walk(count, [&](std::int64_t i, auto load_at, auto store_at, Mask<V>) MPSNN_INLINE_LAMBDA {
-      store_at(out + i, select<V>(weight == V{}, V{}, load_at(out + i)));
+      store_at(out + i, select<V>(which, V{}, load_at(out + i)));
     });
-    return select<V>(weight == V{}, V{}, sum);
+    return select<V>(which, V{}, sum);
   }
 
   /// Writes value(index, load) for each vector of a strand's tile; returns the sum of them. What a
@@ -283,7 +284,7 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
 
   TileWriter<T> loss_writer_, gradient_writer_;
   Checked losses_, gradients_;
-  T planes_out_[kPlanes ? kTileElements + kWidth * kWidth : 1];
+  alignas(V) T planes_out_[kPlanes ? kTileElements + kWidth * kWidth : 1];
 };
 
 template <class T, Layout layout, bool Factors>

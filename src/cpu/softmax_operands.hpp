@@ -52,7 +52,7 @@ class SoftmaxOperands {
     MPSNN_INLINE_MEMBER void set(std::int64_t row, T x) { values_[row] = x; }
 
    private:
-    T values_[kLong ? kWidth : kMostRows];
+    alignas(V) T values_[kLong ? kWidth : kMostRows];
   };
 
   /// Calls body(group) for each group of rows.
@@ -194,13 +194,15 @@ class SoftmaxOperands {
 
  private:
   void read_row_values() {
+    PixelWalk at(plan_.weights, plan_.shape, pixel_);
     for_each_group([&](std::int64_t g) {
       T weights[lanes<V>] = {}, scales[lanes<V>] = {};
       for (std::int64_t r = 0; r < kWidth; ++r) {
         const std::int64_t row = kLong ? 0 : g * kWidth + r;
         if (row >= rows_) break;
         const std::int64_t image = plan_.scale_per_image ? (pixel_ + row) / plan_.image_units : 0;
-        weights[r] = row_weight(pixel_ + row);
+        weights[r] = row_weight(pixel_ + row, at.offset());
+        if (!kLong) at.next();
         if (weights[r] == T(0) || !plan_.want_gradient) continue;
         scales[r] = static_cast<T>(static_cast<double>(weights[r]) * plan_.gradient_scales[image]);
       }
@@ -210,28 +212,27 @@ class SoftmaxOperands {
   }
 
   /// v of a row where it is one value; 1 where it differs from channel to channel.
-  T row_weight(std::int64_t pixel) const {
+  T row_weight(std::int64_t pixel, std::int64_t offset) const {
     if (plan_.has_ignored_class && plan_.class_indices[pixel] == plan_.ignored_class) return T(0);
     if (Factors || plan_.weights.data == nullptr) return T(1);
-    return read_element<T>(plan_.weights.data, plan_.weights.format,
-                           PixelWalk(plan_.weights, plan_.shape, pixel).offset());
+    return read_element<T>(plan_.weights.data, plan_.weights.format, offset);
   }
 
   /// Rows whose v is 0 in every channel weigh nothing.
   void find_weightless() {
     PerRow any;
     const Tiles tiles(*this, true);
-    fold_rows(any, Larger(), [&](std::int64_t strand) {
+    fold_rows(any, Larger(), [&](std::int64_t strand) MPSNN_INLINE_LAMBDA {
       V found{};
-      tiles.for_each(strand, [&](std::int64_t, std::int64_t count, const Operands& in) {
-        if (in.v == nullptr) {
-          found = broadcast<V>(1);
-          return;
-        }
-        walk(count, [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
-          found = select<V>(live & (load_at(in.v + i) != V{}), broadcast<V>(1), found);
-        });
-      });
+      tiles.for_each(
+          strand, [&](std::int64_t, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
+            V here{};  // stays in a register
+            walk(count, [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
+              const V v = in.v == nullptr ? broadcast<V>(1) : load_at(in.v + i);
+              here = select<V>(live & (v != V{}), broadcast<V>(1), here);
+            });
+            found = larger(found, here);
+          });
       return found;
     });
     for_each_group([&](std::int64_t g) {
@@ -286,7 +287,7 @@ class SoftmaxOperands {
 
   template <std::int64_t size>
   struct Room {
-    T y[size], t[size], v[size], g[size];
+    alignas(V) T y[size], t[size], v[size], g[size];
   };
   static constexpr std::int64_t kPlaneElements = kPlanes ? kTileElements + kWidth * kWidth : 1;
 

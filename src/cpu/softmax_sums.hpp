@@ -359,7 +359,7 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
 
   static constexpr T kNear = 8;  // 12 of the powers of two that are head room
   bool one_shift_ = false;       // of short rows
-  T exponentials_[kLong ? 1 : kTileElements + kWidth];
+  alignas(V) T exponentials_[kLong ? 1 : kTileElements + kWidth];
 };
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA
