@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 OURS = "mpsnn_loss"
+ONE_THREAD = "gradient, one thread"  # among the work of several
 TRIAD, TRIAD_NON_TEMPORAL = "triad", "triad_non_temporal"
 
 

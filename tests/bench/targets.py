@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from tests.bench.problems import DESTINATIONS, INDICES, SOFTMAX
-from tests.bench.results import Cell, Results
+from tests.bench.results import ONE_THREAD, Cell, Results
 
 Values = Iterator[tuple[str, float]]  # where, and the ratio there
 
@@ -89,13 +89,12 @@ def fused(losses: Iterable[str], choice: Choice) -> Callable[[Results], Values]:
 def two_threads(results: Results) -> Values:
     """One thread's time by that of two, for arrays over a megabyte in cache."""
     for cell in results.cells:
-        if cell.threads != 1 or results.from_memory(cell) or 4 * results.elements[cell] <= 1e6:
+        if cell.threads != 2 or results.from_memory(cell):
             continue
-        two = cell._replace(threads=2)
-        before = results.ours(cell, "gradient", "out=")
-        after = results.ours(two, "gradient", "out=") if two in results.cells else None
-        if before and after:
-            yield ", ".join(filter(None, cell[1:])), before / after
+        one = results.ours(cell, ONE_THREAD, "out=")  # of arrays over a megabyte
+        two = results.ours(cell, "gradient", "out=")
+        if one and two:
+            yield ", ".join(filter(None, cell[1:])), one / two
 
 
 def call(start: str, unit: float) -> Callable[[Results], Values]:

@@ -9,6 +9,7 @@ import mpsnn_loss as ml
 import numpy as np
 
 from tests.bench.problems import SHAPES, Candidate, Problem
+from tests.bench.results import ONE_THREAD
 
 NAME = "mpsnn_loss"
 
@@ -33,6 +34,14 @@ def candidates(problem: Problem, threads: int) -> Iterator[Candidate]:
         if work != "loss":
             yield Candidate(NAME, work, "out=", into_out)
 
+    # What several threads are compared with, timed beside them.
+    def one_thread() -> Any:
+        ml.set_num_threads(1)
+        ml.loss_gradient(predictions, labels, kind, reduction=reduction, out=out)
+        ml.set_num_threads(threads)
+
+    if threads > 1 and out.nbytes > 1e6:
+        yield Candidate(NAME, ONE_THREAD, "out=", one_thread)
     yield from calls("loss", ml.loss)
     yield from calls("gradient", ml.loss_gradient)
     yield from calls("loss and gradient", ml.loss_and_gradient)
