@@ -139,7 +139,7 @@ template <class F, class T>
 TileResult compute_tile(const Plan& plan, std::int64_t first, std::int64_t count, T* losses,
                         T* gradients) {
   using V = Vector<T>;
-  T y[kTileElements], t[kTileElements], v[kTileElements], g[kTileElements];
+  TileRoom<T> y, t, v, g;
   const T* const scales = plan.want_gradient ? stage_gradients(plan, first, count, g) : nullptr;
   const bool scale_staged = scales != nullptr && plan.source_gradients.data == nullptr;
   const auto constant = [](double x) { return broadcast<V>(static_cast<T>(x)); };

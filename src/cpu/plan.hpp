@@ -20,6 +20,7 @@ struct Source {
   Format format = Format::float32;
   std::int64_t strides[4] = {0, 0, 0, 0};  // in elements
   bool dense = false;                      // laid out exactly as the predictions are
+  bool one_per_pixel = false;              // as the predictions with one channel would be
 };
 
 /// An output of the predictions' layout.

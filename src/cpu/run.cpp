@@ -26,6 +26,8 @@ void set_source(Source& source, const Operand& operand, const Shape& full,
   source.data = operand.image_data(shape.images == 1 ? 0 : first_image);
   source.dense =
       shape == full || (shape.image_elements() == full.image_elements() && shape.images > 1);
+  source.one_per_pixel =
+      shape.channels == 1 && shape.pixels() == full.pixels() && shape.images == full.images;
   const std::int64_t axes[] = {shape.images, shape.height, shape.width, shape.channels};
   std::int64_t stride = 1;
   for (int i = 3; i >= 0; --i) {

@@ -50,6 +50,7 @@ class SoftmaxOperands {
       return kPlanes ? group(strand) : broadcast<V>(values_[strand]);
     }
     MPSNN_INLINE_MEMBER void set(std::int64_t row, T x) { values_[row] = x; }
+    T* data() { return values_; }
 
    private:
     alignas(V) T values_[kLong ? kWidth : kMostRows];
@@ -193,29 +194,25 @@ class SoftmaxOperands {
   Operands in_;                                    // of short rows
 
  private:
+  /// v of rows where it is one value, 1 where it differs from channel to channel; and what it makes
+  /// of their scales.
   void read_row_values() {
-    PixelWalk at(plan_.weights, plan_.shape, pixel_);
-    for_each_group([&](std::int64_t g) {
-      T weights[lanes<V>] = {}, scales[lanes<V>] = {};
-      for (std::int64_t r = 0; r < kWidth; ++r) {
-        const std::int64_t row = kLong ? 0 : g * kWidth + r;
-        if (row >= rows_) break;
-        const std::int64_t image = plan_.scale_per_image ? (pixel_ + row) / plan_.image_units : 0;
-        weights[r] = row_weight(pixel_ + row, at.offset());
-        if (!kLong) at.next();
-        if (weights[r] == T(0) || !plan_.want_gradient) continue;
-        scales[r] = static_cast<T>(static_cast<double>(weights[r]) * plan_.gradient_scales[image]);
+    if (!Factors && plan_.weights.data != nullptr)
+      stage_pixels(plan_.weights, plan_.shape, pixel_, rows_, row_weight_.data());
+    if (plan_.has_ignored_class) {
+      for (std::int64_t r = 0; r < rows_; ++r) {
+        if (plan_.class_indices[pixel_ + r] == plan_.ignored_class) row_weight_.set(r, T(0));
       }
-      row_weight_.set_group(g, load<V>(weights));
-      scale_.set_group(g, load<V>(scales));
-    });
-  }
-
-  /// v of a row where it is one value; 1 where it differs from channel to channel.
-  T row_weight(std::int64_t pixel, std::int64_t offset) const {
-    if (plan_.has_ignored_class && plan_.class_indices[pixel] == plan_.ignored_class) return T(0);
-    if (Factors || plan_.weights.data == nullptr) return T(1);
-    return read_element<T>(plan_.weights.data, plan_.weights.format, offset);
+    }
+    for (std::int64_t r = 0; plan_.want_gradient && r < rows_; ++r) {
+      const std::int64_t image = plan_.scale_per_image ? (pixel_ + r) / plan_.image_units : 0;
+      const double scale = static_cast<double>(row_weight_[r]) * plan_.gradient_scales[image];
+      scale_.set(r, row_weight_[r] == T(0) ? T(0) : static_cast<T>(scale));
+    }
+    if constexpr (kLong) {
+      row_weight_.set_group(0, row_weight_.in_lanes(0));
+      scale_.set_group(0, scale_.in_lanes(0));
+    }
   }
 
   /// Rows whose v is 0 in every channel weigh nothing.
@@ -244,14 +241,13 @@ class SoftmaxOperands {
 
   Operands read_tile(std::int64_t first, std::int64_t count, bool labels_too) {
     Operands in;
-    in.y = stage(plan_.predictions, plan_.shape, first, count, staged_.y);
+    in.y = stage(plan_.predictions, plan_.shape, first, count, y_);
     const bool makes_planes = kPlanes && plan_.class_indices != nullptr;
-    if (labels_too && !by_class_ && !makes_planes)
-      in.t = stage_labels(plan_, first, count, staged_.t);
+    if (labels_too && !by_class_ && !makes_planes) in.t = stage_labels(plan_, first, count, t_);
     if constexpr (Factors) {
-      in.v = stage_weights(plan_, first, count, staged_.v);
+      in.v = stage_weights(plan_, first, count, v_);
       if (plan_.source_gradients.data != nullptr)
-        in.g = stage(plan_.source_gradients, plan_.shape, first, count, staged_.g);
+        in.g = stage(plan_.source_gradients, plan_.shape, first, count, g_);
     }
     return in;
   }
@@ -285,15 +281,14 @@ class SoftmaxOperands {
     return planes_.t;
   }
 
-  template <std::int64_t size>
-  struct Room {
-    alignas(V) T y[size], t[size], v[size], g[size];
+  struct Planes {
+    static constexpr std::int64_t kElements = kPlanes ? kTileElements + kWidth * kWidth : 1;
+    alignas(V) T y[kElements], t[kElements], v[kElements], g[kElements];
   };
-  static constexpr std::int64_t kPlaneElements = kPlanes ? kTileElements + kWidth * kWidth : 1;
 
   const bool has_row_values_;  // weights or scales differ from row to row
-  Room<kTileElements> staged_;
-  Room<kPlaneElements> planes_;
+  TileRoom<T> y_, t_, v_, g_;
+  Planes planes_;
 };
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

@@ -12,6 +12,12 @@ namespace mpsnn_loss::cpu::MPSNN_ISA {
 /// Elements that are staged at a time: a few such arrays stay in the first-level cache.
 inline constexpr std::int64_t kTileElements = 1024;
 
+/// Where a tile is staged, with room for a vector more to be spoilt.
+template <class T>
+struct alignas(Vector<T>) TileRoom {
+  T elements[kTileElements + static_cast<std::int64_t>(lanes<Vector<T>>)];
+};
+
 template <class T>
 inline constexpr Format kFormatOf = sizeof(T) == 4 ? Format::float32 : Format::float64;
 
@@ -206,19 +212,65 @@ MPSNN_INLINE void for_each_pixel(const Shape& shape, std::int64_t first, std::in
   }
 }
 
+/// The values of a source that has one per pixel, or fewer.
+template <class T>
+void stage_pixels(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
+                  T* to) {
+  if (source.one_per_pixel) return convert_in(source.data, source.format, first, count, to);
+  PixelWalk at(source, shape, first);
+  for (std::int64_t i = 0; i < count; ++i, at.next())
+    to[i] = read_element<T>(source.data, source.format, at.offset());
+}
+
+/// Spreads those. Up to a vector more is overwritten.
+template <class T>
+void spread_over_channels(const Source& source, const Shape& shape, std::int64_t first,
+                          std::int64_t count, T* to) {
+  using V = Vector<T>;
+  T values[kTileElements];
+  const std::int64_t pixel = first / shape.channels, end = (first + count - 1) / shape.channels + 1;
+  stage_pixels(source, shape, pixel, end - pixel, values);
+  std::int64_t length = shape.channels - first % shape.channels;  // of the first pixel
+  const T* value = values;
+  for (std::int64_t done = 0; done < count; done += length, length = shape.channels) {
+    if (length > count - done) length = count - done;
+    const V in_lanes = broadcast<V>(*value++);
+    for (std::int64_t i = 0; i < length; i += lanes<V>) store<V>(to + done + i, in_lanes);
+  }
+}
+
+/// Repeats what is the same in every pixel.
+template <class T>
+void spread_over_pixels(const Source& source, const Shape& shape, std::int64_t first,
+                        std::int64_t count, T* to) {
+  const std::int64_t channel = first % shape.channels, end = shape.channels - channel;
+  const std::int64_t head = end < count ? end : count;
+  const std::int64_t once = shape.channels < count ? shape.channels : count;
+  convert_in(source.data, source.format, channel, head, to);
+  convert_in(source.data, source.format, 0, once - head, to + head);
+  for (std::int64_t done = once; done < count; done *= 2) {
+    const std::int64_t rest = count - done, more = rest < done ? rest : done;
+    __builtin_memcpy(to + done, to, static_cast<std::size_t>(more) * sizeof(T));
+  }
+}
+
+/// Spreads a source that broadcasts.
 template <class T>
 void spread(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
             T* to) {
+  const auto& strides = source.strides;
+  const bool one_for_pixels = strides[0] == 0 && strides[1] == 0 && strides[2] == 0;
+  if (one_for_pixels && strides[3] == 0) {
+    const T value = read_element<T>(source.data, source.format, 0);
+    for (std::int64_t i = 0; i < count; ++i) to[i] = value;
+    return;
+  }
+  if (one_for_pixels) return spread_over_pixels(source, shape, first, count, to);
+  if (strides[3] == 0) return spread_over_channels(source, shape, first, count, to);
   PixelWalk at(source, shape, first / shape.channels);
   for_each_pixel(shape, first, count,
                  [&](std::int64_t done, std::int64_t length, std::int64_t, std::int64_t channel) {
-                   if (source.strides[3] != 0) {
-                     convert_in(source.data, source.format, at.offset() + channel, length,
-                                to + done);
-                   } else {
-                     const T value = read_element<T>(source.data, source.format, at.offset());
-                     for (std::int64_t i = 0; i < length; ++i) to[done + i] = value;
-                   }
+                   convert_in(source.data, source.format, at.offset() + channel, length, to + done);
                    at.next();
                  });
 }
@@ -226,20 +278,21 @@ void spread(const Source& source, const Shape& shape, std::int64_t first, std::i
 /// `count` elements of a source from element `first` of the predictions' layout on.
 template <class T>
 const T* stage(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
-               T* scratch) {
+               TileRoom<T>& room) {
   if (is_in_place<T>(source)) return reinterpret_cast<const T*>(source.data) + first;
   if (source.dense) {
-    convert_in(source.data, source.format, first, count, scratch);
+    convert_in(source.data, source.format, first, count, room.elements);
   } else {
-    spread(source, shape, first, count, scratch);
+    spread(source, shape, first, count, room.elements);
   }
-  return scratch;
+  return room.elements;
 }
 
 /// Labels, or class indices as rows of zeros with a one.
 template <class T>
-const T* stage_labels(const Plan& plan, std::int64_t first, std::int64_t count, T* scratch) {
-  if (plan.class_indices == nullptr) return stage(plan.labels, plan.shape, first, count, scratch);
+const T* stage_labels(const Plan& plan, std::int64_t first, std::int64_t count, TileRoom<T>& room) {
+  if (plan.class_indices == nullptr) return stage(plan.labels, plan.shape, first, count, room);
+  T* const scratch = room.elements;
   for_each_pixel(
       plan.shape, first, count,
       [&](std::int64_t at, std::int64_t length, std::int64_t pixel, std::int64_t channel) {
@@ -256,12 +309,13 @@ MPSNN_INLINE bool is_weighted(const Plan& plan) {
 
 /// Weights with those of ignored pixels 0; null where every weight is 1.
 template <class T>
-const T* stage_weights(const Plan& plan, std::int64_t first, std::int64_t count, T* scratch) {
+const T* stage_weights(const Plan& plan, std::int64_t first, std::int64_t count,
+                       TileRoom<T>& room) {
   if (!is_weighted(plan)) return nullptr;
   const T* weights = nullptr;
-  if (plan.weights.data != nullptr)
-    weights = stage(plan.weights, plan.shape, first, count, scratch);
+  if (plan.weights.data != nullptr) weights = stage(plan.weights, plan.shape, first, count, room);
   if (!plan.has_ignored_class) return weights;
+  T* const scratch = room.elements;
   for_each_pixel(plan.shape, first, count,
                  [&](std::int64_t at, std::int64_t length, std::int64_t pixel, std::int64_t) {
                    const bool ignored = plan.class_indices[pixel] == plan.ignored_class;
@@ -280,10 +334,12 @@ MPSNN_INLINE bool is_summed(const Plan& plan) {
 /// Source gradients of each element: an array of them, or each image's own scale g ω / D; null
 /// where one scale holds for all.
 template <class T>
-const T* stage_gradients(const Plan& plan, std::int64_t first, std::int64_t count, T* scratch) {
+const T* stage_gradients(const Plan& plan, std::int64_t first, std::int64_t count,
+                         TileRoom<T>& room) {
   if (plan.source_gradients.data != nullptr)
-    return stage(plan.source_gradients, plan.shape, first, count, scratch);
+    return stage(plan.source_gradients, plan.shape, first, count, room);
   if (!plan.scale_per_image) return nullptr;
+  T* const scratch = room.elements;
   const std::int64_t image_elements = plan.shape.image_elements();
   for (std::int64_t i = 0; i < count;) {
     const std::int64_t image = (first + i) / image_elements,
