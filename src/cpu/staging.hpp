@@ -222,17 +222,24 @@ void stage_pixels(const Source& source, const Shape& shape, std::int64_t first, 
     to[i] = read_element<T>(source.data, source.format, at.offset());
 }
 
-/// Spreads those. Up to a vector more is overwritten.
+/// Spreads what there is one of per pixel or per image. Up to a vector more is overwritten.
 template <class T>
 void spread_over_channels(const Source& source, const Shape& shape, std::int64_t first,
                           std::int64_t count, T* to) {
   using V = Vector<T>;
-  T values[kTileElements];
-  const std::int64_t pixel = first / shape.channels, end = (first + count - 1) / shape.channels + 1;
-  stage_pixels(source, shape, pixel, end - pixel, values);
-  std::int64_t length = shape.channels - first % shape.channels;  // of the first pixel
+  const bool per_image = source.strides[1] == 0 && source.strides[2] == 0;
+  const std::int64_t stretch = per_image ? shape.image_elements() : shape.channels;
+  const std::int64_t begin = first / stretch, end = (first + count - 1) / stretch + 1;
+  T values[kTileElements];  // one per stretch
+  if (per_image && !source.one_per_pixel) {
+    for (std::int64_t i = begin; i < end; ++i)
+      values[i - begin] = read_element<T>(source.data, source.format, i * source.strides[0]);
+  } else {
+    stage_pixels(source, shape, begin, end - begin, values);
+  }
+  std::int64_t length = stretch - first % stretch;  // of the first one
   const T* value = values;
-  for (std::int64_t done = 0; done < count; done += length, length = shape.channels) {
+  for (std::int64_t done = 0; done < count; done += length, length = stretch) {
     if (length > count - done) length = count - done;
     const V in_lanes = broadcast<V>(*value++);
     for (std::int64_t i = 0; i < length; i += lanes<V>) store<V>(to + done + i, in_lanes);
