@@ -91,14 +91,16 @@ MPSNN_INLINE void store(Scalar<V>* to, V v) {
   *reinterpret_cast<typename VectorOf<Scalar<V>>::in_memory*>(to) = v;
 }
 
+/// The number of each lane.
+template <class V>
+inline constexpr Mask<V> kLaneNumbers = []<std::size_t... I>(std::index_sequence<I...>) {
+  return Mask<V>{static_cast<std::int32_t>(I)...};
+}(std::make_index_sequence<lanes<V>>());
+
 /// True in the first `count` lanes.
 template <class V>
 MPSNN_INLINE Mask<V> first_lanes(std::size_t count) {
-  using Word = decltype(Mask<V>{}[0] + 0);
-  static constexpr auto index = []<std::size_t... I>(std::index_sequence<I...>) {
-    return Mask<V>{static_cast<Word>(I)...};
-  }(std::make_index_sequence<lanes<V>>());
-  return index < static_cast<Word>(count);
+  return kLaneNumbers<V> < static_cast<decltype(Mask<V>{}[0] + 0)>(count);
 }
 
 /// The first `count` lanes from memory, zero in the others; nothing beyond them is touched.

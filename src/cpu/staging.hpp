@@ -170,33 +170,13 @@ class TileWriter {
   T elements_[kTileElements + kLine + static_cast<std::int64_t>(lanes<Vector<T>>)];
 };
 
-/// The place of a pixel in a source, kept up to date from one pixel to the next.
-class PixelWalk {
- public:
-  PixelWalk(const Source& source, const Shape& shape, std::int64_t pixel)
-      : source_(source),
-        shape_(shape),
-        column_(pixel % shape.width),
-        row_(pixel / shape.width % shape.height),
-        image_(pixel / shape.pixels()) {}
-
-  /// Index of the pixel's channel 0.
-  std::int64_t offset() const {
-    return image_ * source_.strides[0] + row_ * source_.strides[1] + column_ * source_.strides[2];
-  }
-  void next() {
-    if (++column_ < shape_.width) return;
-    column_ = 0;
-    if (++row_ < shape_.height) return;
-    row_ = 0;
-    ++image_;
-  }
-
- private:
-  const Source& source_;
-  const Shape& shape_;
-  std::int64_t column_, row_, image_;
-};
+/// Index of a pixel's channel 0 in a source.
+MPSNN_INLINE std::int64_t place_of_pixel(const Source& source, const Shape& shape,
+                                         std::int64_t pixel) {
+  const std::int64_t column = pixel % shape.width, rows = pixel / shape.width;
+  const std::int64_t row = rows % shape.height, image = rows / shape.height;
+  return image * source.strides[0] + row * source.strides[1] + column * source.strides[2];
+}
 
 /// Calls run(place in the tile, run length, index of the pixel, first channel) for each stretch of
 /// one pixel.
@@ -217,9 +197,39 @@ template <class T>
 void stage_pixels(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
                   T* to) {
   if (source.one_per_pixel) return convert_in(source.data, source.format, first, count, to);
-  PixelWalk at(source, shape, first);
-  for (std::int64_t i = 0; i < count; ++i, at.next())
-    to[i] = read_element<T>(source.data, source.format, at.offset());
+  const bool has_columns = shape.width > 1;  // else a column of pixels is contiguous
+  const std::int64_t line = has_columns ? shape.width : shape.height;
+  const bool varies = source.strides[has_columns ? 2 : 1] != 0;
+  for (std::int64_t done = 0, run = 0; done < count; done += run) {
+    const std::int64_t rest = line - (first + done) % line;
+    run = rest < count - done ? rest : count - done;
+    const std::int64_t from = place_of_pixel(source, shape, first + done);
+    if (varies) {
+      convert_in(source.data, source.format, from, run, to + done);
+    } else {
+      const T value = read_element<T>(source.data, source.format, from);
+      for (std::int64_t i = 0; i < run; ++i) to[done + i] = value;
+    }
+  }
+}
+
+/// Spreads values of which each holds for fewer elements than a vector has; `phase` elements of the
+/// first one are not wanted. Of the vectors that as many values fill as those have lanes, each has
+/// the same part of them in the same lanes. Up to a vector more is read, and overwritten.
+template <class T>
+MPSNN_INLINE void look_stretches_up(const T* values, std::int64_t stretch, std::int64_t phase,
+                                    std::int64_t count, T* to) {
+  using V = Vector<T>;
+  constexpr auto width = static_cast<std::int64_t>(lanes<V>);
+  const V lane = __builtin_convertvector(kLaneNumbers<V>, V);
+  for (std::int64_t k = 0; k < stretch; ++k) {
+    const std::int64_t from = phase + k * width;
+    std::int64_t at = from / stretch;
+    const V place = (lane + static_cast<T>(from - at * stretch) + T(0.5)) / static_cast<T>(stretch);
+    const auto index = reinterpret_cast<Bits<V>>(__builtin_convertvector(place, Mask<V>));
+    for (std::int64_t i = k * width; i < count; i += stretch * width, at += width)
+      store<V>(to + i, from_bits<V>(lookup(bits(load<V>(values + at)), index)));
+  }
 }
 
 /// Spreads what there is one of per pixel or per image. Up to a vector more is overwritten.
@@ -230,14 +240,19 @@ void spread_over_channels(const Source& source, const Shape& shape, std::int64_t
   const bool per_image = source.strides[1] == 0 && source.strides[2] == 0;
   const std::int64_t stretch = per_image ? shape.image_elements() : shape.channels;
   const std::int64_t begin = first / stretch, end = (first + count - 1) / stretch + 1;
-  T values[kTileElements];  // one per stretch
+  constexpr auto width = static_cast<std::int64_t>(lanes<V>);
+  T values[kTileElements + width];
   if (per_image && !source.one_per_pixel) {
     for (std::int64_t i = begin; i < end; ++i)
       values[i - begin] = read_element<T>(source.data, source.format, i * source.strides[0]);
   } else {
     stage_pixels(source, shape, begin, end - begin, values);
   }
-  std::int64_t length = stretch - first % stretch;  // of the first one
+  const std::int64_t phase = first % stretch;
+  if constexpr (kHasLookup<V>) {
+    if (stretch < width) return look_stretches_up(values, stretch, phase, count, to);
+  }
+  std::int64_t length = stretch - phase;  // of the first one
   const T* value = values;
   for (std::int64_t done = 0; done < count; done += length, length = stretch) {
     if (length > count - done) length = count - done;
@@ -274,12 +289,12 @@ void spread(const Source& source, const Shape& shape, std::int64_t first, std::i
   }
   if (one_for_pixels) return spread_over_pixels(source, shape, first, count, to);
   if (strides[3] == 0) return spread_over_channels(source, shape, first, count, to);
-  PixelWalk at(source, shape, first / shape.channels);
-  for_each_pixel(shape, first, count,
-                 [&](std::int64_t done, std::int64_t length, std::int64_t, std::int64_t channel) {
-                   convert_in(source.data, source.format, at.offset() + channel, length, to + done);
-                   at.next();
-                 });
+  for_each_pixel(
+      shape, first, count,
+      [&](std::int64_t done, std::int64_t length, std::int64_t pixel, std::int64_t channel) {
+        convert_in(source.data, source.format, place_of_pixel(source, shape, pixel) + channel,
+                   length, to + done);
+      });
 }
 
 /// `count` elements of a source from element `first` of the predictions' layout on.
