@@ -314,15 +314,15 @@ const T* stage(const Source& source, const Shape& shape, std::int64_t first, std
 template <class T>
 const T* stage_labels(const Plan& plan, std::int64_t first, std::int64_t count, TileRoom<T>& room) {
   if (plan.class_indices == nullptr) return stage(plan.labels, plan.shape, first, count, room);
-  T* const scratch = room.elements;
-  for_each_pixel(
-      plan.shape, first, count,
-      [&](std::int64_t at, std::int64_t length, std::int64_t pixel, std::int64_t channel) {
-        for (std::int64_t i = 0; i < length; ++i) scratch[at + i] = T(0);
-        const std::int64_t index = read_class(plan, pixel);
-        if (index >= channel && index < channel + length) scratch[at + index - channel] = T(1);
-      });
-  return scratch;
+  const std::int64_t channels = plan.shape.channels, last = first + count - 1;
+  for (std::int64_t i = 0; i < count; ++i) room.elements[i] = T(0);
+  for (std::int64_t pixel = first / channels; pixel <= last / channels; ++pixel) {
+    const std::int64_t index = read_class(plan, pixel);
+    if (index < 0 || index >= channels) continue;
+    const std::int64_t place = pixel * channels + index - first;
+    if (place >= 0 && place < count) room.elements[place] = T(1);
+  }
+  return room.elements;
 }
 
 MPSNN_INLINE bool is_weighted(const Plan& plan) {
