@@ -109,29 +109,27 @@ double count_non_zero(const LossCall& call, std::int64_t image) {
 
 }  // namespace
 
-std::vector<double> divisors(const LossCall& call) {
+PerImage divisors(const LossCall& call) {
   const Shape& shape = call->predictions.shape();
   const LossDescriptor& descriptor = call->descriptor;
   const bool across = descriptor.reduces_across_batch();
-  const auto images = static_cast<std::size_t>(shape.images);
   switch (descriptor.reduction_type) {
     case ReductionType::none:
-    case ReductionType::sum: return {1.0};
+    case ReductionType::sum: return PerImage(1);
     case ReductionType::mean: {
       const double each = shape.channels > 0 ? counted(call, shape.channels, shape.pixels()) : 0;
-      return {across ? each * static_cast<double>(shape.images) : each};
+      return PerImage(across ? each * static_cast<double>(shape.images) : each);
     }
     case ReductionType::sum_by_non_zero_weights: break;
   }
-  std::vector<double> counts(images);
-  if (shape.elements() == 0) return across ? std::vector<double>{0.0} : counts;
+  PerImage counts(shape.images, 0.0);
+  if (shape.elements() == 0) return across ? PerImage(0) : counts;
   double total = 0;
-  for (std::size_t i = 0; i < images; ++i) {
-    counts[i] = count_non_zero(call, static_cast<std::int64_t>(i));
+  for (std::int64_t i = 0; i < shape.images; ++i) {
+    counts[i] = count_non_zero(call, i);
     total += counts[i];
   }
-  if (across) return {total};
-  return counts;
+  return across ? PerImage(total) : counts;
 }
 
 double sum_of_pixel_weights(const LossCall& call, std::int64_t image) {

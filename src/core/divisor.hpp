@@ -2,16 +2,16 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "core/loss_call.hpp"
+#include "core/per_image.hpp"
 
 namespace mpsnn_loss {
 
 /// D of every image, or one value where it holds for all: N·H·W·C and the like for a mean, the
 /// number of non-zero weights, or 1. Across the batch it is the sum over the images. 0 where there
 /// is nothing to divide. Reads the weights in host memory, therefore only when they are final.
-std::vector<double> divisors(const LossCall& call);
+PerImage divisors(const LossCall& call);
 
 /// The weight of a pixel's first channel, for each pixel in turn, summed; 1 each without weights.
 double sum_of_pixel_weights(const LossCall& call, std::int64_t image);

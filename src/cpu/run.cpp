@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <vector>
 
 #include "core/divisor.hpp"
 #include "core/element.hpp"
+#include "core/per_image.hpp"
 #include "cpu/instruction_sets.hpp"
 #include "cpu/plan.hpp"
 #include "cpu/thread_pool.hpp"
@@ -76,23 +76,6 @@ void cut(Plan& plan, const LossCall& call) {
   }
 }
 
-/// One double per image, or one for all of them.
-class PerImage {
- public:
-  PerImage(std::int64_t count, double value) : one_(value) {
-    if (count > 1) many_.assign(static_cast<std::size_t>(count), value);
-  }
-  double* data() { return many_.empty() ? &one_ : many_.data(); }
-  double& operator[](std::int64_t image) {
-    return many_.empty() ? one_ : many_[static_cast<std::size_t>(image)];
-  }
-  bool is_one() const { return many_.empty(); }
-
- private:
-  double one_;
-  std::vector<double> many_;  // empty where one holds for all
-};
-
 /// True where float32 holds the value without loss of range, and products with it keep theirs: a
 /// factor smaller or larger than this would move results, or what softmax divides by the sum of its
 /// scaled exponentials, in or out of the normal range.
@@ -141,10 +124,6 @@ class Run {
     return own.empty() ? request_.descriptor.parameters : own[static_cast<std::size_t>(image)];
   }
 
-  double divisor(std::int64_t image) const {
-    return divisors_.size() == 1 ? divisors_.front() : divisors_[static_cast<std::size_t>(image)];
-  }
-
   /// g ω / D of an image; g only where it is one value per image.
   double gradient_scale(std::int64_t image) const {
     double g = request_.source_gradient;
@@ -152,7 +131,7 @@ class Run {
         gradients && !is_per_element(gradients)) {
       g = read_value(gradients.image_data(across_ ? 0 : image), gradients.descriptor.format);
     }
-    const double d = divisor(image);
+    const double d = divisors_[image];
     return d == 0 ? 0 : g * parameters(image).weight / d;
   }
 
@@ -163,7 +142,7 @@ class Run {
   /// One scale of the gradient holds for all images.
   bool has_one_scale() const {
     const Operand& gradients = request_.source_gradients;
-    return divisors_.size() == 1 && (!gradients || across_ || is_per_element(gradients));
+    return divisors_.is_one() && (!gradients || across_ || is_per_element(gradients));
   }
 
   void compute(std::int64_t first, std::int64_t count) {
@@ -177,7 +156,7 @@ class Run {
       }
     }
     plan.scale_per_image = !scales.is_one();
-    plan.gradient_scales = scales.data();
+    plan.gradient_scales = scales.begin();
     if (plan.double_precision || scales_fit) return run_plan(plan, first);
     // The loss does not depend on the scale, nor may its bits depend on the gradient beside it.
     if (plan.want_loss) {
@@ -237,7 +216,7 @@ class Run {
   void run_plan(Plan& plan, std::int64_t first) {
     const bool sums_up = plan.want_loss && plan.loss.data == nullptr;
     PerImage sums(!sums_up ? 1 : plan.sums_per_image ? plan.shape.images : plan.chunks, 0.0);
-    plan.sums = sums.data();
+    plan.sums = sums.begin();
     const auto run_chunk = active_instruction_set().run_chunk;
     parallel_for(plan.chunks, plan.row_scratch,
                  [&plan, run_chunk](std::int64_t chunk, std::byte* scratch) {
@@ -287,7 +266,7 @@ class Run {
   }
 
   double divided(double sum, std::int64_t image) const {
-    const double d = divisor(image);
+    const double d = divisors_[image];
     if (d != 0) return parameters(image).weight * sum / d;
     return request_.descriptor.reduction_type == ReductionType::mean
                ? std::numeric_limits<double>::quiet_NaN()
@@ -299,7 +278,7 @@ class Run {
   const Shape shape_;
   const bool across_;        // a reduction runs over the batch too
   const bool reduces_loss_;  // a loss is wanted, and reduced
-  const std::vector<double> divisors_;
+  const PerImage divisors_;
   PerImage losses_;       // Σ v ℓ of each image
   CompensatedSum total_;  // or of all
 };

@@ -123,7 +123,7 @@ class ArrayCall {
 
   void run() {
     if (shape_.elements() == 0) {
-      if (request_.loss) write_reduced_loss(std::vector<double>(divisors_.size()));
+      if (request_.loss) write_reduced_loss({});
       return;
     }
     if (request_.loss && is_cosine()) write_reduced_loss(cosine_losses());
@@ -149,9 +149,6 @@ class ArrayCall {
   bool sends_weights() const { return arrays_.weights() != nullptr && !is_cosine(); }
   bool across() const { return request_.descriptor.reduces_across_batch(); }
   double omega() const { return request_.descriptor.parameters.weight; }
-  double divisor(std::int64_t image) const {
-    return divisors_.size() == 1 ? divisors_.front() : divisors_[static_cast<std::size_t>(image)];
-  }
 
   // ---- encoding
 
@@ -261,7 +258,7 @@ class ArrayCall {
       const double sum = is_other       ? 0
                          : sums.empty() ? 0
                                         : sums[sums.size() == 1 ? 0 : static_cast<std::size_t>(i)];
-      const double d = divisor(i);
+      const double d = divisors_[i];
       double value = sum / d;
       if (d == 0) {
         const bool mean_of_nothing = request_.descriptor.reduction_type == ReductionType::mean;
@@ -309,7 +306,7 @@ class ArrayCall {
     if (arrays_.source_gradients() == nullptr) {
       value *= g ? arrays_.source_gradient_of(across() ? 0 : image) : request_.source_gradient;
     }
-    const double d = divisor(image);
+    const double d = divisors_[image];
     return d == 0 ? 0 : value / d;
   }
   bool factor_is_uniform() const {
@@ -364,7 +361,7 @@ class ArrayCall {
   ArrayWorkshop& workshop_;
   const LossRequest& request_;
   const Shape shape_;
-  const std::vector<double> divisors_;
+  const PerImage divisors_;
   const DenseArrays arrays_;
 };
 
