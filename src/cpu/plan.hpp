@@ -13,6 +13,8 @@ namespace mpsnn_loss::cpu {
 /// Work is cut into chunks of about this many elements. The cut depends on the shape alone, so that
 /// results do not depend on the number of threads.
 inline constexpr std::int64_t kChunkElements = 16384;
+/// Elements that are staged at a time: a few such arrays stay in the first-level cache.
+inline constexpr std::int64_t kTileElements = 1024;
 
 /// An input, seen as [N, H, W, C] with stride 0 along the axes it broadcasts on.
 struct Source {
