@@ -65,8 +65,8 @@ struct Plan {
 };
 
 /// How losses that couple channels go through the channels of a pixel, its row: tile by tile where
-/// it is long, several rows to a tile where they are short, and where a row would not even fill its
-/// vectors with one lane for each of as many rows.
+/// it is long, several rows to a tile where they are short, and side by side, one in each lane,
+/// where a row would leave most lanes of its vectors idle.
 enum class Layout { long_row, short_rows, planes };
 
 /// The most channels of each, and the least rows.

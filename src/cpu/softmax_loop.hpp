@@ -25,7 +25,7 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
   using Base::by_class_, Base::channels_, Base::cross_, Base::first_, Base::label_sum_,
       Base::log_sum_, Base::maximum_, Base::pixel_, Base::plan_, Base::pulls_, Base::ratio_,
       Base::reduces_, Base::row_scratch_, Base::row_weight_, Base::rows_, Base::scale_,
-      Base::weightless_, Base::writes_values_;
+      Base::weighted_, Base::writes_values_;
   using Base::class_of, Base::place_of_exponentials, Base::fold_rows, Base::for_each_group,
       Base::smoothing, Base::strand_elements, Base::strands, Base::walk;
   using Base::kLong, Base::kMostRows, Base::kPlanes, Base::kWidth;
@@ -82,7 +82,7 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
           s, [&](std::int64_t c, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
             T* const out = kLong ? writer.room(first + c) : all_out + s * elements;
             sum += write(s, c, count, in, out);
-            if (weightless_ && any<V>(row_weight_.in_lanes(s) == V{}))
+            if (weighted_ && any<V>(row_weight_.in_lanes(s) == V{}))
               sum = clear(s, count, out, sum);
             if constexpr (kLong) writer.advance(count);
           });
@@ -116,7 +116,7 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
           store_at(out + i, x);
           sum += x;
         },
-        0, !kLong && (rows_ - strand - 1) * channels_ >= kWidth);
+        0, layout == Layout::short_rows && (rows_ - strand - 1) * channels_ >= kWidth);
     return sum;
   }
 
@@ -310,15 +310,12 @@ void run_softmax_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch)
             : run_softmax_rows<T, layout, false>(plan, chunk, scratch);
   };
   using enum Layout;
-  switch (layout_of(plan)) {
-    case long_row: return run(std::integral_constant<Layout, long_row>());
 #if !defined(__AVX512F__)  // see kernels.cpp
-    case short_rows: return run(std::integral_constant<Layout, short_rows>());
-    case planes: return run(std::integral_constant<Layout, planes>());
-#else
-    default: return;
+  const Layout layout = layout_of(plan);
+  if (layout == short_rows) return run(std::integral_constant<Layout, short_rows>());
+  if (layout == planes) return run(std::integral_constant<Layout, planes>());
 #endif
-  }
+  run(std::integral_constant<Layout, long_row>());
 }
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

@@ -23,7 +23,7 @@ class SoftmaxOperands {
       : plan_(plan),
         channels_(plan.shape.channels),
         by_class_(by_class),
-        has_row_values_(is_weighted(plan) || plan.scale_per_image) {}
+        weighted_(is_weighted(plan)) {}
 
   /// Rows to take at a time: whole groups of lanes where there is room for one.
   std::int64_t most_rows() const {
@@ -78,11 +78,10 @@ class SoftmaxOperands {
       row_weight_.set_group(g, weight);
       scale_.set_group(g, weight * scale);
     });
-    weightless_ = has_row_values_ || Factors;
-    if (has_row_values_) read_row_values();
+    if (weighted_ || plan_.scale_per_image) read_row_values();
     if constexpr (!kLong) in_ = read_tile(first_, rows_ * channels_, true);
     if constexpr (kPlanes) in_ = side_by_side(in_);
-    if constexpr (Factors) find_weightless();
+    if (Factors && weighted_) find_weightless();
   }
 
   std::int64_t strands() const { return kPlanes ? (rows_ + kWidth - 1) / kWidth : rows_; }
@@ -189,7 +188,7 @@ class SoftmaxOperands {
   const std::int64_t channels_;
   const bool by_class_;                            // class indices are used as they are
   std::int64_t pixel_ = 0, rows_ = 0, first_ = 0;  // first_: element of the first row's channel 0
-  bool weightless_ = false;                        // rows may weigh nothing
+  const bool weighted_;                            // rows may weigh nothing
   PerRow row_weight_, scale_;                      // v and g ω v / D
   Operands in_;                                    // of short rows
 
@@ -225,8 +224,7 @@ class SoftmaxOperands {
           strand, [&](std::int64_t, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
             V here{};  // stays in a register
             walk(count, [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
-              const V v = in.v == nullptr ? broadcast<V>(1) : load_at(in.v + i);
-              here = select<V>(live & (v != V{}), broadcast<V>(1), here);
+              here = select<V>(live & (load_at(in.v + i) != V{}), broadcast<V>(1), here);
             });
             found = larger(found, here);
           });
@@ -255,16 +253,16 @@ class SoftmaxOperands {
   /// The same in planes.
   Operands side_by_side(const Operands& rows) {
     Operands in;
-    in.y = to_planes(rows.y, planes_.y);
-    in.t = plan_.class_indices == nullptr ? to_planes(rows.t, planes_.t) : class_planes();
-    in.v = to_planes(rows.v, planes_.v);
-    in.g = to_planes(rows.g, planes_.g);
+    in.y = planes_of(rows.y, planes_.y);
+    in.t = plan_.class_indices == nullptr ? planes_of(rows.t, planes_.t) : class_planes();
+    in.v = planes_of(rows.v, planes_.v);
+    in.g = planes_of(rows.g, planes_.g);
     return in;
   }
 
-  const T* to_planes(const T* rows, T* planes) const {
+  const T* planes_of(const T* rows, T* planes) const {
     if (rows == nullptr) return nullptr;
-    MPSNN_ISA::to_planes(rows, rows_ * channels_, channels_, planes);
+    to_planes(rows, rows_ * channels_, channels_, planes);
     return planes;
   }
 
@@ -286,7 +284,6 @@ class SoftmaxOperands {
     alignas(V) T y[kElements], t[kElements], v[kElements], g[kElements];
   };
 
-  const bool has_row_values_;  // weights or scales differ from row to row
   TileRoom<T> y_, t_, v_, g_;
   Planes planes_;
 };

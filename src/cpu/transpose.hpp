@@ -112,42 +112,48 @@ MPSNN_INLINE void whole_groups_from_planes(const T* planes, std::int64_t groups,
   });
 }
 
-/// Groups of rows with room for a vector behind them.
-template <class T>
-std::int64_t groups_with_room(std::int64_t elements, std::int64_t channels) {
+/// Calls whole(groups) for the groups of rows that have room for a vector behind them, and
+/// last(first element, bytes) for each of those that have not.
+template <class T, class Whole, class Last>
+MPSNN_INLINE void for_each_group_of_rows(std::int64_t elements, std::int64_t channels, Whole whole,
+                                         Last last) {
   constexpr auto n = static_cast<std::int64_t>(lanes<Vector<T>>);
-  return elements < n ? 0 : (elements - n) / (n * channels);
+  const std::int64_t group = n * channels, groups = elements < n ? 0 : (elements - n) / group;
+  whole(groups);
+  for (std::int64_t at = groups * group; at < elements; at += group) {
+    const std::int64_t rest = elements - at;
+    last(at, static_cast<std::size_t>(rest < group ? rest : group) * sizeof(T));
+  }
 }
 
-/// Bytes of a group that may be the last.
-MPSNN_INLINE std::size_t size_of_group(std::int64_t rest, std::int64_t whole, std::size_t size) {
-  return static_cast<std::size_t>(rest < whole ? rest : whole) * size;
-}
+/// A group of rows and room for a vector.
+template <class T>
+using GroupOfRows = T[lanes<Vector<T>> * (kMostInPlanes + 1)];
 
 /// `elements` of rows as planes; rows that the last group lacks become 0.
 template <class T>
 void to_planes(const T* rows, std::int64_t elements, std::int64_t channels, T* planes) {
-  constexpr auto n = static_cast<std::int64_t>(lanes<Vector<T>>);
-  const std::int64_t groups = groups_with_room<T>(elements, channels);
-  whole_groups_to_planes(rows, groups, channels, planes);
-  for (std::int64_t at = groups * n * channels; at < elements; at += n * channels) {
-    T last[n * (kMostInPlanes + 1)] = {};
-    __builtin_memcpy(last, rows + at, size_of_group(elements - at, n * channels, sizeof(T)));
-    whole_groups_to_planes(last, 1, channels, planes + at);
-  }
+  for_each_group_of_rows<T>(
+      elements, channels,
+      [&](std::int64_t groups) { whole_groups_to_planes(rows, groups, channels, planes); },
+      [&](std::int64_t at, std::size_t bytes) {
+        GroupOfRows<T> group = {};
+        __builtin_memcpy(group, rows + at, bytes);
+        whole_groups_to_planes(group, 1, channels, planes + at);
+      });
 }
 
 /// And back.
 template <class T>
 void from_planes(const T* planes, std::int64_t elements, std::int64_t channels, T* rows) {
-  constexpr auto n = static_cast<std::int64_t>(lanes<Vector<T>>);
-  const std::int64_t groups = groups_with_room<T>(elements, channels);
-  whole_groups_from_planes(planes, groups, channels, rows);
-  for (std::int64_t at = groups * n * channels; at < elements; at += n * channels) {
-    T last[n * (kMostInPlanes + 1)];
-    whole_groups_from_planes(planes + at, 1, channels, last);
-    __builtin_memcpy(rows + at, last, size_of_group(elements - at, n * channels, sizeof(T)));
-  }
+  for_each_group_of_rows<T>(
+      elements, channels,
+      [&](std::int64_t groups) { whole_groups_from_planes(planes, groups, channels, rows); },
+      [&](std::int64_t at, std::size_t bytes) {
+        GroupOfRows<T> group;
+        whole_groups_from_planes(planes + at, 1, channels, group);
+        __builtin_memcpy(rows + at, group, bytes);
+      });
 }
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA
