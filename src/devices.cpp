@@ -27,7 +27,7 @@ struct Found {
 #else
     metal_unavailable = "this build has no Metal backend";
 #endif
-    devices.push_back(cpu::make_device());
+    devices.push_back(cpu_device());
   }
 };
 
@@ -37,6 +37,11 @@ const Found& found() {
   static const auto& all = *new Found;  // outlives every Python object that refers to a device
   already_found = &all;
   return all;
+}
+
+std::string wanted_device() {
+  const char* const wanted = std::getenv("MPSNN_LOSS_DEVICE");
+  return wanted == nullptr ? "" : wanted;
 }
 
 #if defined(MPSNN_LOSS_METAL)
@@ -52,18 +57,32 @@ const std::vector<std::shared_ptr<Device>>& devices() { return found().devices; 
 const std::string& metal_unavailable() { return found().metal_unavailable; }
 
 const std::shared_ptr<Device>& default_device() {
-  const char* const wanted = std::getenv("MPSNN_LOSS_DEVICE");
-  if (wanted == nullptr || *wanted == '\0') return devices().front();
+  const std::string wanted = wanted_device();
+  if (wanted.empty()) return devices().front();
+  if (wanted == "cpu") return cpu_device();
   std::string names;
   for (const auto& device : devices()) {
     if (device->kind() == wanted || device->name() == wanted) return device;
-    names += (names.empty() ? "'" : ", '") + device->name() + "'";
+    names += ", '" + device->name() + "'";
   }
-  throw ValueError(refusal("MPSNN_LOSS_DEVICE", "be 'cpu', 'metal' or one of " + names,
-                           "'" + std::string(wanted) + "'"));
+  const bool has_metal = devices().size() > 1;
+  throw ValueError(refusal("MPSNN_LOSS_DEVICE",
+                           std::string("name a device that is here: 'cpu'") +
+                               (has_metal ? ", 'metal'" : "") + names +
+                               (has_metal ? "" : " (no Metal device: " + metal_unavailable() + ")"),
+                           "'" + wanted + "'"));
 }
 
-const std::shared_ptr<Device>& cpu_device() { return devices().back(); }
+const std::shared_ptr<Device>& device_of_functions() {
+  // Looking the variable up in each call would take a tenth of a small one.
+  static const auto& device = wanted_device().empty() ? cpu_device() : default_device();
+  return device;
+}
+
+const std::shared_ptr<Device>& cpu_device() {
+  static const auto& device = *new std::shared_ptr<Device>(cpu::make_device());
+  return device;
+}
 
 void drain_devices() {
   if (const Found* const all = already_found) {

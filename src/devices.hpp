@@ -17,6 +17,12 @@ const std::vector<std::shared_ptr<Device>>& devices();
 /// where that names none.
 const std::shared_ptr<Device>& default_device();
 
+/// Where functions compute that are given no device: on the CPU engine, unless MPSNN_LOSS_DEVICE
+/// names another. The variable is read at the first call; ValueError, at every call, where it names
+/// none.
+const std::shared_ptr<Device>& device_of_functions();
+
+/// Looks for no other device.
 const std::shared_ptr<Device>& cpu_device();
 
 /// Why there is no Metal device; empty where there is one.

@@ -1,9 +1,12 @@
 #include "bindings/arguments.hpp"
 
+#include <pybind11/numpy.h>
+
 #include <algorithm>
 #include <string_view>
 #include <vector>
 
+#include "bindings/foreign_arrays.hpp"
 #include "devices.hpp"
 
 namespace py = pybind11;
@@ -59,9 +62,34 @@ std::string expectation(const Enumeration& rows) {
   return text;
 }
 
+/// The type numpy.<name>, which lives as long as the interpreter.
+template <int>
+PyTypeObject* numpy_type(const char* name) {
+  static auto* const type = reinterpret_cast<PyTypeObject*>(
+      py::object(py::module_::import("numpy").attr(name)).release().ptr());
+  return type;
+}
+PyTypeObject* numpy_bool() { return numpy_type<0>("bool_"); }
+
+/// 'f', 'i', 'u', 'b' and the like, of what is a NumPy scalar or array.
+char kind_of_numpy(py::handle value) {
+  if (is_numpy_array(value))
+    return py::detail::array_descriptor_proxy(py::detail::array_proxy(value.ptr())->descr)->kind;
+  const py::object kind = value.attr("dtype").attr("kind");
+  return static_cast<char>(PyUnicode_READ_CHAR(kind.ptr(), 0));
+}
+
+/// False for NumPy's arrays that have axes and for its scalars of other kinds than these.
+bool is_number_of(const char* kinds, py::handle value) {
+  if (!is_numpy_array(value) && !is_numpy_scalar(value)) return true;
+  if (is_numpy_array(value) && py::detail::array_proxy(value.ptr())->nd != 0) return false;
+  return std::string_view(kinds).find(kind_of_numpy(value)) != std::string_view::npos;
+}
+
 /// An integer that is no bool; members of enumerations are integers.
 bool is_integer(py::handle value) {
-  return PyIndex_Check(value.ptr()) != 0 && PyBool_Check(value.ptr()) == 0;
+  return PyIndex_Check(value.ptr()) != 0 && PyBool_Check(value.ptr()) == 0 &&
+         is_number_of("iu", value);
 }
 
 bool is_member_of_another(const PythonEnumeration& enumeration, py::handle value) {
@@ -70,45 +98,80 @@ bool is_member_of_another(const PythonEnumeration& enumeration, py::handle value
   return py::isinstance(value, py::module_::import("enum").attr("Enum"));
 }
 
-/// value.__index__(), or TypeError in our words.
+/// value.__index__(), whose own exceptions pass unchanged; TypeError for what has none.
 py::object to_index(const char* name, py::handle value) {
-  auto integer = is_integer(value) ? py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()))
-                                   : py::object();
-  if (integer) return integer;
-  if (PyErr_Occurred() != nullptr && PyErr_ExceptionMatches(PyExc_TypeError) == 0)
-    throw py::error_already_set();
-  PyErr_Clear();
-  throw TypeError(refusal(name, "be an integer", describe(value)));
+  if (!is_integer(value)) throw TypeError(refusal(name, "be an integer", describe(value)));
+  return py::reinterpret_steal<py::object>(checked(PyNumber_Index(value.ptr())));
 }
 
 std::string represent(py::handle value) {
   constexpr Py_ssize_t kLongest = 80;
-  auto text = py::reinterpret_steal<py::object>(PyObject_Repr(value.ptr()));
-  if (!text) {  // Python writes no integers of thousands of digits
+  PyObject* const text = PyLong_Check(value.ptr()) != 0 ? PyLong_Type.tp_repr(value.ptr())
+                                                        : PyObject_Repr(value.ptr());
+  if (text == nullptr && PyLong_Check(value.ptr()) != 0 &&
+      PyErr_ExceptionMatches(PyExc_ValueError) != 0) {
     PyErr_Clear();
-    return "an object of type " +
-           py::cast<std::string>(py::type::handle_of(value).attr("__name__"));
+    return "an integer of more digits than Python writes";
   }
-  if (PyUnicode_GET_LENGTH(text.ptr()) <= kLongest) return py::cast<std::string>(text);
-  const auto begin =
-      py::reinterpret_steal<py::object>(PyUnicode_Substring(text.ptr(), 0, kLongest));
-  return py::cast<std::string>(begin) + "...";
+  const auto whole = py::reinterpret_steal<py::object>(checked(text));
+  if (PyUnicode_GET_LENGTH(whole.ptr()) <= kLongest) return to_text(whole);
+  return to_text(py::reinterpret_steal<py::object>(
+             checked(PyUnicode_Substring(whole.ptr(), 0, kLongest)))) +
+         "...";
 }
 
 }  // namespace
 
+PyObject* checked(PyObject* result) {
+  if (result == nullptr) throw py::error_already_set();
+  return result;
+}
+
+std::string to_text(py::handle string) {
+  Py_ssize_t size = 0;
+  if (const char* const text = PyUnicode_AsUTF8AndSize(string.ptr(), &size))
+    return {text, static_cast<std::size_t>(size)};
+  PyErr_Clear();  // of lone surrogates, which are written as escapes then
+  const auto escaped = py::reinterpret_steal<py::object>(
+      checked(PyUnicode_AsEncodedString(string.ptr(), "utf-8", "backslashreplace")));
+  return {PyBytes_AS_STRING(escaped.ptr()),
+          static_cast<std::size_t>(PyBytes_GET_SIZE(escaped.ptr()))};
+}
+
+py::object find_attribute(py::handle value, const char* name) {
+  auto found = py::reinterpret_steal<py::object>(PyObject_GetAttrString(value.ptr(), name));
+  if (!found) {
+    if (PyErr_ExceptionMatches(PyExc_AttributeError) == 0) throw py::error_already_set();
+    PyErr_Clear();
+  }
+  return found;
+}
+
+std::string type_name(py::handle value) {
+  const std::string_view name = Py_TYPE(value.ptr())->tp_name;
+  return std::string(name.substr(name.rfind('.') + 1));
+}
+
+bool is_numpy_array(py::handle value) {
+  PyTypeObject* const type = ndarray();
+  return Py_TYPE(value.ptr()) == type || PyType_IsSubtype(Py_TYPE(value.ptr()), type) != 0;
+}
+PyTypeObject* ndarray() { return numpy_type<1>("ndarray"); }
+bool is_numpy_scalar(py::handle value) {
+  return PyType_IsSubtype(Py_TYPE(value.ptr()), numpy_type<2>("generic")) != 0;
+}
+
 std::string describe(py::handle value) {
   if (value.is_none()) return "None";
-  if (py::isinstance<py::str>(value) || py::isinstance<py::int_>(value) ||
-      py::isinstance<py::float_>(value)) {
+  if (PyUnicode_Check(value.ptr()) != 0 || PyLong_Check(value.ptr()) != 0 ||
+      PyFloat_Check(value.ptr()) != 0) {
     return represent(value);
   }
-  const std::string type = py::cast<std::string>(py::type::handle_of(value).attr("__name__"));
-  if (py::hasattr(value, "shape") && py::hasattr(value, "dtype")) {
-    return type + " of shape " + py::cast<std::string>(py::str(value.attr("shape"))) +
-           " and dtype " + py::cast<std::string>(py::str(value.attr("dtype")));
-  }
-  return type;
+  const py::object shape = find_attribute(value, "shape");
+  const py::object dtype = shape ? find_attribute(value, "dtype") : py::object();
+  if (!dtype) return type_name(value);
+  return type_name(value) + " of shape " + to_text(py::str(shape)) + " and dtype " +
+         to_text(py::str(dtype));
 }
 
 void register_enumerations(py::module_& m) {
@@ -168,18 +231,34 @@ Format to_format(const char* name, py::handle value) {
 
 bool is_scalar(py::handle value) {
   if (PyFloat_Check(value.ptr()) != 0 || PyLong_Check(value.ptr()) != 0) return true;
-  return py::hasattr(value, "ndim") && py::object(value.attr("ndim")).equal(py::int_(0));
+  if (is_numpy_array(value)) return py::detail::array_proxy(value.ptr())->nd == 0;
+  if (is_numpy_scalar(value)) return true;
+  if (const py::object rank = find_attribute(value, "ndim"))
+    return PyLong_Check(rank.ptr()) != 0 && rank.equal(py::int_(0));
+  const PyNumberMethods* const number = Py_TYPE(value.ptr())->tp_as_number;
+  return number != nullptr && number->nb_float != nullptr && PySequence_Check(value.ptr()) == 0 &&
+         PyObject_CheckBuffer(value.ptr()) == 0 && !find_attribute(value, "__array__");
 }
 
 double to_real(const char* name, py::handle value) {
-  if (PyFloat_CheckExact(value.ptr()) != 0) return PyFloat_AS_DOUBLE(value.ptr());
-  const double real = PyFloat_AsDouble(value.ptr());
-  if (real == -1.0 && PyErr_Occurred() != nullptr) {
-    const bool too_large = PyErr_ExceptionMatches(PyExc_OverflowError) != 0;
-    PyErr_Clear();
-    if (too_large) throw ValueError(refusal(name, "be in the range of float64", describe(value)));
-    throw TypeError(refusal(name, "be a real number", describe(value)));
+  if (PyFloat_Check(value.ptr()) != 0) return PyFloat_AS_DOUBLE(value.ptr());
+  double real = 0;
+  if (PyLong_Check(value.ptr()) != 0) {
+    real = PyLong_AsDouble(value.ptr());
+    if (real == -1.0 && PyErr_Occurred() != nullptr) {
+      PyErr_Clear();
+      throw ValueError(refusal(name, "be in the range of float64", describe(value)));
+    }
+    return real;
   }
+  const PyNumberMethods* const number = Py_TYPE(value.ptr())->tp_as_number;
+  const bool converts =
+      number != nullptr && (number->nb_float != nullptr || number->nb_index != nullptr);
+  if (!converts || PyComplex_Check(value.ptr()) != 0 || !is_number_of("fiub", value))
+    throw TypeError(refusal(name, "be a real number", describe(value)));
+  refuse_hidden(name, value);
+  real = PyFloat_AsDouble(value.ptr());
+  if (real == -1.0 && PyErr_Occurred() != nullptr) throw py::error_already_set();
   return real;
 }
 
@@ -205,10 +284,7 @@ std::uint64_t to_unsigned(const char* name, py::handle value) {
 
 bool to_bool(const char* name, py::handle value) {
   if (value.ptr() == Py_True || value.ptr() == Py_False) return value.ptr() == Py_True;
-  const char* const type = Py_TYPE(value.ptr())->tp_name;
-  if (std::string_view(type) == "numpy.bool" || std::string_view(type) == "numpy.bool_") {
-    return PyObject_IsTrue(value.ptr()) == 1;
-  }
+  if (Py_TYPE(value.ptr()) == numpy_bool()) return PyObject_IsTrue(value.ptr()) == 1;
   throw TypeError(refusal(name, "be True or False", describe(value)));
 }
 
@@ -225,6 +301,7 @@ std::optional<std::string> to_label(py::handle value) {
 
 const std::shared_ptr<Device>& to_device(const char* name, py::handle value) {
   if (!is_instance<Device>(value)) throw TypeError(refusal(name, "be a Device", describe(value)));
+  if (cpu_device().get() == &py::cast<Device&>(value)) return cpu_device();  // looks for no other
   for (const auto& device : devices()) {
     if (device.get() == &py::cast<Device&>(value)) return device;
   }

@@ -20,6 +20,19 @@ namespace mpsnn_loss::bindings {
 
 /// "'abc'", "7", "None", and "an array of shape (2, 3)" for arrays: how a refused value reads.
 std::string describe(pybind11::handle value);
+/// The name of its type, without that of the module.
+std::string type_name(pybind11::handle value);
+/// A string of Python as UTF-8; lone surrogates as escapes.
+std::string to_text(pybind11::handle string);
+
+/// Throws the Python error that is set where there is no result.
+PyObject* checked(PyObject* result);
+/// value.name, or null where there is none. Whatever else that raises is thrown.
+pybind11::object find_attribute(pybind11::handle value, const char* name);
+// Of NumPy, subclasses included.
+PyTypeObject* ndarray();
+bool is_numpy_array(pybind11::handle value);
+bool is_numpy_scalar(pybind11::handle value);
 
 /// The enumerations of the package, made from the tables of core.
 void register_enumerations(pybind11::module_& m);
@@ -35,7 +48,7 @@ Format to_format(const char* name, pybind11::handle value);
 /// The raw value, from a member, an integer or a lower-case name. Members of other enumerations are
 /// a TypeError.
 std::uint64_t to_member_value(const Enumeration& rows, const char* name, pybind11::handle value);
-/// A number of Python or NumPy, or an array of rank 0.
+/// A number of Python or NumPy, an array of rank 0, or an object that is a number and no array.
 bool is_scalar(pybind11::handle value);
 double to_real(const char* name, pybind11::handle value);
 std::int64_t to_integer(const char* name, pybind11::handle value);

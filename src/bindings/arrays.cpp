@@ -1,286 +1,277 @@
 #include "bindings/arrays.hpp"
 
-#include <pybind11/stl.h>
-
-#include <array>
-#include <utility>
+#include <algorithm>
+#include <cstring>
+#include <string_view>
 #include <vector>
 
 #include "bindings/arguments.hpp"
-#include "bindings/gil.hpp"
+#include "bindings/foreign_arrays.hpp"
+#include "bindings/instances.hpp"
 #include "core/element.hpp"
 #include "core/error.hpp"
-#include "core/gathered_images.hpp"
 
 namespace py = pybind11;
 
 namespace mpsnn_loss::bindings {
 namespace {
 
-static_assert(sizeof(Py_ssize_t) == sizeof(std::int64_t), "axes are passed on as they are");
+static_assert(sizeof(Py_ssize_t) == sizeof(std::int64_t), "axes are copied as they are");
 
-/// The type code of a buffer in native order, or 0.
-char native_code(const char* format) {
-  if (format == nullptr) return 0;
-  if (*format == '@' || *format == '=' || *format == '<')
-    ++format;  // all supported hosts are little-endian
-  return format[0] != '\0' && format[1] == '\0' ? format[0] : '\0';
+/// An element type as others write it. All of a row has to agree.
+struct NumpyType {
+  char kind;
+  std::int64_t size;
+  ElementType type;
+};
+
+constexpr ElementType integer_of(bool is_signed, std::size_t size) {
+  const auto step = static_cast<std::uint8_t>(size == 1 ? 0 : size == 2 ? 1 : size == 4 ? 2 : 3);
+  const ElementType first = is_signed ? ElementType::int8 : ElementType::uint8;
+  return static_cast<ElementType>(static_cast<std::uint8_t>(first) + step);
 }
 
-std::optional<Format> format_of(char code) {
-  for (const FormatInfo& row : kFormats) {
-    if (row.code == code) return row.format;
+template <class T>
+constexpr NumpyType integer_row() {
+  const bool is_signed = static_cast<T>(-1) < 0;
+  return {is_signed ? 'i' : 'u', sizeof(T), integer_of(is_signed, sizeof(T))};
+}
+
+/// By NumPy's type number. Numbers of types that others register lie far above.
+constexpr std::array<NumpyType, 14> kNumpyTypes{{
+    {'b', 1, ElementType::boolean},
+    integer_row<signed char>(),
+    integer_row<unsigned char>(),
+    integer_row<short>(),
+    integer_row<unsigned short>(),
+    integer_row<int>(),
+    integer_row<unsigned int>(),
+    integer_row<long>(),
+    integer_row<unsigned long>(),
+    integer_row<long long>(),
+    integer_row<unsigned long long>(),
+    {'f', 4, ElementType::float32},
+    {'f', 8, ElementType::float64},
+    {'f', sizeof(long double), ElementType::long_double},
+}};
+constexpr int kNumpyHalf = 23;
+constexpr NumpyType kHalf{'f', 2, ElementType::float16};
+
+bool numpy_type_of(PyObject* dtype, ElementType& type) {
+  const auto& descriptor = *py::detail::array_descriptor_proxy(dtype);
+  const int number = descriptor.type_num;
+  if (number != kNumpyHalf && (number < 0 || number >= static_cast<int>(kNumpyTypes.size())))
+    return false;
+  const NumpyType& row =
+      number == kNumpyHalf ? kHalf : kNumpyTypes[static_cast<std::size_t>(number)];
+  type = row.type;
+  return descriptor.kind == row.kind &&
+         py::reinterpret_borrow<py::dtype>(dtype).itemsize() == row.size;
+}
+
+/// The element type of a buffer: the code of the struct module, and the size it has there.
+bool buffer_type_of(const Py_buffer& buffer, ElementType& type, bool& swapped) {
+  std::string_view code = buffer.format == nullptr ? "B" : buffer.format;
+  swapped = !code.empty() && (code[0] == '>' || code[0] == '!');
+  const bool standard = !code.empty() && std::string_view("=<>!").find(code[0]) != code.npos;
+  if (standard || (!code.empty() && (code[0] == '@' || code[0] == '^'))) code.remove_prefix(1);
+  if (code.size() != 1) return false;
+  const auto size = static_cast<std::size_t>(buffer.itemsize);
+  const auto is = [&](ElementType found, bool fits) {
+    type = found;
+    return fits;
+  };
+  switch (code[0]) {
+    case '?': return is(ElementType::boolean, size == 1);
+    case 'e': return is(ElementType::float16, size == 2);
+    case 'f': return is(ElementType::float32, size == 4);
+    case 'd': return is(ElementType::float64, size == 8);
+    case 'g': return is(ElementType::long_double, size == sizeof(long double));
+    case 'b': return is(ElementType::int8, size == 1);
+    case 'B': return is(ElementType::uint8, size == 1);
+    case 'h': return is(ElementType::int16, size == 2);
+    case 'H': return is(ElementType::uint16, size == 2);
+    case 'i': return is(ElementType::int32, size == 4);
+    case 'I': return is(ElementType::uint32, size == 4);
+    // Of standard size 4, but ctypes writes it for its own long too.
+    case 'l': return is(integer_of(true, size), size == 4 || size == sizeof(long));
+    case 'L': return is(integer_of(false, size), size == 4 || size == sizeof(long));
+    case 'q': return is(ElementType::int64, size == 8);
+    case 'Q': return is(ElementType::uint64, size == 8);
+    case 'n': return is(ElementType::int64, size == 8 && !standard);
+    case 'N': return is(ElementType::uint64, size == 8 && !standard);
+    default: return false;
   }
-  return std::nullopt;
 }
 
-py::object numpy(const char* name) { return py::module_::import("numpy").attr(name); }
-
-PyTypeObject* ndarray() {
-  static auto* const type = reinterpret_cast<PyTypeObject*>(numpy("ndarray").release().ptr());
-  return type;
-}
-
-bool is_numpy_array(PyObject* value) {
-  return Py_TYPE(value) == ndarray() || PyType_IsSubtype(Py_TYPE(value), ndarray()) != 0;
-}
-
-void refuse_masked(const char* name, PyObject* value) {
-  if (Py_TYPE(value) == ndarray() || !is_numpy_array(value)) return;
-  if (!py::isinstance(value, py::module_::import("numpy.ma").attr("MaskedArray"))) return;
-  throw TypeError(refusal(name, "be an array without a mask", describe(value)));
-}
-
-char kind_of(const py::array& array) { return array.dtype().kind(); }
-
-py::array as_array(const char* name, py::handle value) {
-  if (value.is_none()) throw TypeError(refusal(name, "be an array", "None"));
-  py::array array = to_numpy(name, value);
-  const char kind = kind_of(array);
-  if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b') {
-    throw TypeError(refusal(name, "have a real dtype (float16, float32, float64, integer or bool)",
-                            py::cast<std::string>(py::str(array.dtype()))));
-  }
-  return array;
-}
-
-/// What is odd about an array that cannot be taken as it is.
-std::string layout_of(const py::array& array) {
-  if (!py::cast<bool>(array.attr("flags").attr("aligned"))) return "memory that is not aligned";
-  return "strides " + py::cast<std::string>(py::str(array.attr("strides")));
-}
-
-/// A C-contiguous, aligned, native copy or view, of the given dtype.
-HostArray required(const char* name, const py::array& array, const py::dtype& dtype,
-                   std::span<const std::int64_t> axes) {
-  py::object source = array;
-  if (!axes.empty())
-    source = numpy("broadcast_to")(
-        source, py::tuple(py::cast(std::vector<std::int64_t>(axes.begin(), axes.end()))));
-  const py::object fitting = numpy("require")(source, dtype, "CA");
-  HostArray result;
-  if (!result.take(name, fitting.ptr()))
-    throw TypeError(refusal(name, "be convertible to a plain array", describe(fitting)));
-  result.set_origin(memory_of(array));
-  return result;
-}
-
-/// Class indices that would wrap around in int64 are out of range, and say so as they came.
-void check_fits_int64(const char* name, const py::array& array, std::int64_t classes) {
-  const py::object beyond =
-      numpy("argwhere")(py::object(array).attr("__gt__")(py::int_(0x7FFFFFFFFFFFFFFF)));
-  if (py::len(beyond) == 0) return;
-  const auto position = py::tuple(beyond[py::int_(0)].attr("tolist")());
-  throw ValueError(name + py::cast<std::string>(py::str(py::list(position))) + " is " +
-                   py::cast<std::string>(py::str(array[position])) +
-                   ", but class indices must be in [0, " + std::to_string(classes) +
-                   ") or equal to ignore_index");
+bool is_released(py::handle value) {
+  return PyMemoryView_Check(value.ptr()) != 0 &&
+         (reinterpret_cast<PyMemoryViewObject*>(value.ptr())->flags & _Py_MEMORYVIEW_RELEASED) != 0;
 }
 
 }  // namespace
 
-py::array to_numpy(const char* name, py::handle value) {
-  try {
-    return py::reinterpret_steal<py::array>(numpy("asarray")(value).release());
-  } catch (const py::error_already_set& error) {
-    const std::string given =
-        describe(value) + ": " + py::cast<std::string>(py::str(error.value()));
-    if (error.matches(PyExc_ValueError))  // a ragged list, for one
-      throw ValueError(refusal(name, "be an array", given));
-    if (error.matches(PyExc_TypeError)) throw TypeError(refusal(name, "be an array", given));
-    throw;
+bool HostArray::Look::operator==(const Look& other) const {
+  return data == other.data && type == other.type && swapped == other.swapped &&
+         in_place == other.in_place && writable == other.writable && rank == other.rank &&
+         std::equal(axes.begin(), axes.begin() + rank, other.axes.begin()) &&
+         std::equal(strides.begin(), strides.begin() + rank, other.strides.begin());
+}
+
+bool HostArray::look_at(PyObject* value, Look& look) {
+  using Api = py::detail::npy_api;
+  constexpr int kInPlace = Api::NPY_ARRAY_C_CONTIGUOUS_ | Api::NPY_ARRAY_ALIGNED_;
+  const auto& array = *py::detail::array_proxy(value);
+  if (!numpy_type_of(array.descr, look.type)) return false;
+  look.data = reinterpret_cast<std::byte*>(array.data);
+  look.swapped = py::detail::array_descriptor_proxy(array.descr)->byteorder == '>';
+  look.in_place = (array.flags & kInPlace) == kInPlace && !look.swapped;
+  look.writable = (array.flags & Api::NPY_ARRAY_WRITEABLE_) != 0;
+  look.rank = static_cast<std::size_t>(array.nd);
+  for (std::size_t i = 0; i < look.rank; ++i) {
+    look.axes[i] = array.dimensions[i];
+    look.strides[i] = array.strides[i];
   }
+  return true;
 }
 
-MemoryRange memory_of(py::handle value) {
-  if (!is_numpy_array(value.ptr())) return {};
-  const auto array = py::reinterpret_borrow<py::array>(value);
-  auto begin = reinterpret_cast<std::uintptr_t>(array.data());
-  std::uintptr_t end = begin + static_cast<std::uintptr_t>(array.itemsize());
-  for (py::ssize_t i = 0; i < array.ndim(); ++i) {
-    if (array.shape(i) == 0) return {};
-    const py::ssize_t reach = array.strides(i) * (array.shape(i) - 1);
-    (reach < 0 ? begin : end) += static_cast<std::uintptr_t>(reach);
+bool HostArray::look_at(const Py_buffer& buffer) {
+  if (!buffer_type_of(buffer, look_.type, look_.swapped)) return false;
+  look_.data = static_cast<std::byte*>(buffer.buf);
+  look_.writable = buffer.readonly == 0;
+  look_.rank = static_cast<std::size_t>(buffer.ndim);
+  for (std::size_t i = 0; i < look_.rank; ++i) {
+    look_.axes[i] = buffer.shape[i];
+    look_.strides[i] = buffer.strides[i];
   }
-  return {begin, end};
+  const auto address = reinterpret_cast<std::uintptr_t>(buffer.buf);
+  look_.in_place = !look_.swapped && PyBuffer_IsContiguous(&buffer, 'C') != 0 &&
+                   address % static_cast<std::uintptr_t>(buffer.itemsize) == 0;
+  return true;
 }
-
-HostArray::HostArray(HostArray&& other) noexcept
-    : buffer_(other.buffer_), format_(other.format_), origin_(other.origin_) {
-  other.buffer_.obj = nullptr;
-}
-
-HostArray& HostArray::operator=(HostArray&& other) noexcept {
-  if (this == &other) return *this;
-  release();
-  buffer_ = other.buffer_;
-  format_ = other.format_;
-  origin_ = other.origin_;
-  other.buffer_.obj = nullptr;
-  return *this;
-}
-
-HostArray::~HostArray() { release(); }
 
 void HostArray::release() {
-  if (buffer_.obj == nullptr) return;
-  if (Py_TYPE(buffer_.obj) == ndarray()) {
-    Py_DECREF(buffer_.obj);
-  } else {
-    PyBuffer_Release(&buffer_);
-  }
-  buffer_.obj = nullptr;
+  Py_CLEAR(array_);
+  if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
 }
 
-std::span<const std::int64_t> HostArray::axes() const {
-  return {reinterpret_cast<const std::int64_t*>(buffer_.shape),
-          static_cast<std::size_t>(buffer_.ndim)};
+void HostArray::refuse_type(py::handle value) const {
+  throw TypeError(refusal(name_, "have a real dtype (float16, float32, float64, integer or bool)",
+                          describe(value)));
 }
 
-std::int64_t HostArray::count() const {
-  return buffer_.itemsize == 0 ? 0 : buffer_.len / buffer_.itemsize;
+void HostArray::hold(const char* name, py::handle array) {
+  name_ = name;
+  if (!look_at(array.ptr(), look_)) refuse_type(array);
+  array_ = array.inc_ref().ptr();
 }
 
-bool HostArray::take_numpy(PyObject* value, char& code) {
-  constexpr int kWanted =
-      py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-  const auto& array = *py::detail::array_proxy(value);
-  const auto& type = *py::detail::array_descriptor_proxy(array.descr);
-  if ((array.flags & kWanted) != kWanted || type.byteorder == '>') return false;
-  code = type.type;
-  const auto format = format_of(code);
-  buffer_.buf = array.data;
-  buffer_.ndim = array.nd;
-  buffer_.shape = array.dimensions;
-  buffer_.readonly = (array.flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) == 0 ? 1 : 0;
-  buffer_.itemsize = format ? info(*format).size : sizeof(std::int64_t);
-  buffer_.len = buffer_.itemsize;
-  for (int i = 0; i < array.nd; ++i) buffer_.len *= array.dimensions[i];
-  Py_INCREF(value);
-  buffer_.obj = value;
-  return format || code == 'l' || code == 'q';
-}
-
-bool HostArray::take_buffer(const char* name, PyObject* value, char& code) {
-  release();
-  if (Py_TYPE(value) == ndarray()) return take_numpy(value, code);
-  if (PyObject_CheckBuffer(value) == 0) return false;
-  refuse_masked(name, value);
-  if (PyObject_GetBuffer(value, &buffer_, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) != 0) {
-    PyErr_Clear();
-    buffer_ = {};
-    return false;
-  }
-  code = native_code(buffer_.format);
-  const auto address = reinterpret_cast<std::uintptr_t>(buffer_.buf);
-  return code != 0 && buffer_.itemsize > 0 &&
-         address % static_cast<std::uintptr_t>(buffer_.itemsize) == 0;
-}
-
-bool HostArray::take(const char* name, PyObject* value) {
-  char code = 0;
-  if (take_buffer(name, value, code)) {
-    if (const auto format = format_of(code)) {
-      format_ = *format;
-      return true;
-    }
-  }
-  release();
-  return false;
-}
-
-bool HostArray::take_int64(const char* name, PyObject* value) {
-  char code = 0;
-  if (take_buffer(name, value, code) && buffer_.itemsize == 8 && (code == 'l' || code == 'q'))
+bool HostArray::take_memory(const char* name, py::handle value) {
+  name_ = name;
+  if (is_numpy_array(value)) {
+    refuse_hidden(name, value);
+    hold(name, value);
     return true;
-  release();
-  return false;
-}
-
-void HostArray::take_predictions(const char* name, py::handle value) {
-  if (take(name, value.ptr())) return;
-  const py::array array = as_array(name, value);
-  const bool real = kind_of(array) == 'f';
-  if (real && array.itemsize() > 8) {
-    throw TypeError(refusal(name, "have dtype float16, float32 or float64",
-                            py::cast<std::string>(py::str(array.dtype()))));
   }
-  *this = required(name, array,
-                   py::dtype(!real                   ? "float64"
-                             : array.itemsize() == 2 ? "float16"
-                             : array.itemsize() == 4 ? "float32"
-                                                     : "float64"),
-                   {});
-}
-
-void HostArray::take_operand(const char* name, py::handle value, Format predictions,
-                             std::span<const std::int64_t> expand_to) {
-  const bool wide = predictions == Format::float64;
-  if (expand_to.empty() && take(name, value.ptr()) && (format_ == Format::float64) == wide) return;
-  *this = required(name, as_array(name, value), py::dtype(wide ? "float64" : "float32"), expand_to);
-}
-
-void HostArray::take_destination(const char* name, py::handle value, Format format) {
-  if (take(name, value.ptr())) {
-    if (format_ != format) {
-      throw TypeError(
-          refusal(name, std::string("have dtype ") + info(format).name, info(format_).name));
-    }
-    if (!writable()) throw ValueError(refusal(name, "be writable", "read-only memory"));
-    return;
-  }
-  if (PyObject_CheckBuffer(value.ptr()) == 0)
-    throw TypeError(refusal(name, "be a writable array", describe(value)));
-  const py::array array = as_array(name, value);
-  if (!array.dtype().equal(to_dtype(format))) {
-    throw TypeError(refusal(name, std::string("have dtype ") + info(format).name,
-                            py::cast<std::string>(py::str(array.dtype()))));
-  }
-  throw ValueError(refusal(name, "be C-contiguous and aligned", layout_of(array)));
-}
-
-bool HostArray::take_class_indices(const char* name, py::handle value, std::size_t rank,
-                                   std::int64_t classes) {
-  if (take_int64(name, value.ptr())) {
-    if (axes().size() == rank) return true;
-    release();
+  if (PyObject_CheckBuffer(value.ptr()) == 0 || PyBytes_Check(value.ptr()) != 0 ||
+      is_numpy_scalar(value)) {
     return false;
   }
-  const bool is_real = take(name, value.ptr());
-  release();
-  if (is_real || value.is_none()) return false;
-  const py::array array = to_numpy(name, value);
-  const char kind = kind_of(array);
-  if (static_cast<std::size_t>(array.ndim()) != rank || (kind != 'i' && kind != 'u' && kind != 'b'))
+  if (is_released(value)) throw ValueError(refusal(name, "be an array", "a released memoryview"));
+  refuse_hidden(name, value);
+  if (PyObject_GetBuffer(value.ptr(), &buffer_, PyBUF_RECORDS_RO) != 0) {
+    buffer_ = {};
+    // A batch that is not one array on the host, or not finished, says so through __array__.
+    if (!is_instance<ImageBatch>(value) || PyErr_ExceptionMatches(PyExc_BufferError) == 0)
+      throw py::error_already_set();
+    PyErr_Clear();
     return false;
-  if (kind == 'b')
-    throw TypeError(refusal(name, "hold integers where they are class indices", "bool"));
-  if (kind == 'u' && array.itemsize() == 8) check_fits_int64(name, array, classes);
-  const py::object fitting = numpy("require")(array, py::dtype("int64"), "CA");
-  if (!take_int64(name, fitting.ptr()))
-    throw TypeError(refusal(name, "hold integers", describe(value)));
-  origin_ = memory_of(array);
+  }
+  if (!look_at(buffer_)) refuse_type(value);
   return true;
+}
+
+void HostArray::take(const char* name, py::handle value) {
+  if (take_memory(name, value)) return;
+  if (value.is_none()) throw TypeError(refusal(name, "be an array", "None"));
+  hold(name, to_numpy(name, value));
+}
+
+void HostArray::take_destination(const char* name, py::handle value) {
+  if (!take_memory(name, value))
+    throw TypeError(refusal(name, "be a writable array", describe(value)));
+}
+
+void HostArray::check_unchanged() const {
+  if (array_ == nullptr) return;  // an exported buffer does not move
+  Look now;
+  if (look_at(array_, now) && now == look_) return;
+  throw StateError(std::string(name_) + " must not change while other arguments are read");
+}
+
+std::string HostArray::description() const {
+  return std::string(name_of(look_.type)) + " of shape " + to_string(look_.axes.data(), look_.rank);
+}
+
+ArrayView HostArray::view() const {
+  return {name_, axes(), storage_format(look_.type).value_or(Format::float64), look_.data,
+          look_.writable};
+}
+
+Format HostArray::require_in_place() const {
+  const auto format = storage_format(look_.type);
+  if (!format)
+    throw TypeError(refusal(name_, "have dtype float16, float32 or float64", name_of(look_.type)));
+  if (look_.swapped)
+    throw TypeError(refusal(name_, "have a dtype in native byte order",
+                            std::string(name_of(look_.type)) + " in the other"));
+  if (look_.in_place) return *format;
+  bool aligned = reinterpret_cast<std::uintptr_t>(look_.data) % alignof(double) == 0;
+  for (std::size_t i = 0; i < look_.rank; ++i)
+    aligned = aligned && look_.strides[i] % size_of(look_.type) == 0;
+  const std::string strides = "strides " + to_string(look_.strides.data(), look_.rank);
+  throw ValueError(refusal(name_, "be C-contiguous and aligned",
+                           aligned ? strides : "memory that is not aligned"));
+}
+
+void HostArray::require_destination(Format format) const {
+  if (look_.type != element_type(format))
+    throw TypeError(
+        refusal(name_, std::string("have dtype ") + info(format).name, name_of(look_.type)));
+  require_in_place();
+  if (!look_.writable) throw ValueError(refusal(name_, "be writable", "read-only memory"));
+}
+
+std::byte* HostArray::converted(Format format, std::span<const std::int64_t> axes,
+                                Underflow underflow) {
+  StridedArray source = strided();
+  std::array<std::int64_t, kMostAxes> strides{};
+  const std::size_t missing = axes.size() - source.axes.size();
+  std::int64_t bytes = info(format).size;
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    const bool broadcasts = i < missing || (source.axes[i - missing] == 1 && axes[i] != 1);
+    strides[i] = broadcasts ? 0 : source.strides[i - missing];
+    if (__builtin_mul_overflow(bytes, axes[i], &bytes)) throw std::bad_alloc();
+  }
+  source.axes = axes;
+  source.strides = {strides.data(), axes.size()};
+  converted_.reset(new std::byte[static_cast<std::size_t>(bytes)]);
+  convert(source, format, underflow, converted_.get());
+  return converted_.get();
+}
+
+const std::int64_t* HostArray::as_int64(std::int64_t classes) {
+  if (look_.in_place && look_.type == ElementType::int64)
+    return reinterpret_cast<const std::int64_t*>(look_.data);
+  std::int64_t count = 1;
+  for (const std::int64_t axis : axes()) count *= axis;
+  converted_.reset(new std::byte[static_cast<std::size_t>(count) * sizeof(std::int64_t)]);
+  auto* const indices = reinterpret_cast<std::int64_t*>(converted_.get());
+  if (const auto beyond = convert_to_int64(strided(), indices)) {
+    const auto as_it_came = static_cast<std::uint64_t>(indices[*beyond]);
+    refuse_class_index(view(), *beyond, std::to_string(as_it_came), classes);
+  }
+  return indices;
 }
 
 py::dtype to_dtype(Format format) {
@@ -303,72 +294,11 @@ py::object make_scalar(double value, Format format) {
   return array[py::tuple()];
 }
 
-namespace {
-
-std::shared_ptr<ImageBatch> wrap_array(const char* name, py::handle value,
-                                       const std::shared_ptr<Device>& device) {
-  auto held = std::make_unique<HostArray>();
-  if (!held->take(name, value.ptr())) {
-    const py::array array = as_array(name, value);
-    if (kind_of(array) != 'f' || array.itemsize() > 8) {
-      throw TypeError(refusal(name, "have dtype float16, float32 or float64",
-                              py::cast<std::string>(py::str(array.dtype()))));
-    }
-    if (!py::cast<bool>(array.dtype().attr("isnative"))) {
-      throw TypeError(refusal(name, "have a dtype in native byte order",
-                              py::cast<std::string>(py::str(array.dtype()))));
-    }
-    throw ValueError(refusal(name, "be C-contiguous and aligned", layout_of(array)));
-  }
-  const auto axes = held->axes();
-  if (axes.size() != 4 && axes.size() != 2) {
-    throw ValueError(
-        refusal(name, "have shape [N, H, W, C] or [N, C]", to_string(axes.data(), axes.size())));
-  }
-  const bool flat = axes.size() == 2;
-  const BatchDescriptor descriptor{
-      {axes[0], flat ? 1 : axes[1], flat ? 1 : axes[2], axes[flat ? 1 : 3]}, held->format()};
-  check_extents(name, descriptor);
-  if (const std::string reason = device->supports(held->format()); !reason.empty())
-    throw TypeError(refusal(name, "have a dtype of the device", reason));
-  if (const std::string reason = device->supports_images(descriptor.shape); !reason.empty())
-    throw ValueError(
-        refusal(name, "have a size of the device (" + reason + ")", to_string(descriptor.shape)));
-  auto* const data = static_cast<std::byte*>(held->data());
-  const bool writable = held->writable();
-  std::shared_ptr<void> owner(held.release(), [](void* array) {
-    if (interpreter_has_ended()) return;
-    const WithGil gil;
-    delete static_cast<HostArray*>(array);
-  });
-  return device->wrap_images(descriptor, data, writable, std::move(owner));
-}
-
-}  // namespace
-
-std::shared_ptr<ImageBatch> to_images(const char* name, py::handle value,
-                                      const std::shared_ptr<Device>& device) {
-  if (is_instance<ImageBatch>(value)) return py::cast<std::shared_ptr<ImageBatch>>(value);
-  if (PyObject_CheckBuffer(value.ptr()) != 0) return wrap_array(name, value, device);
-  if (PySequence_Check(value.ptr()) != 0 && !py::isinstance<py::str>(value)) {
-    std::vector<Image> images;
-    for (const py::handle item : py::tuple(py::reinterpret_borrow<py::object>(value))) {
-      images.push_back(to_object<Image>(
-          (name + ("[" + std::to_string(images.size()) + "]")).c_str(), "an MPSImage", item));
-    }
-    return gather_images(name, std::move(images));
-  }
-  throw TypeError(
-      refusal(name, "be an MPSImageBatch, a sequence of MPSImage or an array", describe(value)));
-}
-
-py::array view_of(const std::shared_ptr<ImageBatch>& batch) {
-  const auto axes = batch->shape().axes();
-  py::array view(to_dtype(batch->descriptor().format),
-                 std::vector<py::ssize_t>(axes.begin(), axes.end()), batch->data(),
-                 py::cast(batch));
-  if (!batch->writable()) view.attr("setflags")(py::arg("write") = false);
-  return view;
+MemoryRange memory_of_scalar(py::handle value) {
+  if (!is_numpy_array(value)) return {};
+  const auto begin = reinterpret_cast<std::uintptr_t>(py::detail::array_proxy(value.ptr())->data);
+  const auto array = py::reinterpret_borrow<py::array>(value);
+  return {begin, begin + static_cast<std::uintptr_t>(array.itemsize())};
 }
 
 }  // namespace mpsnn_loss::bindings

@@ -1,79 +1,98 @@
-// Arrays of Python as host memory: the buffer protocol where it fits, NumPy's conversions where it
-// does not.
+// Arrays of Python as host memory, in two steps. While they are taken, code of others may run; then
+// check_unchanged looks at all of them again, and from there on their addresses hold.
 #pragma once
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 
 #include "core/array_call.hpp"
 #include "core/backend.hpp"
 #include "core/image.hpp"
 #include "core/loss_call.hpp"
+#include "core/strided_array.hpp"
 
 namespace mpsnn_loss::bindings {
 
-/// A C-contiguous array that is held while this object lives. It is taken in place: to move one
-/// right after would wait for what was just written.
+/// An argument that is an array, held while this object lives.
 class HostArray {
  public:
   HostArray() = default;
-  HostArray(HostArray&& other) noexcept;
-  HostArray& operator=(HostArray&& other) noexcept;
-  ~HostArray();
+  HostArray(const HostArray&) = delete;
+  HostArray& operator=(const HostArray&) = delete;
+  ~HostArray() { release(); }
 
-  std::span<const std::int64_t> axes() const;
-  Format format() const { return format_; }
-  void* data() const { return buffer_.buf; }
-  bool writable() const { return buffer_.readonly == 0; }
-  ArrayView view(const char* name) const { return {name, axes(), format_, data(), writable()}; }
-  MemoryRange memory() const {
-    const auto begin = reinterpret_cast<std::uintptr_t>(data());
-    return {begin, begin + static_cast<std::uintptr_t>(buffer_.len)};
+  // Taking. Each throws TypeError naming the argument where its elements are no real numbers.
+  /// Whatever NumPy can make an array of.
+  void take(const char* name, pybind11::handle value);
+  /// An array of NumPy or another buffer; false for anything else.
+  bool take_memory(const char* name, pybind11::handle value);
+  /// The same for a destination, which nothing may be converted into.
+  void take_destination(const char* name, pybind11::handle value);
+  bool is_taken() const { return array_ != nullptr || buffer_.obj != nullptr; }
+  /// RuntimeError where the array has other memory, axes or elements than when it was taken.
+  void check_unchanged() const;
+
+  std::span<const std::int64_t> axes() const { return {look_.axes.data(), look_.rank}; }
+  ElementType type() const { return look_.type; }
+  std::byte* data() const { return look_.data; }
+  bool writable() const { return look_.writable; }
+  /// Every address that belongs to it.
+  MemoryRange memory() const { return memory_of(strided()); }
+  /// "float32 of shape (2, 3)"
+  std::string description() const;
+
+  /// C-contiguous, aligned and in native byte order: the memory can be read as it is.
+  bool is_in_place() const { return look_.in_place; }
+  bool is_in_place(Format format) const {
+    return look_.in_place && look_.type == element_type(format);
   }
-  /// Where the caller's own array lies that this one was converted or copied from.
-  MemoryRange origin() const { return origin_; }
-  void set_origin(const MemoryRange& origin) { origin_ = origin; }
-  std::int64_t count() const;
+  ArrayView view() const;
+  StridedArray strided() const {
+    return {look_.data, look_.type, look_.swapped, axes(), {look_.strides.data(), look_.rank}};
+  }
+  /// For arrays that must be read or written as they are: the storage format. TypeError for other
+  /// dtypes, ValueError for other layouts.
+  Format require_in_place() const;
+  /// A destination of exactly that dtype, writable.
+  void require_destination(Format format) const;
 
-  /// Tries the buffer protocol: true where `value` is a C-contiguous, aligned, native array of a
-  /// storage format. Sets no Python error. Throws TypeError naming a masked array, whose mask would
-  /// be lost.
-  bool take(const char* name, PyObject* value);
-  /// Predictions: float16, float32 and float64 as they are, integers and bools as float64; odd
-  /// layouts copied.
-  void take_predictions(const char* name, pybind11::handle value);
-  /// Another operand, converted to what computes together with `predictions`. `expand_to`:
-  /// broadcast copy.
-  void take_operand(const char* name, pybind11::handle value, Format predictions,
-                    std::span<const std::int64_t> expand_to = {});
-  /// A destination: writable, aligned and C-contiguous; TypeError unless its dtype is `format`.
-  void take_destination(const char* name, pybind11::handle value, Format format);
-  /// Integers of any width as int64; false where `value` is no array of integers of that rank.
-  /// bools: TypeError; what would not fit int64: ValueError, as it is no index in [0, classes).
-  bool take_class_indices(const char* name, pybind11::handle value, std::size_t rank,
-                          std::int64_t classes);
+  /// A C-contiguous copy in `format`, seen with `axes` that it broadcasts to; lives as long as
+  /// this.
+  std::byte* converted(Format format, std::span<const std::int64_t> axes, Underflow underflow);
+  /// The integers as int64: in place, or a copy. ValueError for what int64 does not hold.
+  const std::int64_t* as_int64(std::int64_t classes);
 
  private:
-  bool take_int64(const char* name, PyObject* value);
-  bool take_buffer(const char* name, PyObject* value, char& code);
-  bool take_numpy(PyObject* value, char& code);
+  static constexpr std::size_t kMostAxes = 64;  // NumPy's limit, and that of buffers
+
+  /// What there was to see.
+  struct Look {
+    std::byte* data;
+    ElementType type;
+    bool swapped, in_place, writable;
+    std::size_t rank = 0;
+    std::array<std::int64_t, kMostAxes> axes, strides;
+
+    bool operator==(const Look& other) const;
+  };
+
+  static bool look_at(PyObject* array, Look& look);
+  bool look_at(const Py_buffer& buffer);
+  void hold(const char* name, pybind11::handle array);
   void release();
+  [[noreturn]] void refuse_type(pybind11::handle value) const;
 
-  // Empty without obj. Of an exact numpy.ndarray: filled without its costly export.
-  Py_buffer buffer_{};
-  Format format_ = Format::float32;
-  MemoryRange origin_;
+  const char* name_ = "";
+  PyObject* array_ = nullptr;  // of NumPy, or else
+  Py_buffer buffer_{};         // exported by another object
+  Look look_;
+  std::unique_ptr<std::byte[]> converted_;
 };
-
-/// numpy.asarray(value), or an error that names the argument.
-pybind11::array to_numpy(const char* name, pybind11::handle value);
-/// All bytes that a NumPy array may touch; none where `value` is no NumPy array.
-MemoryRange memory_of(pybind11::handle value);
 
 /// A fresh NumPy array.
 pybind11::array make_array(std::span<const std::int64_t> axes, Format format);
@@ -81,12 +100,7 @@ pybind11::array make_array(std::span<const std::int64_t> axes, Format format);
 pybind11::object make_scalar(double value, Format format);
 pybind11::dtype to_dtype(Format format);
 
-/// An image argument: an MPSImageBatch, a sequence of MPSImage, or a C-contiguous array of rank 4
-/// or 2, which is wrapped without a copy where the device allows.
-std::shared_ptr<ImageBatch> to_images(const char* name, pybind11::handle value,
-                                      const std::shared_ptr<Device>& device);
-
-/// NumPy's view of a batch in host memory, sharing it; read-only where the batch is.
-pybind11::array view_of(const std::shared_ptr<ImageBatch>& batch);
+/// The memory of the caller that a scalar is read from.
+MemoryRange memory_of_scalar(pybind11::handle value);
 
 }  // namespace mpsnn_loss::bindings

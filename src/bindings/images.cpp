@@ -8,6 +8,7 @@
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
 #include "bindings/descriptors.hpp"
+#include "bindings/image_arguments.hpp"
 #include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
@@ -84,8 +85,9 @@ py::array to_array(const ImageBatch& batch, py::object out) {
     return fresh;
   }
   HostArray destination;
-  destination.take_destination("out", out, format);
-  require_axes(destination.view("out"), shape);
+  destination.take_destination("out", out);
+  destination.require_destination(format);
+  require_axes(destination.view(), shape);
   batch.download(0, batch.shape().images, static_cast<std::byte*>(destination.data()));
   return py::reinterpret_borrow<py::array>(out);
 }
@@ -209,17 +211,7 @@ void write_bytes(const Image& image, py::object data, py::object data_layout,
 }
 
 BatchPointer from_array(py::object device, py::object array) {
-  const auto& target = to_device("device", device);
-  if (array.is_none()) throw TypeError(refusal("array", "be an array", "None"));
-  HostArray probe;
-  if (probe.take("array", array.ptr())) return to_images("array", array, target);
-  const py::array converted = to_numpy("array", array);
-  // Anything but an odd layout of a storage format is refused there.
-  if (converted.dtype().kind() != 'f' || converted.itemsize() > 8)
-    return to_images("array", converted, target);
-  const py::object fitting = py::module_::import("numpy").attr("require")(
-      converted, converted.dtype().attr("newbyteorder")("="), "CA");
-  return to_images("array", fitting, target);
+  return images_of_array("array", array, to_device("device", device));
 }
 
 void register_batch(py::module_& m) {

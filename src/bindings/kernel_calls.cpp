@@ -3,16 +3,20 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
 #include "bindings/errors.hpp"
 #include "bindings/gil.hpp"
+#include "bindings/image_arguments.hpp"
 #include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
 #include "core/error.hpp"
+#include "core/floating_point.hpp"
 #include "core/loss_call.hpp"
 #include "devices.hpp"
 
@@ -30,7 +34,8 @@ std::vector<std::shared_ptr<LossState>> to_states(const char* name, py::handle v
   if (PySequence_Check(value.ptr()) == 0 || py::isinstance<py::str>(value)) {
     throw TypeError(refusal(name, "be a sequence of MPSState or None", describe(value)));
   }
-  for (const py::handle item : py::tuple(py::reinterpret_borrow<py::object>(value))) {
+  const auto items = py::reinterpret_steal<py::tuple>(checked(PySequence_Tuple(value.ptr())));
+  for (const py::handle item : items) {
     if (!is_instance<LossState>(item)) {
       throw TypeError(refusal(std::string(name) + "[" + std::to_string(states.size()) + "]",
                               "be an MPSState", describe(item)));
@@ -45,9 +50,11 @@ ResultAllocator to_allocator(py::handle value) {
   constexpr const char* kExpectation = "be None, 'image' or 'temporary_image'";
   if (PyUnicode_Check(value.ptr()) == 0)
     throw TypeError(refusal("allocator", kExpectation, describe(value)));
-  const std::string text = py::cast<std::string>(value);
-  if (text == "image") return ResultAllocator::image;
-  if (text == "temporary_image") return ResultAllocator::temporary_image;
+  const auto is = [&](const char* text) {
+    return PyUnicode_CompareWithASCIIString(value.ptr(), text) == 0;
+  };
+  if (is("image")) return ResultAllocator::image;
+  if (is("temporary_image")) return ResultAllocator::temporary_image;
   throw ValueError(refusal("allocator", kExpectation, describe(value)));
 }
 
@@ -84,7 +91,40 @@ BatchDescriptor output_descriptor(const LossRequest& request) {
 /// What a kernel is encoded with; null where there is no such argument.
 struct EncodeArguments {
   PyObject *command_buffer, *source_gradients, *source_images, *labels, *weights;
-  PyObject *source_states, *destination_states, *destination, *allocator;
+  PyObject *source_states, *destination_states;
+  const char* destination_name;
+  PyObject *destination, *allocator;
+};
+
+/// The image arguments of an encode, taken.
+class EncodeImages {
+ public:
+  explicit EncodeImages(const EncodeArguments& a) {
+    take(&LossRequest::predictions, "source_images", a.source_images);
+    take(&LossRequest::labels, "labels", a.labels);
+    take(&LossRequest::source_gradients, "source_gradients", a.source_gradients);
+    if (given(a.weights)) take(&LossRequest::weights, "weights", a.weights);
+    if (given(a.destination)) destination_.emplace(a.destination_name, a.destination);
+  }
+  void check_unchanged() const {
+    for (const auto& [operand, argument] : taken_) argument.check_unchanged();
+    if (destination_) destination_->check_unchanged();
+  }
+  void move_to(LossRequest& request, const std::shared_ptr<Device>& device) {
+    for (auto& [operand, argument] : taken_)
+      request.*operand = make_operand(argument.name(), argument.images(device));
+  }
+  std::shared_ptr<ImageBatch> destination(const std::shared_ptr<Device>& device) {
+    return destination_->images(device);
+  }
+
+ private:
+  void take(Operand LossRequest::* operand, const char* name, PyObject* value) {
+    if (value != nullptr) taken_.emplace_back(operand, ImageArgument(name, value));
+  }
+
+  std::vector<std::pair<Operand LossRequest::*, ImageArgument>> taken_;
+  std::optional<ImageArgument> destination_;
 };
 
 std::shared_ptr<ImageBatch> encode(const std::shared_ptr<Kernel>& kernel,
@@ -96,21 +136,16 @@ std::shared_ptr<ImageBatch> encode(const std::shared_ptr<Kernel>& kernel,
                              buffer.device()->name()));
   }
   buffer.check_encodable();
+  EncodeImages images(a);  // code of others may run here, and no more after it
+  const auto source_states = to_states("source_states", a.source_states);
+  const auto destination_states = to_states("destination_states", a.destination_states);
+  images.check_unchanged();
   LossRequest request = begin_request(kernel);
-  request.predictions =
-      make_operand("source_images", to_images("source_images", a.source_images, device));
-  if (request.work != Work::initial_gradient)
-    request.labels = make_operand("labels", to_images("labels", a.labels, device));
-  if (request.work == Work::gradient) {
-    request.source_gradients =
-        make_operand("source_gradients", to_images("source_gradients", a.source_gradients, device));
-  }
-  if (given(a.weights))
-    request.weights = make_operand("weights", to_images("weights", a.weights, device));
-  request.source_states = to_states("source_states", a.source_states);
-  request.destination_states = to_states("destination_states", a.destination_states);
+  request.source_states = source_states;
+  request.destination_states = destination_states;
+  images.move_to(request, device);
   const bool is_loss = request.work == Work::loss;
-  const char* const name = is_loss ? "destination_images" : "destination_gradients";
+  const char* const name = a.destination_name;
   if (given(a.allocator)) {
     const ResultAllocator allocator = to_allocator(a.allocator);
     if (given(a.destination))
@@ -121,7 +156,7 @@ std::shared_ptr<ImageBatch> encode(const std::shared_ptr<Kernel>& kernel,
     return buffer.encode(call, allocator);
   }
   if (given(a.destination)) {
-    auto destination = to_images(name, a.destination, device);
+    auto destination = images.destination(device);
     (is_loss ? request.loss : request.gradient) = make_operand(name, destination);
     record(buffer, LossCall(std::move(request)));
     return destination;
@@ -148,72 +183,79 @@ class KernelCall {
         out_(out) {}
 
   PyObject* run() {
-    LossRequest request = begin_request(kernel_);
-    read(request.predictions, "predictions", predictions_);
-    read(request.labels, "labels", labels_);
-    if (given(weights_)) read(request.weights, "weights", weights_);
-    if (given(source_gradient_)) {
-      if (is_scalar(source_gradient_)) {
-        request.source_gradient = to_real("source_gradient", source_gradient_);
-        request.also_read.emplace_back("source_gradient", memory_of(source_gradient_));
-      } else {
-        read(request.source_gradients, "source_gradient", source_gradient_);
-      }
+    take(kPredictions, "predictions", predictions_);
+    take(kLabels, "labels", labels_);
+    if (given(weights_)) take(kWeights, "weights", weights_);
+    std::optional<double> source_gradient;
+    if (given(source_gradient_) && is_scalar(source_gradient_)) {
+      source_gradient = to_real("source_gradient", source_gradient_);
+    } else if (given(source_gradient_)) {
+      take(kGradients, "source_gradient", source_gradient_);
     }
-    const BatchDescriptor output = output_descriptor(request);
-    py::object result = destination(request, output);
+    if (given(out_)) arrays_[kOut].take_destination("out", out_);
+    for (const HostArray& array : arrays_) array.check_unchanged();
+    // From here on no code of others runs, and addresses hold.
+    const DefaultFloatingPoint environment;
+    LossRequest request = begin_request(kernel_);
+    place(request.predictions, kPredictions, "predictions");
+    place(request.labels, kLabels, "labels");
+    place(request.weights, kWeights, "weights");
+    place(request.source_gradients, kGradients, "source_gradient");
+    if (source_gradient) {
+      request.source_gradient = *source_gradient;
+      request.also_read.emplace_back("source_gradient", memory_of_scalar(source_gradient_));
+    }
+    py::object result = destination(request, output_descriptor(request));
     compute(*kernel_->device(), LossCall(std::move(request)));
     return result.release().ptr();
   }
 
  private:
-  /// Host memory of an argument: that of a plain array directly, else that of its images.
-  void read(Operand& operand, const char* name, py::handle value) {
-    HostArray& array = arrays_[used_++];
-    if (array.take(name, value.ptr())) {
-      const auto axes = array.axes();
-      if (axes.size() == 2 || axes.size() == 4) {
-        const bool flat = axes.size() == 2;
-        const BatchDescriptor d{
-            {axes[0], flat ? 1 : axes[1], flat ? 1 : axes[2], axes[flat ? 1 : 3]}, array.format()};
-        check_extents(name, d);
-        flat_ = flat_ || (used_ == 1 && flat);
-        operand = make_operand(name, d, array.data(), array.writable());
-        return;
-      }
+  enum Argument : std::size_t { kPredictions, kLabels, kWeights, kGradients, kOut, kArguments };
+
+  /// A plain array that can be read as it is directly, anything else as images.
+  void take(Argument which, const char* name, py::handle value) {
+    HostArray& array = arrays_[which];
+    if (!is_instance<ImageBatch>(value) && array.take_memory(name, value)) {
+      to_batch(name, array.axes(), array.require_in_place());
+      return;
     }
-    const auto images = to_images(name, value, kernel_->device());
-    images->check_readable();
-    operand = make_operand(name, images);
+    images_[which] = to_images(name, value, kernel_->device());
+    images_[which]->check_readable();
+  }
+
+  void place(Operand& operand, Argument which, const char* name) {
+    const HostArray& array = arrays_[which];
+    if (array.is_taken()) {
+      operand = make_operand(name, to_batch(name, array.axes(), *storage_format(array.type())),
+                             array.data(), array.writable());
+    } else if (images_[which] != nullptr) {
+      operand = make_operand(name, images_[which]);
+    }
   }
 
   py::object destination(LossRequest& request, const BatchDescriptor& output) {
     Operand& operand = request.work == Work::loss ? request.loss : request.gradient;
-    if (given(out_)) {
-      HostArray& array = arrays_[used_++];
-      array.take_destination("out", out_, output.format);
-      const auto full = output.shape.axes();
-      const std::array<std::int64_t, 2> rows{full[0], full[3]};
-      if (flat_) {
-        require_axes(array.view("out"), rows);
-      } else {
-        require_axes(array.view("out"), full);
-      }
-      operand = make_operand("out", output, array.data(), true);
-      return py::reinterpret_borrow<py::object>(out_);
-    }
     const auto full = output.shape.axes();
     const std::array<std::int64_t, 2> rows{full[0], full[3]};
-    py::array fresh = flat_ ? make_array(rows, output.format) : make_array(full, output.format);
+    const bool is_flat = arrays_[kPredictions].axes().size() == 2;  // and so is the result
+    const auto axes =
+        is_flat ? std::span<const std::int64_t>(rows) : std::span<const std::int64_t>(full);
+    if (given(out_)) {
+      arrays_[kOut].require_destination(output.format);
+      require_axes(arrays_[kOut].view(), axes);
+      operand = make_operand("out", output, arrays_[kOut].data(), true);
+      return py::reinterpret_borrow<py::object>(out_);
+    }
+    py::array fresh = make_array(axes, output.format);
     operand = make_operand("out", output, fresh.mutable_data(), true);
     return fresh;
   }
 
   const std::shared_ptr<Kernel>& kernel_;
   const py::handle predictions_, labels_, source_gradient_, weights_, out_;
-  std::array<HostArray, 5> arrays_;
-  std::size_t used_ = 0;
-  bool flat_ = false;  // predictions are [N, C], and so is the result
+  std::array<HostArray, kArguments> arrays_;
+  std::array<std::shared_ptr<ImageBatch>, kArguments> images_;
 };
 
 /// The contents of a kernel that is called.
@@ -259,8 +301,9 @@ PyObject* encode_loss(PyObject* self, PyObject* const* arguments, Py_ssize_t cou
                                 4};
   return translated([&] {
     const auto a = sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
-    const auto results = encode(kernel_of<ForwardLoss>(self),
-                                {a[0], nullptr, a[1], a[2], a[3], nullptr, a[4], a[5], a[6]});
+    const auto results =
+        encode(kernel_of<ForwardLoss>(self),
+               {a[0], nullptr, a[1], a[2], a[3], nullptr, a[4], "destination_images", a[5], a[6]});
     return py::cast(results).release().ptr();
   });
 }
@@ -274,8 +317,9 @@ PyObject* encode_gradient(PyObject* self, PyObject* const* arguments, Py_ssize_t
                                 7};
   return translated([&] {
     const auto a = sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
-    const auto results = encode(kernel_of<LossGradient>(self),
-                                {a[0], a[1], a[2], a[3], a[4], a[5], nullptr, a[6], a[7]});
+    const auto results =
+        encode(kernel_of<LossGradient>(self),
+               {a[0], a[1], a[2], a[3], a[4], a[5], nullptr, "destination_gradients", a[6], a[7]});
     return py::cast(results).release().ptr();
   });
 }
@@ -288,7 +332,7 @@ PyObject* encode_initial_gradient(PyObject* self, PyObject* const* arguments, Py
     const auto a = sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
     const auto results =
         encode(kernel_of<InitialGradient>(self),
-               {a[0], nullptr, a[1], nullptr, nullptr, nullptr, nullptr, nullptr, a[2]});
+               {a[0], nullptr, a[1], nullptr, nullptr, nullptr, nullptr, "", nullptr, a[2]});
     return py::cast(results).release().ptr();
   });
 }

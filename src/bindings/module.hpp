@@ -12,10 +12,6 @@ namespace mpsnn_loss::bindings {
 /// Calls on at least so many elements release the GIL: below, that costs more than the call.
 inline constexpr std::int64_t kLongCall = 8192;
 
-/// Calls without a device argument go to a GPU from so many elements on. To be measured on a Mac;
-/// the value only assumes that a command buffer takes about 100 µs.
-inline constexpr std::int64_t kDeviceCrossover = 1 << 20;
-
 /// Runs a call, without the GIL where it is long.
 void compute(Device& device, const LossCall& call);
 

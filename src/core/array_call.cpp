@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -15,9 +16,13 @@ using Axes = std::span<const std::int64_t>;
 
 std::string text(Axes axes) { return to_string(axes.data(), axes.size()); }
 
+/// Of axes that are not empty; the largest number where it is beyond that.
 std::int64_t product(Axes axes) {
   std::int64_t result = 1;
-  for (const std::int64_t axis : axes) result *= axis;
+  for (const std::int64_t axis : axes) {
+    if (__builtin_mul_overflow(result, axis, &result))
+      return std::numeric_limits<std::int64_t>::max();
+  }
   return result;
 }
 
@@ -59,6 +64,7 @@ Layout fold(const ArrayView& predictions, const ArrayView* weights, const LossIn
   const std::size_t rank = axes.size();
   if (rank == 0) throw ValueError(refusal(predictions.name, "have at least 1 axis", "shape ()"));
   if (weights != nullptr) require_broadcast(*weights, axes, loss);
+  if (is_empty(axes)) return {{rank > 1 ? axes[0] : 1, 1, 1, 0}, {}, true};
   const auto weight_axis = [&](std::size_t i) {
     return weights != nullptr ? aligned_axis(weights->axes, axes, i) : 1;
   };
@@ -70,8 +76,8 @@ Layout fold(const ArrayView& predictions, const ArrayView* weights, const LossIn
     const bool broadcasts = weight_axis(i) != axes[i];
     if (axes[i] == 1) continue;
     if (groups > 0 && broadcasts == (weight_pixels[groups - 1] != pixels[groups - 1])) {
-      pixels[groups - 1] *= axes[i];
-      weight_pixels[groups - 1] *= weight_axis(i);
+      pixels[groups - 1] = product(std::array{pixels[groups - 1], axes[i]});
+      weight_pixels[groups - 1] = product(std::array{weight_pixels[groups - 1], weight_axis(i)});
     } else if (groups < 2) {
       pixels[groups] = axes[i];
       weight_pixels[groups] = weight_axis(i);
@@ -87,7 +93,11 @@ Layout fold(const ArrayView& predictions, const ArrayView* weights, const LossIn
   layout.predictions = {rank > 1 ? axes[0] : 1, pixels[0], pixels[1], axes[rank - 1]};
   layout.weights = {rank > 1 ? weight_axis(0) : 1, weight_pixels[0], weight_pixels[1],
                     weight_axis(rank - 1)};
-  if (!fits) layout.weights = layout.predictions;
+  if (!fits) {  // the pixels of the weights are to be expanded, and nothing else
+    layout.weights.height = all_pixels;
+    layout.weights.width = 1;
+  }
+  check_extents(predictions.name, {layout.predictions, predictions.format});
   return layout;
 }
 
@@ -96,15 +106,48 @@ void require_axes(const ArrayView& array, Axes axes) {
   throw ValueError(refusal(array.name, "have shape " + text(axes), text(array.axes)));
 }
 
+bool is_empty(Axes axes) { return std::ranges::find(axes, 0) != axes.end(); }
+
+LabelKind judge_labels(const ArrayView& labels, ElementType type, Axes predictions,
+                       const LossInfo& loss) {
+  const Axes pixels = predictions.first(predictions.size() - 1);
+  const auto has_axes = [&](Axes axes) { return std::ranges::equal(labels.axes, axes); };
+  if (has_axes(predictions)) return LabelKind::dense;
+  const std::string given = name_of(type) + (" of shape " + text(labels.axes));
+  const std::string dense = "have shape " + text(predictions);
+  if (!loss.takes_class_indices) {
+    const char* const why =
+        has_axes(pixels) && is_integer(type) ? ", as this loss takes no class indices" : "";
+    throw ValueError(refusal(labels.name, dense + why, given));
+  }
+  if (has_axes(pixels)) {
+    if (is_integer(type)) return LabelKind::class_indices;
+    throw TypeError(
+        refusal(labels.name, "hold integers where they are class indices, or " + dense, given));
+  }
+  const bool has_channel_of_1 = labels.axes.size() == predictions.size() &&
+                                labels.axes.back() == 1 &&
+                                std::ranges::equal(labels.axes.first(pixels.size()), pixels);
+  throw ValueError(refusal(labels.name,
+                           dense + ", or " + text(pixels) + " where they are class indices" +
+                               (has_channel_of_1 ? ", without a channel axis" : ""),
+                           given));
+}
+
+void refuse_class_index(const ArrayView& labels, std::int64_t place, const std::string& index,
+                        std::int64_t classes) {
+  throw ValueError(labels.name + position(labels.axes, place) + " is " + index +
+                   ", but class indices must be in [0, " + std::to_string(classes) +
+                   ") or equal to ignore_index");
+}
+
 void check_class_indices(const ArrayView& labels, const std::int64_t* indices, std::int64_t classes,
                          std::optional<std::int64_t> ignored) {
   const std::int64_t count = product(labels.axes);
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t index = indices[i];
     if ((index >= 0 && index < classes) || index == ignored) continue;
-    throw ValueError(std::string(labels.name) + position(labels.axes, i) + " is " +
-                     std::to_string(index) + ", but class indices must be in [0, " +
-                     std::to_string(classes) + ") or equal to ignore_index");
+    refuse_class_index(labels, i, std::to_string(index), classes);
   }
 }
 
@@ -115,15 +158,10 @@ Axes loss_axes(const LossDescriptor& descriptor, Axes axes) {
   return axes.size() > 1 ? axes.first(1) : Axes(kOneImage);
 }
 
-void set_source_gradient(LossRequest& request, const ArrayView& array, Axes prediction_axes) {
-  if (array.axes.empty()) {
-    request.source_gradient = read_value(static_cast<const std::byte*>(array.data), array.format);
-    return;
-  }
+Operand source_gradient_operand(const LossRequest& request, const ArrayView& array,
+                                Axes prediction_axes) {
   const Axes expected = loss_axes(request.descriptor, prediction_axes);
-  const bool exact =
-      std::equal(expected.begin(), expected.end(), array.axes.begin(), array.axes.end());
-  if (!exact) {
+  if (!std::ranges::equal(expected, array.axes)) {
     throw ValueError(refusal(array.name,
                              expected.empty() ? std::string("be a scalar")
                                               : "be a scalar or have shape " + text(expected),
@@ -131,7 +169,7 @@ void set_source_gradient(LossRequest& request, const ArrayView& array, Axes pred
   }
   const Shape& shape = request.predictions.shape();
   const Shape folded = request.descriptor.reduces() ? reduced(shape) : shape;
-  request.source_gradients = make_operand(array.name, {folded, array.format}, array.data, false);
+  return make_operand(array.name, {folded, array.format}, array.data, false);
 }
 
 }  // namespace mpsnn_loss

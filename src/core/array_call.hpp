@@ -5,14 +5,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
 
 #include "core/image.hpp"
 #include "core/loss_call.hpp"
+#include "core/strided_array.hpp"
 
 namespace mpsnn_loss {
 
-/// A C-contiguous array in host memory.
+/// What the rules ask of an array. Its data may still have to be converted.
 struct ArrayView {
   const char* name = "";
   std::span<const std::int64_t> axes;
@@ -25,17 +28,29 @@ struct ArrayView {
 struct Layout {
   Shape predictions;
   Shape weights;
-  bool weights_fit = true;  // false: no rank-4 shape broadcasts alike, expand the weights first
+  bool weights_fit = true;  // false: no rank-4 shape broadcasts alike, expand their pixels first
 };
 
 /// Folds the axes of predictions to [N, H, W, C] and those of weights (may be null: scalar or
-/// absent) alike. Throws ValueError where predictions have rank 0 or weights do not broadcast to
-/// them.
+/// absent) alike; to [N, 1, 1, 0] where an axis is empty. Throws ValueError where predictions have
+/// rank 0 or weights do not broadcast to them.
 Layout fold(const ArrayView& predictions, const ArrayView* weights, const LossInfo& loss);
 
 /// Throws ValueError unless `array` has exactly `axes`.
 void require_axes(const ArrayView& array, std::span<const std::int64_t> axes);
 
+/// Whether there are no elements. Asked before extents are multiplied: those of nothing may be
+/// enormous.
+bool is_empty(std::span<const std::int64_t> axes);
+
+enum class LabelKind { dense, class_indices };
+/// What labels of that shape and type are to predictions with those axes. Throws ValueError or
+/// TypeError that names the mistake.
+LabelKind judge_labels(const ArrayView& labels, ElementType type,
+                       std::span<const std::int64_t> predictions, const LossInfo& loss);
+
+[[noreturn]] void refuse_class_index(const ArrayView& labels, std::int64_t place,
+                                     const std::string& index, std::int64_t classes);
 /// Throws ValueError naming the position of an index outside [0, classes) that is not `ignored`.
 void check_class_indices(const ArrayView& labels, const std::int64_t* indices, std::int64_t classes,
                          std::optional<std::int64_t> ignored);
@@ -44,8 +59,8 @@ void check_class_indices(const ArrayView& labels, const std::int64_t* indices, s
 std::span<const std::int64_t> loss_axes(const LossDescriptor& descriptor,
                                         std::span<const std::int64_t> axes);
 
-/// Puts an array of source gradients into the request, or its value where it is a scalar.
-void set_source_gradient(LossRequest& request, const ArrayView& array,
-                         std::span<const std::int64_t> prediction_axes);
+/// An array of source gradients as operand of a request that has its predictions.
+Operand source_gradient_operand(const LossRequest& request, const ArrayView& array,
+                                std::span<const std::int64_t> prediction_axes);
 
 }  // namespace mpsnn_loss

@@ -96,13 +96,13 @@ void require_state_count(const char* name, std::size_t count, std::int64_t image
 }
 
 std::size_t extent_count(const Operand& operand) {
-  if (!operand) return 0;
+  if (!operand || !operand.has_memory()) return 0;
   if (operand.data != nullptr) return 1;
   return static_cast<std::size_t>(operand.shape().images);
 }
 
 void add_extents(const Operand& operand, bool written, Extents& extents) {
-  if (!operand) return;
+  if (!operand || !operand.has_memory()) return;
   if (operand.data != nullptr) {
     const auto begin = reinterpret_cast<std::uintptr_t>(operand.data);
     const auto end = begin + static_cast<std::uintptr_t>(operand.descriptor.bytes());
@@ -198,8 +198,7 @@ Shape loss_shape(const LossDescriptor& descriptor, const Shape& predictions) {
   return descriptor.reduces() ? reduced(predictions) : predictions;
 }
 
-LossCall::LossCall(LossRequest&& request) : request_(std::move(request)) {
-  const LossRequest& r = request_;
+void validate(const LossRequest& r) {
   const Shape& shape = r.predictions.shape();
   const LossInfo& loss = info(r.descriptor.loss_type);
   if (r.work != Work::initial_gradient) {
@@ -224,6 +223,10 @@ LossCall::LossCall(LossRequest&& request) : request_(std::move(request)) {
   for (const Operand* operand : {&r.predictions, &r.labels, &r.weights, &r.source_gradients}) {
     if (operand->images != nullptr) operand->images->check_usable();
   }
+}
+
+LossCall::LossCall(LossRequest&& request) : request_(std::move(request)) {
+  validate(request_);
   resolve_source_states();
 }
 

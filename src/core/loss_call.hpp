@@ -13,6 +13,7 @@
 #include "core/backend.hpp"
 #include "core/image.hpp"
 #include "core/loss_descriptor.hpp"
+#include "core/memory_range.hpp"
 
 namespace mpsnn_loss {
 
@@ -30,6 +31,7 @@ struct Operand {
 
   const Shape& shape() const { return descriptor.shape; }
   explicit operator bool() const { return present; }
+  bool has_memory() const { return data != nullptr || images != nullptr; }
   /// Host memory of one image; null where a device keeps it.
   std::byte* image_data(std::int64_t image) const;
 };
@@ -39,11 +41,6 @@ inline Operand make_operand(const char* name, const BatchDescriptor& descriptor,
                             bool writable) {
   return {name, descriptor, static_cast<std::byte*>(data), nullptr, writable, true};
 }
-
-/// The addresses [begin, end).
-struct MemoryRange {
-  std::uintptr_t begin = 0, end = 0;
-};
 
 /// Labels as one class index per pixel, instead of a dense batch.
 struct ClassIndices {
@@ -75,10 +72,14 @@ struct LossRequest {
   std::vector<std::shared_ptr<LossState>> destination_states;  // none, 1 or N
 };
 
+/// What is required of a request: shapes, formats, counts, states, writability and no overlap.
+/// Throws ValueError, TypeError or StateError, whose words name the argument. Touches no memory of
+/// any operand; where there is none yet, the operand has neither data nor images.
+void validate(const LossRequest& request);
+
 class LossCall {
  public:
-  /// Validates: shapes, formats, counts, states, writability and overlap. Throws ValueError,
-  /// TypeError or StateError, whose words name the argument. Touches no memory of any operand.
+  /// Validates.
   explicit LossCall(LossRequest&& request);
   explicit LossCall(const LossRequest& request) : LossCall(LossRequest(request)) {}
 

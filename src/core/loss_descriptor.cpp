@@ -46,12 +46,12 @@ void check(const LossParameters& parameters) {
   check_delta(parameters.delta);
 }
 
-void check(const LossDescriptor& descriptor) {
+void check(const LossDescriptor& descriptor, const char* reduction) {
   check(descriptor.parameters);
   check_number_of_classes(descriptor.number_of_classes);
   const LossInfo& loss = info(descriptor.loss_type);
   if (loss.sums_only && descriptor.reduction_type != ReductionType::sum) {
-    throw ValueError(refusal("reduction", std::string("be \"sum\" for ") + loss.name,
+    throw ValueError(refusal(reduction, std::string("be \"sum\" for ") + loss.name,
                              '"' + std::string(info(descriptor.reduction_type).name) + '"'));
   }
 }

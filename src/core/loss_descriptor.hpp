@@ -37,7 +37,8 @@ void check_epsilon(double epsilon);
 void check_delta(double delta);
 void check_number_of_classes(std::int64_t number_of_classes);
 void check(const LossParameters& parameters);
-void check(const LossDescriptor& descriptor);  // and whether the loss accepts the reduction
+/// And whether the loss accepts the reduction, an argument that callers know by this name.
+void check(const LossDescriptor& descriptor, const char* reduction = "reduction_type");
 
 /// True where smoothing would add the whole of s to every channel: Apple's default of one class.
 bool smooths_with_one_class(const LossDescriptor& descriptor);

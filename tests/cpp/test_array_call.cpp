@@ -89,8 +89,10 @@ TEST_CASE("the first axis is the batch, the last the channels, all between are p
       std::int64_t pixels = 1;
       for (std::size_t i = 1; i + 1 < rank; ++i) pixels *= axes[i];
       CHECK(shape.images == (rank > 1 ? axes.front() : 1));
-      CHECK(shape.channels == axes.back());
-      CHECK(shape.pixels() == pixels);
+      const bool has_elements = product(axes) > 0;
+      CHECK(is_empty(axes) == !has_elements);
+      CHECK(shape.channels == (has_elements ? axes.back() : 0));
+      CHECK(shape.pixels() == (has_elements ? pixels : 1));
       CHECK(layout.weights_fit);
     });
   }
@@ -107,7 +109,10 @@ TEST_CASE("weights that broadcast to predictions broadcast to the same elements 
         if (product(full) != product(axes)) ++wrong;
         if (!layout.weights_fit) {
           ++refused;
-          if (layout.weights != layout.predictions) ++wrong;
+          // Their pixels are to be written out, and nothing else.
+          const Shape& whole = layout.predictions;
+          const std::int64_t images = weights.size() == rank ? weights.front() : 1;
+          if (layout.weights != Shape{images, whole.pixels(), 1, weights.back()}) ++wrong;
           return;
         }
         ++folded;
@@ -226,37 +231,55 @@ TEST_CASE("an array of source gradients has the axes of the loss") {
         make_operand("predictions", {{4, 3, 2, 5}, Format::float32}, nullptr, false);
     const bool reduces = row.type != ReductionType::none;
     const Axes right = reduces ? Axes{4} : axes;
-    set_source_gradient(request, view("source_gradient", right, Format::float16), axes);
-    CHECK(request.source_gradients);
-    CHECK(request.source_gradients.shape() == (reduces ? Shape{4, 1, 1, 1} : Shape{4, 3, 2, 5}));
-    CHECK(request.source_gradients.descriptor.format == Format::float16);
+    const Operand operand =
+        source_gradient_operand(request, view("source_gradient", right, Format::float16), axes);
+    CHECK(operand);
+    CHECK(operand.shape() == (reduces ? Shape{4, 1, 1, 1} : Shape{4, 3, 2, 5}));
+    CHECK(operand.descriptor.format == Format::float16);
     for (const Axes& wrong :
          {Axes{1}, Axes{4, 1}, Axes{5}, Axes{4, 3, 2, 1}, reduces ? axes : Axes{4}}) {
       check_refused<ValueError>("source_gradient", [&] {
-        set_source_gradient(request, view("source_gradient", wrong), axes);
+        source_gradient_operand(request, view("source_gradient", wrong), axes);
       });
     }
   }
 }
 
-TEST_CASE("a source gradient without axes is a scalar for every reduction") {
-  const Axes axes{4, 3};
-  float g = 2.5f;
-  for (const ReductionInfo& row : kReductions) {
-    for (const bool across : {false, true}) {
-      INFO(std::string(row.name));
-      CAPTURE(across);
-      LossRequest request;
-      request.descriptor = {LossType::huber, row.type, across, 1, {}};
-      request.predictions =
-          make_operand("predictions", {{4, 1, 1, 3}, Format::float32}, nullptr, false);
-      const ArrayView scalar{"source_gradient", {}, Format::float32, &g, false};
-      CHECK_NOTHROW(set_source_gradient(request, scalar, axes));
-      // Its value, because no operand of N images can stand on one element.
-      CHECK_FALSE(request.source_gradients);
-      CHECK(request.source_gradient == 2.5);
+TEST_CASE("labels are dense or class indices by their shape and type, or the mistake is named") {
+  const Axes axes{2, 3, 4};
+  const auto judge = [&](const Axes& labels, ElementType type, LossType loss) {
+    return judge_labels(view("labels", labels), type, axes, info(loss));
+  };
+  for (const LossInfo& loss : kLosses) {
+    CHECK(judge(axes, ElementType::int64, loss.type) == LabelKind::dense);
+    CHECK(judge(axes, ElementType::float32, loss.type) == LabelKind::dense);
+    if (!loss.takes_class_indices) {
+      check_refused<ValueError>("labels must have shape (2, 3, 4), as this loss takes no",
+                                [&] { judge({2, 3}, ElementType::int64, loss.type); });
+      continue;
     }
+    CHECK(judge({2, 3}, ElementType::uint8, loss.type) == LabelKind::class_indices);
+    for (const ElementType type : {ElementType::float32, ElementType::boolean})
+      check_refused<TypeError>("labels must hold integers where they are class indices",
+                               [&] { judge({2, 3}, type, loss.type); });
+    check_refused<ValueError>(
+        "labels must have shape (2, 3, 4), or (2, 3) where they are class "
+        "indices, without a channel axis",
+        [&] { judge({2, 3, 1}, ElementType::int64, loss.type); });
+    check_refused<ValueError>("labels must have shape (2, 3, 4), or (2, 3) where they are class",
+                              [&] { judge({3, 2}, ElementType::int64, loss.type); });
   }
+}
+
+TEST_CASE("of no elements, extents are not multiplied") {
+  constexpr std::int64_t kHuge = std::int64_t{1} << 60;
+  for (const Axes& axes : {Axes{kHuge, 0}, Axes{0, kHuge, kHuge, 3}, Axes{kHuge, kHuge, 0, 2}}) {
+    const Layout layout = fold(view("predictions", axes), nullptr, kHuber);
+    CHECK((layout.predictions == Shape{axes[0], 1, 1, 0}));
+  }
+  for (const Axes& axes : {Axes{kHuge, kHuge}, Axes{2, kHuge, kHuge, 3}, Axes{kHuge, 8}})
+    check_refused<ValueError>("predictions must fit in 63-bit addresses",
+                              [&] { fold(view("predictions", axes), nullptr, kHuber); });
 }
 
 }  // namespace mpsnn_loss::test

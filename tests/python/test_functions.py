@@ -304,21 +304,51 @@ def test_other_python_threads_run_during_a_long_kernel() -> None:
     assert log.index("main") < log.index("end")
 
 
-@pytest.mark.parametrize("channels", [5, 50])
 @pytest.mark.parametrize("loss_type", ["softmax_cross_entropy", "categorical_cross_entropy"])
-def test_class_indices_that_change_after_their_check_are_no_class(
-    device: ml.Device, loss_type: str, channels: int
+def test_class_indices_are_checked_after_the_last_argument_was_converted(
+    device: ml.Device, loss_type: str
 ) -> None:
-    """Nothing is read or written out of bounds, whatever another thread does to them."""
-    predictions = np.full((4, channels), 0.5, "f4")
+    predictions = np.full((4, 5), 0.5, "f4")
     labels = np.arange(4)
 
     class Meddler:
         def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
-            labels[:] = 2**44, -(2**44), channels, -1
+            labels[:] = 2**44, -(2**44), 5, -1
             return np.ones(4, "f4")
 
     options = {"reduce_across_batch": False, "source_gradient": Meddler(), "device": device}
-    loss, gradient = ml.loss_and_gradient(predictions, labels, loss_type, **options)
-    assert np.isfinite(loss).all()
-    assert np.isfinite(gradient).all()
+    with pytest.raises(ValueError, match=r"labels\[0\] is 17592186044416, but class indices"):
+        ml.loss_and_gradient(predictions, labels, loss_type, **options)
+
+
+@pytest.mark.parametrize("channels", [5, 50])
+@pytest.mark.parametrize("loss_type", ["softmax_cross_entropy", "categorical_cross_entropy"])
+def test_class_indices_that_another_thread_changes_are_no_class(
+    device: ml.Device, loss_type: str, channels: int
+) -> None:
+    """Nothing is read or written out of bounds: they are refused, or their pixels are of no class."""
+    predictions = np.full((4000, channels), 0.5, "f4")
+    labels = np.zeros(4000, "i8")
+    stop = threading.Event()
+
+    def meddle() -> None:
+        while not stop.is_set():
+            labels[2000:] = 2**44
+            labels[2000:] = 0
+
+    worker = threading.Thread(target=meddle)
+    worker.start()
+    try:
+        for _ in range(20):
+            try:
+                loss, gradient = ml.loss_and_gradient(
+                    predictions, labels, loss_type, reduce_across_batch=False, device=device
+                )
+            except ValueError as error:
+                assert "is 17592186044416" in str(error)  # noqa: PT017
+            else:
+                assert np.isfinite(loss).all()
+                assert np.isfinite(gradient).all()
+    finally:
+        stop.set()
+        worker.join()

@@ -1,0 +1,65 @@
+// Arrays as they come from outside: any built-in element type, any strides, either byte order; and
+// their conversion to what the engines read. Conversions run in the default floating-point
+// environment, which those of NumPy do not.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "core/image.hpp"
+#include "core/memory_range.hpp"
+
+namespace mpsnn_loss {
+
+/// How one element of an array from outside is stored.
+enum class ElementType : std::uint8_t {
+  boolean,
+  int8,
+  int16,
+  int32,
+  int64,
+  uint8,
+  uint16,
+  uint32,
+  uint64,
+  float16,
+  float32,
+  float64,
+  long_double,
+};
+
+constexpr bool is_integer(ElementType type) {
+  return type >= ElementType::int8 && type <= ElementType::uint64;
+}
+/// "int64", as NumPy writes it.
+const char* name_of(ElementType type);
+std::int64_t size_of(ElementType type);
+/// The storage format of the same elements; none for what is no storage format.
+std::optional<Format> storage_format(ElementType type);
+ElementType element_type(Format format);
+
+/// An array in host memory that belongs to somebody else.
+struct StridedArray {
+  const std::byte* data = nullptr;
+  ElementType type = ElementType::float32;
+  bool swapped = false;  // in the other byte order
+  std::span<const std::int64_t> axes;
+  std::span<const std::int64_t> strides;  // in bytes, one for each axis; 0 where it broadcasts
+};
+
+/// Every address that an element may lie at; nothing where an axis is empty.
+MemoryRange memory_of(const StridedArray& array);
+
+/// What becomes of a value that is not 0 and would be rounded to 0.
+enum class Underflow { to_zero, to_smallest };
+
+/// Writes the elements C-contiguously, each rounded once, to nearest. float16 is made from float16
+/// alone.
+void convert(const StridedArray& array, Format format, Underflow underflow, std::byte* to);
+/// The same for integers as int64. Returns the place of the first one that int64 does not hold,
+/// counted in C order, or nothing.
+std::optional<std::int64_t> convert_to_int64(const StridedArray& array, std::int64_t* to);
+
+}  // namespace mpsnn_loss
