@@ -242,22 +242,21 @@ bool is_scalar(py::handle value) {
 
 double to_real(const char* name, py::handle value) {
   if (PyFloat_Check(value.ptr()) != 0) return PyFloat_AS_DOUBLE(value.ptr());
-  double real = 0;
   if (PyLong_Check(value.ptr()) != 0) {
-    real = PyLong_AsDouble(value.ptr());
-    if (real == -1.0 && PyErr_Occurred() != nullptr) {
-      PyErr_Clear();
-      throw ValueError(refusal(name, "be in the range of float64", describe(value)));
-    }
-    return real;
+    const double real = PyLong_AsDouble(value.ptr());
+    if (real != -1.0 || PyErr_Occurred() == nullptr) return real;
+    PyErr_Clear();
+    throw ValueError(refusal(name, "be in the range of float64", describe(value)));
   }
   const PyNumberMethods* const number = Py_TYPE(value.ptr())->tp_as_number;
-  const bool converts =
-      number != nullptr && (number->nb_float != nullptr || number->nb_index != nullptr);
-  if (!converts || PyComplex_Check(value.ptr()) != 0 || !is_number_of("fiub", value))
+  const bool is_real = number != nullptr && number->nb_float != nullptr;
+  if ((!is_real && PyIndex_Check(value.ptr()) == 0) || PyComplex_Check(value.ptr()) != 0 ||
+      !is_number_of("fiub", value)) {
     throw TypeError(refusal(name, "be a real number", describe(value)));
+  }
   refuse_hidden(name, value);
-  real = PyFloat_AsDouble(value.ptr());
+  if (!is_real) return to_real(name, to_index(name, value));
+  const double real = PyFloat_AsDouble(value.ptr());
   if (real == -1.0 && PyErr_Occurred() != nullptr) throw py::error_already_set();
   return real;
 }

@@ -57,6 +57,12 @@ constexpr std::array<NumpyType, 14> kNumpyTypes{{
 constexpr int kNumpyHalf = 23;
 constexpr NumpyType kHalf{'f', 2, ElementType::float16};
 
+std::int64_t item_size(const PyObject* dtype) {
+  static const bool is_numpy_2 = py::detail::npy_api::get().PyArray_RUNTIME_VERSION_ >= 0x12;
+  if (is_numpy_2) return py::detail::array_descriptor2_proxy(dtype)->elsize;
+  return py::detail::array_descriptor1_proxy(dtype)->elsize;
+}
+
 bool numpy_type_of(PyObject* dtype, ElementType& type) {
   const auto& descriptor = *py::detail::array_descriptor_proxy(dtype);
   const int number = descriptor.type_num;
@@ -65,8 +71,7 @@ bool numpy_type_of(PyObject* dtype, ElementType& type) {
   const NumpyType& row =
       number == kNumpyHalf ? kHalf : kNumpyTypes[static_cast<std::size_t>(number)];
   type = row.type;
-  return descriptor.kind == row.kind &&
-         py::reinterpret_borrow<py::dtype>(dtype).itemsize() == row.size;
+  return descriptor.kind == row.kind && item_size(dtype) == row.size;
 }
 
 /// The element type of a buffer: the code of the struct module, and the size it has there.
@@ -160,18 +165,18 @@ void HostArray::refuse_type(py::handle value) const {
                           describe(value)));
 }
 
-void HostArray::hold(const char* name, py::handle array) {
-  name_ = name;
+void HostArray::hold(py::handle array) {
   if (!look_at(array.ptr(), look_)) refuse_type(array);
   array_ = array.inc_ref().ptr();
 }
 
 bool HostArray::take_memory(const char* name, py::handle value) {
   name_ = name;
+  if (Py_TYPE(value.ptr()) == ndarray()) return hold(value), true;
+  may_have_run_code_ = true;
   if (is_numpy_array(value)) {
     refuse_hidden(name, value);
-    hold(name, value);
-    return true;
+    return hold(value), true;
   }
   if (PyObject_CheckBuffer(value.ptr()) == 0 || PyBytes_Check(value.ptr()) != 0 ||
       is_numpy_scalar(value)) {
@@ -194,7 +199,7 @@ bool HostArray::take_memory(const char* name, py::handle value) {
 void HostArray::take(const char* name, py::handle value) {
   if (take_memory(name, value)) return;
   if (value.is_none()) throw TypeError(refusal(name, "be an array", "None"));
-  hold(name, to_numpy(name, value));
+  hold(to_numpy(name, value));
 }
 
 void HostArray::take_destination(const char* name, py::handle value) {
@@ -211,11 +216,6 @@ void HostArray::check_unchanged() const {
 
 std::string HostArray::description() const {
   return std::string(name_of(look_.type)) + " of shape " + to_string(look_.axes.data(), look_.rank);
-}
-
-ArrayView HostArray::view() const {
-  return {name_, axes(), storage_format(look_.type).value_or(Format::float64), look_.data,
-          look_.writable};
 }
 
 Format HostArray::require_in_place() const {

@@ -34,6 +34,8 @@ class HostArray {
   /// The same for a destination, which nothing may be converted into.
   void take_destination(const char* name, pybind11::handle value);
   bool is_taken() const { return array_ != nullptr || buffer_.obj != nullptr; }
+  /// Whether taking it may have run code of others: anything but an exact numpy.ndarray.
+  bool may_have_run_code() const { return may_have_run_code_; }
   /// RuntimeError where the array has other memory, axes or elements than when it was taken.
   void check_unchanged() const;
 
@@ -51,7 +53,10 @@ class HostArray {
   bool is_in_place(Format format) const {
     return look_.in_place && look_.type == element_type(format);
   }
-  ArrayView view() const;
+  ArrayView view() const {
+    return {name_, axes(), storage_format(look_.type).value_or(Format::float64), look_.data,
+            look_.writable};
+  }
   StridedArray strided() const {
     return {look_.data, look_.type, look_.swapped, axes(), {look_.strides.data(), look_.rank}};
   }
@@ -83,11 +88,12 @@ class HostArray {
 
   static bool look_at(PyObject* array, Look& look);
   bool look_at(const Py_buffer& buffer);
-  void hold(const char* name, pybind11::handle array);
+  void hold(pybind11::handle array);
   void release();
   [[noreturn]] void refuse_type(pybind11::handle value) const;
 
   const char* name_ = "";
+  bool may_have_run_code_ = false;
   PyObject* array_ = nullptr;  // of NumPy, or else
   Py_buffer buffer_{};         // exported by another object
   Look look_;
@@ -99,6 +105,15 @@ pybind11::array make_array(std::span<const std::int64_t> axes, Format format);
 /// numpy.float32(value) and the like.
 pybind11::object make_scalar(double value, Format format);
 pybind11::dtype to_dtype(Format format);
+
+/// To be called once all arguments are taken: RuntimeError where one has changed since.
+template <class Arrays>
+void check_unchanged(const Arrays& arrays) {
+  bool is_needed = false;
+  for (const HostArray* array : arrays) is_needed = is_needed || array->may_have_run_code();
+  if (!is_needed) return;  // the usual case, which a second look would make a tenth slower
+  for (const HostArray* array : arrays) array->check_unchanged();
+}
 
 /// The memory of the caller that a scalar is read from.
 MemoryRange memory_of_scalar(pybind11::handle value);

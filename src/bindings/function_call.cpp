@@ -56,9 +56,8 @@ class ArrayCall {
 
   PyObject* run() {
     take_arguments();
-    for (const HostArray* array :
-         {&predictions_, &labels_, &weights_, &source_gradient_, &loss_, &gradient_})
-      array->check_unchanged();
+    check_unchanged(
+        std::array{&predictions_, &labels_, &weights_, &source_gradient_, &loss_, &gradient_});
     // From here on no code of others runs, and addresses hold.
     const DefaultFloatingPoint environment;
     read_weights();
@@ -100,6 +99,7 @@ class ArrayCall {
       (work_ == Work::loss ? loss_ : gradient_).take_destination("out", arguments_.out);
     if (given(arguments_.loss_out)) loss_.take_destination("loss_out", arguments_.loss_out);
     format_ = format_of_predictions();
+    is_empty_ = is_empty(axes());
   }
 
   void take_source_gradient() {
@@ -123,7 +123,6 @@ class ArrayCall {
 
   std::span<const std::int64_t> axes() const { return predictions_.axes(); }
   const LossInfo& loss() const { return info(request_.descriptor.loss_type); }
-  bool is_empty() const { return mpsnn_loss::is_empty(axes()); }
 
   /// No destination may lie in the caller's memory that is read without being an operand.
   void keep_apart(const char* name, const MemoryRange& memory) {
@@ -156,9 +155,9 @@ class ArrayCall {
     predictions.format = format_;
     const ArrayView weights = weights_.view();
     Layout layout = fold(predictions, weights_.is_taken() ? &weights : nullptr, loss());
-    if (is_empty() && (work_ == Work::gradient || request_.descriptor.reduces_across_batch()))
+    if (is_empty_ && (work_ == Work::gradient || request_.descriptor.reduces_across_batch()))
       layout.predictions.images = 1;  // no image wants a loss of its own
-    if (is_empty()) {
+    if (is_empty_) {
       request_.predictions =
           make_operand("predictions", {layout.predictions, format_}, &nothing_, false);
       return;
@@ -187,7 +186,7 @@ class ArrayCall {
     }
     if (ignored_)
       throw ValueError("ignore_index must be None where the labels are not class indices");
-    if (!is_empty())
+    if (!is_empty_)
       add(&LossRequest::labels, labels_, {request_.predictions.shape(), operand_format(labels_)},
           axes());
   }
@@ -202,7 +201,7 @@ class ArrayCall {
     }
     view.format = operand_format(source_gradient_);
     const Operand operand = source_gradient_operand(request_, view, axes());
-    if (!is_empty())
+    if (!is_empty_)
       add(&LossRequest::source_gradients, source_gradient_, operand.descriptor, view.axes);
   }
 
@@ -215,7 +214,7 @@ class ArrayCall {
       Operand& operand = request_.*c.operand;
       operand.data = c.array->converted(operand.descriptor.format, c.axes, c.underflow);
     }
-    if (!has_class_indices_ || is_empty()) return;
+    if (!has_class_indices_ || is_empty_) return;
     ClassIndices& indices = request_.class_indices;
     indices.data = labels_.as_int64(axes().back());
     check_class_indices(labels_.view(), indices.data, axes().back(), indices.ignored);
@@ -290,6 +289,7 @@ class ArrayCall {
   std::optional<std::int64_t> ignored_;
   std::shared_ptr<Device> device_;   // null: of the functions
   Format format_ = Format::float32;  // of the predictions, as they are computed with
+  bool is_empty_ = false;            // they have no elements
   HostArray predictions_, labels_, weights_, source_gradient_, loss_, gradient_;
   bool has_class_indices_ = false;
   std::array<Conversion, 4> conversions_;

@@ -183,17 +183,18 @@ class KernelCall {
         out_(out) {}
 
   PyObject* run() {
-    take(kPredictions, "predictions", predictions_);
-    take(kLabels, "labels", labels_);
-    if (given(weights_)) take(kWeights, "weights", weights_);
     std::optional<double> source_gradient;
     if (given(source_gradient_) && is_scalar(source_gradient_)) {
       source_gradient = to_real("source_gradient", source_gradient_);
     } else if (given(source_gradient_)) {
       take(kGradients, "source_gradient", source_gradient_);
     }
+    take(kPredictions, "predictions", predictions_);
+    take(kLabels, "labels", labels_);
+    if (given(weights_)) take(kWeights, "weights", weights_);
     if (given(out_)) arrays_[kOut].take_destination("out", out_);
-    for (const HostArray& array : arrays_) array.check_unchanged();
+    check_unchanged(std::array{&arrays_[kPredictions], &arrays_[kLabels], &arrays_[kWeights],
+                               &arrays_[kGradients], &arrays_[kOut]});
     // From here on no code of others runs, and addresses hold.
     const DefaultFloatingPoint environment;
     LossRequest request = begin_request(kernel_);

@@ -184,22 +184,6 @@ std::int64_t size_of(ElementType type) {
   return kElementTypes[static_cast<std::size_t>(type)].size;
 }
 
-std::optional<Format> storage_format(ElementType type) {
-  for (const FormatInfo& row : kFormats) {
-    if (element_type(row.format) == type) return row.format;
-  }
-  return std::nullopt;
-}
-
-ElementType element_type(Format format) {
-  switch (format) {
-    case Format::float16: return ElementType::float16;
-    case Format::float32: return ElementType::float32;
-    case Format::float64: return ElementType::float64;
-  }
-  return ElementType::float32;
-}
-
 MemoryRange memory_of(const StridedArray& array) {
   auto begin = reinterpret_cast<std::uintptr_t>(array.data);
   std::uintptr_t end = begin + static_cast<std::uintptr_t>(size_of(array.type));

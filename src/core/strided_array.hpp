@@ -36,9 +36,21 @@ constexpr bool is_integer(ElementType type) {
 /// "int64", as NumPy writes it.
 const char* name_of(ElementType type);
 std::int64_t size_of(ElementType type);
+constexpr ElementType element_type(Format format) {
+  switch (format) {
+    case Format::float16: return ElementType::float16;
+    case Format::float32: return ElementType::float32;
+    case Format::float64: return ElementType::float64;
+  }
+  return ElementType::float32;
+}
 /// The storage format of the same elements; none for what is no storage format.
-std::optional<Format> storage_format(ElementType type);
-ElementType element_type(Format format);
+constexpr std::optional<Format> storage_format(ElementType type) {
+  for (const FormatInfo& row : kFormats) {
+    if (element_type(row.format) == type) return row.format;
+  }
+  return std::nullopt;
+}
 
 /// An array in host memory that belongs to somebody else.
 struct StridedArray {
