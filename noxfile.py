@@ -120,6 +120,66 @@ def wheels(session: nox.Session) -> None:
     session.run(python, "-m", "pytest", SMOKE_TEST, external=True)
 
 
+# What is asked of every installation, from another folder.
+CHECK = """
+import mpsnn_loss as ml
+loss, gradient = ml.loss_and_gradient([[1.0, 2.0]], [[3.0, 2.0]], "mean_squared_error")
+assert loss == 2.0 and gradient.tolist() == [[-2.0, 0.0]], (loss, gradient)
+"""
+
+
+def install_environment(tree: Path) -> dict[str, str]:
+    """The environment of an installation: nothing but it is found, and ccache helps if it is there."""
+    ccache = {"CMAKE_CXX_COMPILER_LAUNCHER": "ccache", "CCACHE_BASEDIR": str(tree)}
+    return {"PYTHONPATH": "", "CCACHE_NOHASHDIR": "1"} | (ccache if shutil.which("ccache") else {})
+
+
+@nox.session
+def installs(session: nox.Session) -> None:
+    """Each way to install, once, from a folder whose name has a space and a letter beyond ASCII."""
+    place = Path(session.create_tmp()).resolve() / "a plåce"
+    shutil.rmtree(place, ignore_errors=True)
+    tree, target, dist = place / "tree", place / "target", place / "dist"
+    shutil.copytree(
+        ".", tree, ignore=shutil.ignore_patterns("build", "dist", ".git", ".nox", ".venv")
+    )
+    session.run("python", "-m", "venv", str(place / "venv"))
+    python = str(place / "venv" / "bin" / "python")
+    environment = install_environment(tree)
+
+    def run(*command: str, **variables: str) -> None:
+        session.run(python, *command, external=True, env=environment | variables)
+
+    def check(way: str, **variables: str) -> None:
+        session.log(f"installed: {way}")
+        with session.chdir(place):
+            run("-c", CHECK, **variables)
+
+    def install(way: str, *options: str) -> None:
+        run("-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", *options)
+        check(way)
+
+    backend = nox.project.load_toml("pyproject.toml")["build-system"]["requires"]
+    run("-m", "pip", "install", "-q", "numpy", "build", "cmake", "ninja", *backend)
+    bare = ["--no-build-isolation"]
+    with session.chdir(tree):
+        install("from the tree", ".")
+        install("from the tree, without isolation", *bare, ".")
+        install("editable", "-e", ".")
+        install("editable, without isolation", *bare, "-e", ".")
+        install("editable, rebuilt on import", *bare, "-C", "editable.rebuild=true", "-e", ".")
+        (tree / "src" / "devices.cpp").touch()
+        check("editable, after a change")
+        run("-m", "pip", "uninstall", "-q", "-y", "mpsnn-loss")
+        run("-m", "pip", "install", "-q", "--no-deps", "--target", str(target), *bare, ".")
+        check("into a folder", PYTHONPATH=str(target))
+        run("-m", "pip", "wheel", "-q", "--no-deps", "-w", str(dist / "pip"), *bare, ".")
+        run("-m", "build", "--no-isolation", "--outdir", str(dist / "build"), ".")
+        for way in ("pip/*.whl", "build/*.whl", "build/*.tar.gz"):
+            (file,) = dist.glob(way)
+            install(way, *bare, str(file))
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """The demo."""
