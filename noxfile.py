@@ -82,6 +82,29 @@ def metal_double(session: nox.Session) -> None:
 
 
 @nox.session
+def python_sanitizers(session: nox.Session) -> None:
+    """The Python tests on an extension with AddressSanitizer and UndefinedBehaviorSanitizer."""
+    settings = ["build-dir=build/asan-{wheel_tag}", "cmake.build-type=RelWithDebInfo"]
+    settings += ["cmake.define.MPSNN_LOSS_SANITIZE=address,undefined"]
+    settings += ["cmake.define.CMAKE_CXX_COMPILER=g++"]
+    session.install(".[demo,test]", *(word for s in settings for word in ("-C", s)))
+    session.install("pytest-xdist")
+    # Python itself knows no sanitizer, so the runtime of gcc's is loaded first, with the C++ library
+    # whose exceptions it watches. Python's own leaks at exit are not looked for.
+    libraries = [
+        str(session.run("g++", f"-print-file-name={name}", external=True, silent=True)).strip()
+        for name in ("libasan.so", "libubsan.so", "libstdc++.so")
+    ]
+    environment = {
+        "LD_PRELOAD": " ".join(libraries),
+        "PYTHONMALLOC": "malloc",
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    }
+    session.run("pytest", "-n", "2", *session.posargs, env=environment)
+
+
+@nox.session
 def metal_double_tsan(session: nox.Session) -> None:
     """The C++ tests, those of the Metal backend among them, with ThreadSanitizer."""
     run_double_tests(session, "double-tsan")
@@ -129,7 +152,7 @@ assert loss == 2.0 and gradient.tolist() == [[-2.0, 0.0]], (loss, gradient)
 
 
 def install_environment(tree: Path) -> dict[str, str]:
-    """The environment of an installation: nothing but it is found, and ccache helps if it is there."""
+    """The environment of an installation: no other package, and ccache if there is one."""
     ccache = {"CMAKE_CXX_COMPILER_LAUNCHER": "ccache", "CCACHE_BASEDIR": str(tree)}
     return {"PYTHONPATH": "", "CCACHE_NOHASHDIR": "1"} | (ccache if shutil.which("ccache") else {})
 
