@@ -89,7 +89,7 @@ def python_sanitizers(session: nox.Session) -> None:
     settings += ["cmake.define.CMAKE_CXX_COMPILER=g++"]
     session.install(".[demo,test]", *(word for s in settings for word in ("-C", s)))
     session.install("pytest-xdist")
-    # Python itself knows no sanitizer, so the runtime of gcc's is loaded first, with the C++ library
+    # Python itself knows no sanitizer, so gcc's runtime is loaded first, with the C++ library
     # whose exceptions it watches. Python's own leaks at exit are not looked for.
     libraries = [
         str(session.run("g++", f"-print-file-name={name}", external=True, silent=True)).strip()
