@@ -82,6 +82,29 @@ def metal_double(session: nox.Session) -> None:
 
 
 @nox.session
+def python_sanitizers(session: nox.Session) -> None:
+    """The Python tests on an extension with AddressSanitizer and UndefinedBehaviorSanitizer."""
+    settings = ["build-dir=build/asan-{wheel_tag}", "cmake.build-type=RelWithDebInfo"]
+    settings += ["cmake.define.MPSNN_LOSS_SANITIZE=address,undefined"]
+    settings += ["cmake.define.CMAKE_CXX_COMPILER=g++"]
+    session.install(".[demo,test]", *(word for s in settings for word in ("-C", s)))
+    session.install("pytest-xdist")
+    # Python itself knows no sanitizer, so gcc's runtime is loaded first, with the C++ library
+    # whose exceptions it watches. Python's own leaks at exit are not looked for.
+    libraries = [
+        str(session.run("g++", f"-print-file-name={name}", external=True, silent=True)).strip()
+        for name in ("libasan.so", "libubsan.so", "libstdc++.so")
+    ]
+    environment = {
+        "LD_PRELOAD": " ".join(libraries),
+        "PYTHONMALLOC": "malloc",
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    }
+    session.run("pytest", "-n", "2", *session.posargs, env=environment)
+
+
+@nox.session
 def metal_double_tsan(session: nox.Session) -> None:
     """The C++ tests, those of the Metal backend among them, with ThreadSanitizer."""
     run_double_tests(session, "double-tsan")
@@ -118,6 +141,66 @@ def wheels(session: nox.Session) -> None:
     python = str(fresh / "bin" / "python")
     session.run(python, "-m", "pip", "install", str(wheel), "pytest", external=True)
     session.run(python, "-m", "pytest", SMOKE_TEST, external=True)
+
+
+# What is asked of every installation, from another folder.
+CHECK = """
+import mpsnn_loss as ml
+loss, gradient = ml.loss_and_gradient([[1.0, 2.0]], [[3.0, 2.0]], "mean_squared_error")
+assert loss == 2.0 and gradient.tolist() == [[-2.0, 0.0]], (loss, gradient)
+"""
+
+
+def install_environment(tree: Path) -> dict[str, str]:
+    """The environment of an installation: no other package, and ccache if there is one."""
+    ccache = {"CMAKE_CXX_COMPILER_LAUNCHER": "ccache", "CCACHE_BASEDIR": str(tree)}
+    return {"PYTHONPATH": "", "CCACHE_NOHASHDIR": "1"} | (ccache if shutil.which("ccache") else {})
+
+
+@nox.session
+def installs(session: nox.Session) -> None:
+    """Each way to install, once, from a folder whose name has a space and a letter beyond ASCII."""
+    place = Path(session.create_tmp()).resolve() / "a plåce"
+    shutil.rmtree(place, ignore_errors=True)
+    tree, target, dist = place / "tree", place / "target", place / "dist"
+    shutil.copytree(
+        ".", tree, ignore=shutil.ignore_patterns("build", "dist", ".git", ".nox", ".venv")
+    )
+    session.run("python", "-m", "venv", str(place / "venv"))
+    python = str(place / "venv" / "bin" / "python")
+    environment = install_environment(tree)
+
+    def run(*command: str, **variables: str) -> None:
+        session.run(python, *command, external=True, env=environment | variables)
+
+    def check(way: str, **variables: str) -> None:
+        session.log(f"installed: {way}")
+        with session.chdir(place):
+            run("-c", CHECK, **variables)
+
+    def install(way: str, *options: str) -> None:
+        run("-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", *options)
+        check(way)
+
+    backend = nox.project.load_toml("pyproject.toml")["build-system"]["requires"]
+    run("-m", "pip", "install", "-q", "numpy", "build", "cmake", "ninja", *backend)
+    bare = ["--no-build-isolation"]
+    with session.chdir(tree):
+        install("from the tree", ".")
+        install("from the tree, without isolation", *bare, ".")
+        install("editable", "-e", ".")
+        install("editable, without isolation", *bare, "-e", ".")
+        install("editable, rebuilt on import", *bare, "-C", "editable.rebuild=true", "-e", ".")
+        (tree / "src" / "devices.cpp").touch()
+        check("editable, after a change")
+        run("-m", "pip", "uninstall", "-q", "-y", "mpsnn-loss")
+        run("-m", "pip", "install", "-q", "--no-deps", "--target", str(target), *bare, ".")
+        check("into a folder", PYTHONPATH=str(target))
+        run("-m", "pip", "wheel", "-q", "--no-deps", "-w", str(dist / "pip"), *bare, ".")
+        run("-m", "build", "--no-isolation", "--outdir", str(dist / "build"), ".")
+        for way in ("pip/*.whl", "build/*.whl", "build/*.tar.gz"):
+            (file,) = dist.glob(way)
+            install(way, *bare, str(file))
 
 
 @nox.session

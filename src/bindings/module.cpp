@@ -1,5 +1,7 @@
 #include "bindings/module.hpp"
 
+#include <vector>
+
 #include "bindings/arguments.hpp"
 #include "bindings/errors.hpp"
 
@@ -19,9 +21,20 @@ void guard_instance_base() {
   reinterpret_cast<PyTypeObject*>(base)->tp_new = new_instance;
 }
 
+bool is_main_interpreter() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return true;
+  PyErr_SetString(PyExc_ImportError,
+                  "mpsnn_loss works in the main interpreter only, not in a subinterpreter (under "
+                  "mod_wsgi, set WSGIApplicationGroup to %{GLOBAL})");
+  return false;
+}
+
+int refuse_subinterpreters(PyObject* /*module*/) { return is_main_interpreter() ? 0 : -1; }
+
 }  // namespace
 
-PYBIND11_MODULE(_core, m) {
+// pybind11's entry point, which PyInit__core stands before.
+PYBIND11_MODULE(_core_of_pybind11, m) {
   using namespace mpsnn_loss::bindings;
   guard_instance_base();
   m.doc() = "The compiled part of mpsnn_loss.";
@@ -35,4 +48,20 @@ PYBIND11_MODULE(_core, m) {
   register_kernels(m);
   register_functions(m);
   register_objc_pointers(m);
+}
+
+/// Asks for the main interpreter before pybind11 does anything: in a subinterpreter it would wait
+/// for ever. Since 3.13 Python calls this in the main interpreter whoever imports, and only the
+/// slots of the module run in the interpreter that does, so the question is the first slot too.
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+  if (!is_main_interpreter()) return nullptr;
+  auto* const module = reinterpret_cast<PyModuleDef*>(PyInit__core_of_pybind11());
+  static std::vector<PyModuleDef_Slot> slots;
+  if (module != nullptr && slots.empty()) {
+    slots.push_back({Py_mod_exec, reinterpret_cast<void*>(refuse_subinterpreters)});
+    for (auto* slot = module->m_slots; slot->slot != 0; ++slot) slots.push_back(*slot);
+    slots.push_back({0, nullptr});
+    module->m_slots = slots.data();
+  }
+  return reinterpret_cast<PyObject*>(module);
 }

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "core/strict_semantics.hpp"
+
 namespace mpsnn_loss {
 
 [[gnu::always_inline]] static inline float half_to_float(std::uint16_t half) {

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/strict_semantics.hpp"
+
 namespace mpsnn_loss {
 
 /// MPSCNNLossType (MPSCNNTypes.h).

@@ -157,6 +157,11 @@ def test_the_commands_of_the_readme_are_run_as_printed() -> None:
     assert runs == printed.splitlines()[:2]
 
 
+def test_what_has_to_pass_leaves_no_step_out() -> None:
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert [line for line in lines if re.match(r"\s*(if|case|exit)\b|.*\|\| *(true|:)", line)] == []
+
+
 def test_the_oldest_and_the_newest_python_are_tested() -> None:
     declared = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PYPROJECT)
     matrix = jobs("ci")["python"]["strategy"]["matrix"]["python"]
