@@ -72,7 +72,7 @@ def mismatches(case: Case) -> Iterator[Mismatch]:
             wrong = error_ratios(actual, value, bound) > 1
         if not wrong.any():
             continue
-        excused = list(excuses(case, result, actual, value))
+        excused = list(excuses(case, result, actual, value, bound))
         seen = set()
         for at in zip(*np.nonzero(np.atleast_1d(wrong)), strict=True):
             at = at if actual.ndim else ()

@@ -15,13 +15,14 @@ from mpsnn_loss._reference.formulas import Array
 
 from tests.differential.case import COMPUTE, Case
 
-Test = Callable[[Case, str, Array, Array], Array]
+Test = Callable[[Case, str, Array, Array, Array], Array]
 
 
 @dataclass(frozen=True)
 class Rule:
     sentence: str
-    excuses: Test  # (case, "loss" or "gradient", actual, expected) -> where it applies
+    # Of (case, "loss" or "gradient", actual, expected, bound), where it applies.
+    excuses: Test
 
 
 def factors_of(case: Case, result: str) -> list[Array]:
@@ -61,7 +62,7 @@ def loss_of_digits(case: Case, result: str) -> Array:
     return error
 
 
-def is_below_normal(case: Case, result: str, actual: Array, expected: Array) -> Array:
+def is_below_normal(case: Case, result: str, actual: Array, expected: Array, bound: Array) -> Array:
     error = loss_of_digits(case, result)
     call = case.reference
     if result == "loss" and call.reduction != "none":
@@ -71,7 +72,14 @@ def is_below_normal(case: Case, result: str, actual: Array, expected: Array) -> 
     return np.asarray(np.abs(actual.astype(np.float64) - expected) <= error)
 
 
-def has_infinite_factor(case: Case, result: str, actual: Array, expected: Array) -> Array:
+def is_beyond_range(case: Case, result: str, actual: Array, expected: Array, bound: Array) -> Array:
+    largest = float(np.finfo(actual.dtype).max)
+    return np.isinf(actual) & (np.sign(actual) * expected + bound > largest)
+
+
+def has_infinite_factor(
+    case: Case, result: str, actual: Array, expected: Array, bound: Array
+) -> Array:
     operands = (case.labels, case.weights, case.source_gradient)
     infinite = any(a is not None and np.isinf(a).any() for a in operands)
     return infinite & ~np.isfinite(actual) & ~np.isfinite(expected)
@@ -83,6 +91,11 @@ RULES = {
         "number; it keeps fewer digits, and the other factors magnify what it lost.",
         is_below_normal,
     ),
+    "beyond the range": Rule(
+        "An infinity came, and the value, with its tolerance, may be beyond the largest number on "
+        "that side: a sum whose terms are beyond it has no sign that could be told.",
+        is_beyond_range,
+    ),
     "infinite labels and factors": Rule(
         "A label, weight or source gradient is infinite, and so the result is not finite; whether "
         "it is NaN or an infinity depends on the order of sums and products: no promise.",
@@ -91,7 +104,10 @@ RULES = {
 }
 
 
-def excuses(case: Case, result: str, actual: Array, expected: Array) -> Iterator[tuple[str, Array]]:
+def excuses(
+    case: Case, result: str, actual: Array, expected: Array, bound: Array
+) -> Iterator[tuple[str, Array]]:
     with np.errstate(all="ignore"):
         for name, rule in RULES.items():
-            yield name, np.broadcast_to(rule.excuses(case, result, actual, expected), actual.shape)
+            where = rule.excuses(case, result, actual, expected, bound)
+            yield name, np.broadcast_to(where, actual.shape)

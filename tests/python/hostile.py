@@ -45,9 +45,8 @@ class Scene:
         return array if array.dtype.kind in "fiub" else np.ones(3, np.float32)
 
     def victims(self) -> Iterator[np.ndarray]:
+        """Not the array of a memoryview: NumPy frees it under all who hold one (refcheck=False)."""
         for other in [*self.others, self.value]:
-            if isinstance(other, memoryview):
-                other = other.obj
             if isinstance(other, np.ndarray):
                 yield other
 
