@@ -347,7 +347,8 @@ def catalogue() -> Iterator[Entry]:
                             needs_others=action is not re_enter)  # fmt: skip
             if protocol.name in ANSWERED_BY:
                 for what, answer in WRONG_ANSWERS.items():
-                    yield Entry(f"{name} answers {what}", carrying(protocol, base, answer))
+                    yield Entry(f"{name} answers {what}", carrying(protocol, base, answer),
+                                protocol=protocol)  # fmt: skip
     for what, make in NO_ARRAYS.items():
         alone = what in NUMBERS_ALONE
         yield Entry(what, lambda s, m=make: m(s.numbers), is_array=True, may_be_a_number=alone)

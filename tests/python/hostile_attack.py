@@ -37,7 +37,8 @@ def parts(result: Any) -> list[Any]:
         result = np.ndarray.view(result, np.ndarray)  # what a subclass says of itself is not asked
     if isinstance(result, (np.ndarray, np.generic)):
         return [(np.shape(result), result.dtype.str, result.tobytes())]
-    return [result if isinstance(result, (bool, int, float, str, bytes)) else type(result)]
+    plain = isinstance(result, (bool, int, float, str, bytes))
+    return [result if plain else type(result).__name__]
 
 
 def outcome(call: Call, arguments: dict[str, Any]) -> tuple[Any, BaseException | None]:
@@ -55,6 +56,7 @@ def attack(call: Call, argument: str, entry: Entry) -> str | None:
     scene.error = entry.raises("the user's own") if entry.raises else UserSaysSo("no")
     hostile = entry.make(scene)
     scene.asked = 0
+    value = copied(scene.value)
     before = {k: copied(v) for k, v in arguments.items() if k != argument}
     result, error = outcome(call, {**arguments, argument: hostile})
     if error is not None:
@@ -64,7 +66,8 @@ def attack(call: Call, argument: str, entry: Entry) -> str | None:
         return "what user code raised is lost, and there is a result"
     if entry.acts:
         after = {k: copied(arguments[k]) for k in before}
-        right = [result_of_twin(call, argument, entry, others) for others in (before, after)]
+        right = [result_of_twin(call, argument, entry, *at)
+                 for at in ((value, before), (scene.value, after))]  # fmt: skip
         return None if parts(result) in right else "a result of other operands"
     if entry.is_array and isinstance(scene.value, (np.ndarray, memoryview, list, float)):
         return taken(call, argument, entry, scene, before, result)
@@ -75,12 +78,14 @@ class UserSaysSo(Exception):
     """What the object inside an answer raises."""
 
 
-def result_of_twin(call: Call, argument: str, entry: Entry, others: dict[str, Any]) -> Any:
+def result_of_twin(
+    call: Call, argument: str, entry: Entry, value: Any, others: dict[str, Any]
+) -> Any:
     """What the call makes of the operands as they are, and an object that does nothing."""
     assert entry.twin is not None
     fresh = call.arguments()
-    twin = entry.twin(Scene(fresh[argument]))
-    kept = {k: v for k, v in others.items() if isinstance(v, np.ndarray) and not is_destination(k)}
+    twin = entry.twin(Scene(fresh[argument] if value is None else value))
+    kept = {k: v for k, v in others.items() if isinstance(v, np.ndarray)}
     return parts(outcome(call, {**fresh, **kept, argument: twin})[0])
 
 
@@ -95,7 +100,7 @@ def taken(
     if is_destination(argument):
         return None
     if entry.means is None:
-        takes_numbers = np.ndim(scene.value) == 0 or argument == "source_gradient"
+        takes_numbers = np.ndim(scene.value) == 0 or argument in ("source_gradient", "weights")
         is_number = entry.may_be_a_number and takes_numbers
         return None if is_number else "taken for numbers"
     fresh = call.arguments()
@@ -113,8 +118,8 @@ def refused(
     words = f"{type(error).__name__}: {str(error)[:200]!r}" if type(error) is not UserSaysSo else ""
     if error is scene.error:
         return None
-    if isinstance(error, OverflowError) and "index-sized" in words:
-        return None  # Python's own, of a slot that lies
+    if isinstance(error, OverflowError) and entry.protocol:
+        return None  # Python's own, of a slot that answers with too large a number
     if not isinstance(error, PLAIN_WORDS):
         return f"raised {words}"
     if "Unable to cast" in words or "error set" in words or "incompatible function" in words:

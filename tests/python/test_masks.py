@@ -17,10 +17,14 @@ class Masked(np.ndarray):
     mask = np.ones(Y.shape, bool)
 
 
+class Metre:
+    """A unit is an object; a name of one, as files have it, is only said of their numbers."""
+
+
 class WithUnit(np.ndarray):
     """As astropy's Quantity."""
 
-    unit = "metre"
+    unit = Metre()
 
 
 def masks(a: np.ndarray) -> Iterator[tuple[str, Any]]:

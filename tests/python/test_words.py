@@ -31,7 +31,7 @@ def test_a_mask_with_a_channel_axis_is_not_blamed_on_ignore_index(function: Any)
     for labels in (np.zeros((2, 3, 3, 1), int), np.zeros((2, 3, 3, 1), np.uint8)):
         text = words(lambda t=labels: function(y, t, SOFTMAX, ignore_index=255))
         assert text.startswith("labels")
-        assert "[2, 3, 3]" in text
+        assert "2, 3, 3)" in text.replace("]", ")")
 
 
 @each_function
