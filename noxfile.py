@@ -105,6 +105,13 @@ def python_sanitizers(session: nox.Session) -> None:
 
 
 @nox.session
+def differential(session: nox.Session) -> None:
+    """A random comparison with the reference: `nox -s differential -- --seed 7 --cases 100000`."""
+    session.install(".")
+    session.run("python", "-m", "tests.differential", *session.posargs)
+
+
+@nox.session
 def metal_double_tsan(session: nox.Session) -> None:
     """The C++ tests, those of the Metal backend among them, with ThreadSanitizer."""
     run_double_tests(session, "double-tsan")

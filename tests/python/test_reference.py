@@ -8,6 +8,7 @@ from typing import Any
 import mpsnn_loss as ml
 import numpy as np
 import pytest
+from mpsnn_loss._reference.tolerances import error_ratios
 from reference import losses
 
 SHAPE = (2, 1, 2, 3)
@@ -139,3 +140,33 @@ def test_nothing_leaks_from_an_element_without_weight(name: str) -> None:
             zero = np.broadcast_to(v == 0, gradient.shape)
             assert not gradient[zero].any()
             assert gradient[~zero].any()
+
+
+def test_a_float16_infinity_stands_for_all_that_rounds_to_it() -> None:
+    """From 65520 on; the error of another value is its distance to there."""
+    actual = np.array([np.inf, np.inf, -np.inf, np.inf], np.float16)
+    expected = np.array([65520.0, 1e30, -1e30, 65500.0])
+    assert error_ratios(actual, expected, 10.0).tolist() == [0, 0, 0, 2]
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 1, 2), (2, 0, 1, 2), (2, 1, 1, 0)], ids=str)
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_no_elements_have_the_values_that_the_functions_give(
+    name: str, shape: tuple[int, ...]
+) -> None:
+    y = np.zeros(shape)
+    for reduction in REDUCTIONS_OF[name]:
+        options: dict[str, Any] = {"reduction": reduction}
+        options |= {"label_smoothing": 0.1 if losses.LOSSES[name].smoothing_level else 0.0}
+        for across in (True, False):
+            options["reduce_across_batch"] = across
+            call = losses.make_call(y, y, name, **options)
+            given = np.asarray(ml.loss(y, y, name, **options))
+            value = call.forward()
+            bound = losses.forward_bound(call, "float64")
+            if given.ndim == 0:  # no image, no result of it
+                value, bound = value[:1].sum() if len(value) else given, bound[:1].sum()
+            np.testing.assert_array_equal(given, value)
+            assert not np.nan_to_num(bound).any()
+            for wrt in ("predictions", "labels"):
+                assert call.gradient(wrt=wrt).shape == shape

@@ -49,7 +49,8 @@ class Call:
     def smoothed_labels(self) -> Array:
         if self.formula.smoothing_level is None or not self.smooths:
             return self.labels
-        level = self.formula.smoothing_level(self.number_of_classes or self.labels.shape[-1])
+        classes = self.number_of_classes or max(1, self.labels.shape[-1])
+        level = self.formula.smoothing_level(classes)
         return self.labels * (1 - self.label_smoothing) + self.label_smoothing * level
 
     @cached_property

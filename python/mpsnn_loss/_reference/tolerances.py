@@ -131,10 +131,11 @@ def error_ratios(actual: ArrayLike, expected: ArrayLike, bound: ArrayLike) -> Ar
 
 
 def _numbers_that_round_to(values: NDArray[np.float16]) -> tuple[Array, Array]:
+    wide = np.clip(values.astype(np.float64), -65536, 65536)
     edges = []
     for direction in (np.float16(-np.inf), np.float16(np.inf)):
         neighbour = np.nextafter(values, direction).astype(np.float64)
         # Infinity stands where 2^16 would be if the exponents went on.
-        middle = (np.clip(neighbour, -65536, 65536) + np.clip(values, -65536.0, 65536.0)) / 2
+        middle = (np.clip(neighbour, -65536, 65536) + wide) / 2
         edges.append(np.where(values == direction, float(direction), middle))
     return edges[0], edges[1]
