@@ -46,8 +46,8 @@ class Scene:
 
     def victims(self) -> Iterator[np.ndarray]:
         """Not the array of a memoryview: NumPy frees it under all who hold one (refcheck=False)."""
-        for other in [*self.others, self.value]:
-            if isinstance(other, np.ndarray):
+        for other in self.others:
+            if isinstance(other, np.ndarray) and other.ndim:
                 yield other
 
 
@@ -96,7 +96,7 @@ def freeze(scene: Scene) -> None:
 
 
 def release(scene: Scene) -> None:
-    for other in [*scene.others, scene.value]:
+    for other in scene.others:
         if isinstance(other, memoryview):
             attempt(other.release)
 

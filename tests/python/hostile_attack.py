@@ -26,7 +26,7 @@ def copied(value: Any) -> Any:
             return np.array(value)
         except ValueError:  # released
             return None
-    return value.copy() if isinstance(value, np.ndarray) else value
+    return value.copy() if isinstance(value, (np.ndarray, list)) else value
 
 
 def parts(result: Any) -> list[Any]:
@@ -35,6 +35,8 @@ def parts(result: Any) -> list[Any]:
         return [part for item in result for part in parts(item)]
     if isinstance(result, np.ndarray):
         result = np.ndarray.view(result, np.ndarray)  # what a subclass says of itself is not asked
+    if isinstance(result, np.ndarray) and result.dtype == object:
+        return [result.tolist()]
     if isinstance(result, (np.ndarray, np.generic)):
         return [(np.shape(result), result.dtype.str, result.tobytes())]
     plain = isinstance(result, (bool, int, float, str, bytes))
@@ -56,7 +58,6 @@ def attack(call: Call, argument: str, entry: Entry) -> str | None:
     scene.error = entry.raises("the user's own") if entry.raises else UserSaysSo("no")
     hostile = entry.make(scene)
     scene.asked = 0
-    value = copied(scene.value)
     before = {k: copied(v) for k, v in arguments.items() if k != argument}
     result, error = outcome(call, {**arguments, argument: hostile})
     if error is not None:
@@ -66,8 +67,7 @@ def attack(call: Call, argument: str, entry: Entry) -> str | None:
         return "what user code raised is lost, and there is a result"
     if entry.acts:
         after = {k: copied(arguments[k]) for k in before}
-        right = [result_of_twin(call, argument, entry, *at)
-                 for at in ((value, before), (scene.value, after))]  # fmt: skip
+        right = [result_of_twin(call, argument, entry, others) for others in (before, after)]
         return None if parts(result) in right else "a result of other operands"
     if entry.is_array and isinstance(scene.value, (np.ndarray, memoryview, list, float)):
         return taken(call, argument, entry, scene, before, result)
@@ -78,14 +78,12 @@ class UserSaysSo(Exception):
     """What the object inside an answer raises."""
 
 
-def result_of_twin(
-    call: Call, argument: str, entry: Entry, value: Any, others: dict[str, Any]
-) -> Any:
+def result_of_twin(call: Call, argument: str, entry: Entry, others: dict[str, Any]) -> Any:
     """What the call makes of the operands as they are, and an object that does nothing."""
     assert entry.twin is not None
     fresh = call.arguments()
-    twin = entry.twin(Scene(fresh[argument] if value is None else value))
-    kept = {k: v for k, v in others.items() if isinstance(v, np.ndarray)}
+    twin = entry.twin(Scene(fresh[argument]))
+    kept = {k: v for k, v in others.items() if isinstance(v, (np.ndarray, list))}
     return parts(outcome(call, {**fresh, **kept, argument: twin})[0])
 
 
@@ -97,7 +95,7 @@ def taken(
     call: Call, argument: str, entry: Entry, scene: Scene, before: dict[str, Any], result: Any
 ) -> str | None:
     """Whether it was right to take an odd array, or none at all, and to compute this with it."""
-    if is_destination(argument):
+    if is_destination(argument) or argument == "data":  # memory to write, or bytes of any kind
         return None
     if entry.means is None:
         takes_numbers = np.ndim(scene.value) == 0 or argument in ("source_gradient", "weights")
@@ -120,6 +118,8 @@ def refused(
         return None
     if isinstance(error, OverflowError) and entry.protocol:
         return None  # Python's own, of a slot that answers with too large a number
+    if isinstance(error, MemoryError) and call.name == "MPSImageBatch.from_array":
+        return None  # so many images were asked for
     if not isinstance(error, PLAIN_WORDS):
         return f"raised {words}"
     if "Unable to cast" in words or "error set" in words or "incompatible function" in words:
@@ -133,7 +133,10 @@ def refused(
 
 def is_named(call: Call, words: str) -> bool:
     """Ours name an argument; Python has words of its own for a lying slot, NumPy for a dtype."""
-    is_pythons = "returned non-" in words or words.startswith("__") or "data type" in words
+    pythons = ("returned non-", "cannot be interpreted as an integer", "data type")
+    if call.name == "MPSImageBatch.__array__":
+        return True  # NumPy's protocol, in its words
+    is_pythons = words.startswith("__") or any(part in words for part in pythons)
     return is_pythons or any(name in words for name in call.arguments())
 
 
