@@ -233,6 +233,7 @@ bool is_scalar(py::handle value) {
   if (PyFloat_Check(value.ptr()) != 0 || PyLong_Check(value.ptr()) != 0) return true;
   if (is_numpy_array(value)) return py::detail::array_proxy(value.ptr())->nd == 0;
   if (is_numpy_scalar(value)) return true;
+  if (PyMemoryView_Check(value.ptr()) != 0) return false;  // a released one has no rank to ask for
   if (const py::object rank = find_attribute(value, "ndim"))
     return PyLong_Check(rank.ptr()) != 0 && rank.equal(py::int_(0));
   const PyNumberMethods* const number = Py_TYPE(value.ptr())->tp_as_number;

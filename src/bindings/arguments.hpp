@@ -54,6 +54,18 @@ double to_real(const char* name, pybind11::handle value);
 std::int64_t to_integer(const char* name, pybind11::handle value);
 std::uint64_t to_unsigned(const char* name, pybind11::handle value);
 bool to_bool(const char* name, pybind11::handle value);
+/// Calls f(item, name of the item, as in "labels[2]") for each item of a sequence that is no text
+/// and no array, as far as f does not throw. `expectation` completes "must be ...".
+template <class F>
+void for_each_item(const char* name, const char* expectation, pybind11::handle value, F f) {
+  if (PySequence_Check(value.ptr()) == 0 || PyUnicode_Check(value.ptr()) != 0 ||
+      PyObject_CheckBuffer(value.ptr()) != 0) {
+    throw TypeError(refusal(name, std::string("be ") + expectation, describe(value)));
+  }
+  std::size_t i = 0;
+  for (const pybind11::handle item : pybind11::iter(value))
+    f(item, std::string(name) + "[" + std::to_string(i++) + "]");
+}
 /// A label: a string, or None for none.
 std::optional<std::string> to_label(pybind11::handle value);
 const std::shared_ptr<Device>& to_device(const char* name, pybind11::handle value);

@@ -31,16 +31,6 @@ std::shared_ptr<ImageBatch> wrap_array(const char* name, std::unique_ptr<HostArr
   return device->wrap_images(descriptor, data, writable, std::move(owner));
 }
 
-std::vector<Image> to_image_list(const char* name, py::handle value) {
-  std::vector<Image> images;
-  const auto items = py::reinterpret_steal<py::object>(checked(PySequence_Tuple(value.ptr())));
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items.ptr()); ++i) {
-    images.push_back(to_object<Image>((std::string(name) + "[" + std::to_string(i) + "]").c_str(),
-                                      "an MPSImage", PyTuple_GET_ITEM(items.ptr(), i)));
-  }
-  return images;
-}
-
 }  // namespace
 
 BatchDescriptor to_batch(const char* name, std::span<const std::int64_t> axes, Format format) {
@@ -61,12 +51,13 @@ ImageArgument::ImageArgument(const char* name, py::handle value) : name_(name) {
   } else if (auto array = std::make_unique<HostArray>(); array->take_memory(name, value)) {
     to_batch(name, array->axes(), array->require_in_place());
     array_ = std::move(array);
-  } else if (PySequence_Check(value.ptr()) != 0 && PyUnicode_Check(value.ptr()) == 0 &&
-             PyBytes_Check(value.ptr()) == 0) {
-    images_ = gather_images(name, to_image_list(name, value));
   } else {
-    throw TypeError(
-        refusal(name, "be an MPSImageBatch, a sequence of MPSImage or an array", describe(value)));
+    std::vector<Image> images;
+    for_each_item(name, "an MPSImageBatch, a sequence of MPSImage or an array", value,
+                  [&](py::handle item, const std::string& item_name) {
+                    images.push_back(to_object<Image>(item_name.c_str(), "an MPSImage", item));
+                  });
+    images_ = gather_images(name, std::move(images));
   }
 }
 

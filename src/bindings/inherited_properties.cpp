@@ -1,4 +1,5 @@
 // Python properties for what the kernels inherit, from the rows of core/kernel_properties.hpp.
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include "bindings/arguments.hpp"
@@ -34,7 +35,9 @@ py::object to_python(PropertyForm form, const PropertyValue& value) {
 
 /// Exactly `count` items, or TypeError/ValueError.
 py::sequence items(const char* name, py::handle value, std::size_t count, const char* expectation) {
-  if (PySequence_Check(value.ptr()) == 0 || py::isinstance<py::str>(value))
+  const bool is_scalar_array =
+      is_numpy_array(value) && py::detail::array_proxy(value.ptr())->nd == 0;
+  if (PySequence_Check(value.ptr()) == 0 || PyUnicode_Check(value.ptr()) != 0 || is_scalar_array)
     throw TypeError(refusal(name, expectation, describe(value)));
   auto sequence = py::reinterpret_borrow<py::sequence>(value);
   if (sequence.size() != count)
@@ -77,7 +80,7 @@ PropertyValue from_python(const InheritedProperty& row, py::handle value) {
       result[0] = static_cast<std::int64_t>(to_member_value(kPaddingMethod, row.name, value));
       break;
     case PropertyForm::allocator: {
-      if (!py::isinstance<py::str>(value))
+      if (PyUnicode_Check(value.ptr()) == 0)
         throw TypeError(refusal(row.name, "be 'temporary_image' or 'image'", describe(value)));
       const auto is = [&](int i) {
         return PyUnicode_CompareWithASCIIString(value.ptr(), kAllocators[i]) == 0;

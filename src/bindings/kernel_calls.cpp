@@ -31,17 +31,12 @@ std::vector<std::shared_ptr<LossState>> to_states(const char* name, py::handle v
   std::vector<std::shared_ptr<LossState>> states;
   if (!given(value)) return states;
   if (is_instance<LossState>(value)) return {py::cast<std::shared_ptr<LossState>>(value)};
-  if (PySequence_Check(value.ptr()) == 0 || py::isinstance<py::str>(value)) {
-    throw TypeError(refusal(name, "be a sequence of MPSState or None", describe(value)));
-  }
-  const auto items = py::reinterpret_steal<py::tuple>(checked(PySequence_Tuple(value.ptr())));
-  for (const py::handle item : items) {
-    if (!is_instance<LossState>(item)) {
-      throw TypeError(refusal(std::string(name) + "[" + std::to_string(states.size()) + "]",
-                              "be an MPSState", describe(item)));
-    }
-    states.push_back(py::cast<std::shared_ptr<LossState>>(item));
-  }
+  for_each_item(name, "a sequence of MPSState or None", value,
+                [&](py::handle item, const std::string& item_name) {
+                  if (!is_instance<LossState>(item))
+                    throw TypeError(refusal(item_name, "be an MPSState", describe(item)));
+                  states.push_back(py::cast<std::shared_ptr<LossState>>(item));
+                });
   if (states.empty()) throw ValueError(refusal(name, "hold at least 1 state", "0"));
   return states;
 }
