@@ -13,6 +13,7 @@
 // written.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -25,7 +26,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "core/image.hpp"
@@ -204,7 +204,8 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
   void wait(std::optional<double> seconds);
   /// Waits at most so long; true once nothing is left to wait for, an error included.
   bool finished_within(double seconds);
-  /// Adds a function that runs once after the work, on the thread that finished it.
+  /// Adds a function that runs once after the work, on the thread that finished it or on another
+  /// (core/completion.hpp). What it throws is lost.
   void on_completed(std::function<void()> handler);
 
   virtual CommandBufferStatus status() const { return progress_->status; }
@@ -218,18 +219,20 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
   virtual void do_encode(const LossCall& call) = 0;
   virtual std::shared_ptr<ImageBatch> do_encode(const LossCall& call, ResultAllocator allocator);
   virtual void do_enqueue() = 0;
-  virtual void do_commit() = 0;   // leads to set_result and finish, now or on another thread
+  virtual void do_commit() = 0;   // leads to set_result and complete, now or on another thread
   virtual void do_discard() = 0;  // an enqueued buffer gives up its place
   /// Throws StateError where the buffer's queue can do no more work.
   virtual void check_queue() const {}
   // How an engine ends the buffer's life, once each and in this order:
   /// The device has begun.
-  void set_scheduled() { progress_->status = CommandBufferStatus::scheduled; }
+  void set_scheduled();
   /// The work is done, or failed with `error`: status and results may be seen. It failed as well
   /// where a buffer that should have written one of its inputs has not completed.
-  void set_result(std::exception_ptr error);
-  /// Runs the handlers, then wakes whoever waits.
-  void finish();
+  void set_result(std::exception_ptr error) noexcept;
+  /// Has the handlers run, then wakes whoever waits.
+  void complete() noexcept;
+  /// The same for a thread that must not run handlers.
+  void complete_elsewhere() noexcept;
   /// True until commit or discard.
   bool is_open() const {
     return !progress_->discarded && status() < CommandBufferStatus::committed;
@@ -238,11 +241,13 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
 
  private:
   class Claim;
+  static constexpr int kNotBegun = -1;
 
   void check_open(const char* action) const;
   void check_devices(const LossRequest& request) const;
-  std::exception_ptr input_error() const;
+  std::exception_ptr input_error() const noexcept;
   void check_may_wait() const;
+  void finish() noexcept;
 
   const std::shared_ptr<Device> device_;
   const std::string label_;
@@ -251,8 +256,8 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
   mutable std::mutex mutex_;
   std::condition_variable finished_changed_;
   std::vector<std::function<void()>> handlers_;
-  std::thread::id handler_thread_;
-  bool finished_ = false;  // completed, and all handlers have returned
+  std::atomic<bool> finished_ = false;     // completed, and all handlers have returned
+  std::atomic<int> begun_in_ = kNotBegun;  // the process, by number of forks
 };
 
 /// Buffers of one queue run in the order in which they were enqueued or committed.
@@ -314,9 +319,6 @@ class Device : public std::enable_shared_from_this<Device> {
   virtual std::shared_ptr<Queue> adopt_queue(void* object);
   virtual std::shared_ptr<CommandBuffer> adopt_command_buffer(void* object);
   virtual std::shared_ptr<ImageBatch> adopt_images(ForeignKind kind, void* object);
-
-  /// Waits for the work that was handed over, handlers included.
-  virtual void drain() {}
 };
 
 }  // namespace mpsnn_loss
