@@ -132,12 +132,12 @@ std::int64_t to_index(const ImageBatch& batch, py::handle value) {
 }
 
 py::object get_item(const BatchPointer& batch, py::object key) {
-  if (!py::isinstance<py::slice>(key)) return py::cast(Image{batch, to_index(*batch, key)});
+  if (!py::isinstance<py::slice>(key)) return py::cast(image_at(batch, to_index(*batch, key)));
   py::list images;
   py::ssize_t start = 0, stop = 0, step = 0, length = 0;
   if (!py::cast<py::slice>(key).compute(batch->shape().images, &start, &stop, &step, &length))
     throw py::error_already_set();
-  for (py::ssize_t i = 0; i < length; ++i) images.append(Image{batch, start + i * step});
+  for (py::ssize_t i = 0; i < length; ++i) images.append(image_at(batch, start + i * step));
   return images;
 }
 

@@ -24,6 +24,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,6 +39,7 @@ namespace mpsnn_loss {
 class Device;
 class LossCall;
 class Queue;
+struct Image;
 struct LossRequest;
 
 /// What makes the images of an encode that is given no destination (MPSImageAllocator).
@@ -50,7 +52,10 @@ enum class ForeignKind { device, queue, command_buffer, image, image_batch };
 class ImageBatch {
  public:
   ImageBatch(std::shared_ptr<Device> device, const BatchDescriptor& descriptor, bool writable)
-      : device_(std::move(device)), descriptor_(descriptor), writable_(writable) {}
+      : device_(std::move(device)),
+        descriptor_(descriptor),
+        writable_(writable),
+        uses_(descriptor.shape.images) {}
   virtual ~ImageBatch() = default;
   ImageBatch(const ImageBatch&) = delete;
   ImageBatch& operator=(const ImageBatch&) = delete;
@@ -64,6 +69,8 @@ class ImageBatch {
   virtual std::byte* data() const = 0;
   /// The host memory of one image; null where the device keeps it.
   virtual std::byte* image_data(std::int64_t image) const = 0;
+  /// Of a view: the image that stands at this place, an image of a storage; else null.
+  virtual const Image* source(std::int64_t) const { return nullptr; }
   /// The storage and the place in it that the image really occupies.
   virtual std::pair<const ImageBatch*, std::int64_t> storage(std::int64_t image) const {
     return {this, image};
@@ -105,11 +112,17 @@ class ImageBatch {
   std::map<std::int64_t, std::string> labels_;
 };
 
-/// One image of a batch.
+/// One image of a storage, never of a view: views of views would grow with every step of a loop.
 struct Image {
   std::shared_ptr<ImageBatch> batch;
   std::int64_t index = 0;
 };
+
+/// The image at a place of any batch.
+inline Image image_at(const std::shared_ptr<ImageBatch>& batch, std::int64_t index) {
+  const Image* const source = batch->source(index);
+  return source != nullptr ? *source : Image{batch, index};
+}
 
 /// The values that one forward encode captured for one image, or for the whole batch (MPSState).
 struct LossState {
@@ -252,7 +265,7 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
   const std::shared_ptr<Device> device_;
   const std::string label_;
   const std::shared_ptr<Progress> progress_;
-  std::vector<ProgressPointer> input_writers_;  // pending when their images were read from
+  std::set<ProgressPointer> input_writers_;  // pending when their images were read from
   mutable std::mutex mutex_;
   std::condition_variable finished_changed_;
   std::vector<std::function<void()>> handlers_;

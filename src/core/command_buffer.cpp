@@ -37,27 +37,29 @@ void CommandBuffer::check_open(const char* action) const {
 /// The images of one call, taken for its buffer, and given back unless the call was encoded.
 class CommandBuffer::Claim {
  public:
-  explicit Claim(CommandBuffer& buffer)
-      : buffer_(buffer), writers_before_(buffer.input_writers_.size()) {}
+  explicit Claim(CommandBuffer& buffer) : buffer_(buffer) {}
   Claim(const Claim&) = delete;
   Claim& operator=(const Claim&) = delete;
   ~Claim() {
-    if (!kept_) give_back();
+    for (const Taken& t : taken_) {
+      if (t.is_used) t.uses->remove(t.images, buffer_.progress_, t.writes);
+    }
   }
 
   void add(const Operand& operand, bool writes) {
     if (operand.images == nullptr) return;
     const ProgressPointer by = buffer_.progress_;
     const auto use = [&](ImageUses& uses, ImageRange images) {
+      Taken& taken = taken_.emplace_back(Taken{operand.images, &uses, images, writes});
       uses.add(operand.name, images, by, writes);
-      taken_.push_back({operand.images, &uses, images, writes});
-      if (!writes) uses.collect_writers(images, buffer_.input_writers_);
+      taken.is_used = true;
+      if (!writes) uses.collect_writers(images, by, writers_);
     };
     operand.images->for_each_use(operand.images->all(), use);
   }
-  void keep() {
-    std::erase(buffer_.input_writers_, buffer_.progress_);
-    kept_ = true;
+  void keep() noexcept {
+    buffer_.input_writers_.merge(writers_);
+    taken_.clear();
   }
 
  private:
@@ -66,17 +68,12 @@ class CommandBuffer::Claim {
     ImageUses* uses;
     ImageRange images;
     bool writes;
+    bool is_used = false;
   };
 
-  void give_back() {
-    for (const Taken& t : taken_) t.uses->remove(t.images, buffer_.progress_, t.writes);
-    buffer_.input_writers_.resize(writers_before_);
-  }
-
   CommandBuffer& buffer_;
-  const std::size_t writers_before_;
+  std::set<ProgressPointer> writers_;  // of its inputs
   std::vector<Taken> taken_;
-  bool kept_ = false;
 };
 
 void CommandBuffer::check_devices(const LossRequest& request) const {

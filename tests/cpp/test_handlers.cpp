@@ -96,8 +96,7 @@ TEST_CASE("handlers that commit buffers with handlers go on for ever in a flat s
   std::function<void()> commit_next = [&] {
     const Buffer next = make_buffer(*queue);
     next->on_completed([&] {
-      if (rounds + 1 < kRounds) commit_next();
-      ++rounds;
+      if (++rounds < kRounds) commit_next();
     });
     next->commit();
   };
