@@ -125,9 +125,10 @@ std::int64_t to_index(const ImageBatch& batch, py::handle value) {
     index = to_integer("index", value);
   } catch (const ValueError&) {  // beyond 64 bits
   }
-  if (index < -count || index >= count)
-    throw py::index_error("image index " + py::cast<std::string>(py::str(value)) +
-                          " is out of range for " + std::to_string(count) + " images");
+  if (index < -count || index >= count) {
+    throw py::index_error("image index " + describe(value) + " is out of range for " +
+                          std::to_string(count) + " images");
+  }
   return index < 0 ? index + count : index;
 }
 
@@ -277,7 +278,8 @@ void register_batch(py::module_& m) {
 void register_images(py::module_& m) {
   register_batch(m);
   py::class_<Image> type(
-      m, "MPSImage", "One image of a batch. Equal where it is the same image of the same storage.");
+      m, "MPSImage", py::custom_type_setup(set_apart),
+      "One image of a batch. Equal where it is the same image of the same storage.");
   refuse_empty_instances(type);
   type.def(
       py::init([](py::object device, py::object descriptor) {
