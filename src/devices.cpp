@@ -1,6 +1,5 @@
 #include "devices.hpp"
 
-#include <atomic>
 #include <cstdlib>
 
 #include "core/error.hpp"
@@ -31,11 +30,8 @@ struct Found {
   }
 };
 
-std::atomic<const Found*> already_found{nullptr};
-
 const Found& found() {
   static const auto& all = *new Found;  // outlives every Python object that refers to a device
-  already_found = &all;
   return all;
 }
 
@@ -82,12 +78,6 @@ const std::shared_ptr<Device>& device_of_functions() {
 const std::shared_ptr<Device>& cpu_device() {
   static const auto& device = *new std::shared_ptr<Device>(cpu::make_device());
   return device;
-}
-
-void drain_devices() {
-  if (const Found* const all = already_found) {
-    for (const auto& device : all->devices) device->drain();
-  }
 }
 
 int num_threads() { return cpu::num_threads(); }

@@ -28,9 +28,6 @@ const std::shared_ptr<Device>& cpu_device();
 /// Why there is no Metal device; empty where there is one.
 const std::string& metal_unavailable();
 
-/// Waits for the work of every device; touches none that was not used.
-void drain_devices();
-
 // The CPU engine's threads (cpu/thread_pool.hpp).
 int num_threads();
 void set_num_threads(std::int64_t count);

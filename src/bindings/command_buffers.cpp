@@ -14,6 +14,7 @@
 #include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
+#include "core/completion.hpp"
 #include "core/error.hpp"
 
 namespace py = pybind11;
@@ -161,6 +162,27 @@ void leave(const BufferPointer& buffer, py::object type) {
   wait(*buffer, py::none());
 }
 
+/// Committed work and its handlers need the interpreter, so its end waits for them.
+void wait_at_exit() {
+  constexpr double kLongest = 10, kSlice = 0.1;  // seconds
+  const LastWork last;
+  int left = 0;
+  for (double waited = 0; waited < kLongest; waited += kSlice) {
+    {
+      const WithoutGil released;
+      left = last.left_after(kSlice);
+    }
+    if (left == 0 || PyErr_CheckSignals() != 0) break;
+  }
+  end_interpreter();
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+  if (left == 0) return;
+  const std::string words =
+      "the process ends without the rest of its committed work: after 10 seconds " +
+      std::to_string(left) + " command buffers (handlers included) had not ended";
+  if (PyErr_WarnEx(PyExc_RuntimeWarning, words.c_str(), 1) != 0) throw py::error_already_set();
+}
+
 /// A read-only property of a state that a forward encode has filled.
 void define_value(py::class_<LossState, std::shared_ptr<LossState>>& type, const char* name,
                   double LossParameters::* field) {
@@ -236,6 +258,8 @@ void register_command_buffers(py::module_& m) {
            py::cast<std::string>(member(b.status()).attr("name")) + " on '" + b.device()->name() +
            "'>";
   });
+
+  py::module_::import("atexit").attr("register")(py::cpp_function(&wait_at_exit));
 
   py::class_<LossState, std::shared_ptr<LossState>> state(
       m, "MPSState", py::custom_type_setup(refuse_new_instances),

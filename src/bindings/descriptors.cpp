@@ -103,7 +103,7 @@ std::string represent(const ImageDescriptor& d) {
 }
 
 void register_image_descriptor(py::module_& m) {
-  py::class_<ImageDescriptor> type(m, "MPSImageDescriptor",
+  py::class_<ImageDescriptor> type(m, "MPSImageDescriptor", py::custom_type_setup(set_apart),
                                    "Extents and storage format of an image.");
   refuse_empty_instances(type);
   type.def(py::init([](py::object channel_format, py::object width, py::object height,
@@ -159,7 +159,7 @@ void warn_of_one_class(const LossDescriptor& descriptor) {
 
 void register_descriptors(py::module_& m) {
   py::class_<LossDescriptor> type(
-      m, "MPSCNNLossDescriptor",
+      m, "MPSCNNLossDescriptor", py::custom_type_setup(set_apart),
       "What a loss computes. Mutable; compares by value, therefore unhashable.");
   refuse_empty_instances(type);
   type.def(py::init(&make_descriptor), py::arg("loss_type"), py::arg("reduction_type") = 0,

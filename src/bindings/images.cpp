@@ -127,19 +127,20 @@ std::int64_t to_index(const ImageBatch& batch, py::handle value) {
     index = to_integer("index", value);
   } catch (const ValueError&) {  // beyond 64 bits
   }
-  if (index < -count || index >= count)
-    throw py::index_error("image index " + py::cast<std::string>(py::str(value)) +
-                          " is out of range for " + std::to_string(count) + " images");
+  if (index < -count || index >= count) {
+    throw py::index_error("image index " + describe(value) + " is out of range for " +
+                          std::to_string(count) + " images");
+  }
   return index < 0 ? index + count : index;
 }
 
 py::object get_item(const BatchPointer& batch, py::object key) {
-  if (!py::isinstance<py::slice>(key)) return py::cast(Image{batch, to_index(*batch, key)});
+  if (!py::isinstance<py::slice>(key)) return py::cast(image_at(batch, to_index(*batch, key)));
   py::list images;
   py::ssize_t start = 0, stop = 0, step = 0, length = 0;
   if (!py::cast<py::slice>(key).compute(batch->shape().images, &start, &stop, &step, &length))
     throw py::error_already_set();
-  for (py::ssize_t i = 0; i < length; ++i) images.append(Image{batch, start + i * step});
+  for (py::ssize_t i = 0; i < length; ++i) images.append(image_at(batch, start + i * step));
   return images;
 }
 
@@ -269,7 +270,8 @@ void register_batch(py::module_& m) {
 void register_images(py::module_& m) {
   register_batch(m);
   py::class_<Image> type(
-      m, "MPSImage", "One image of a batch. Equal where it is the same image of the same storage.");
+      m, "MPSImage", py::custom_type_setup(set_apart),
+      "One image of a batch. Equal where it is the same image of the same storage.");
   refuse_empty_instances(type);
   type.def(
       py::init([](py::object device, py::object descriptor) {

@@ -8,12 +8,22 @@
 
 namespace mpsnn_loss::bindings {
 
+/// A size of its own, by which Python sees that no instance may be turned into one of another
+/// class, whose contents would be taken for what they are not (`image.__class__ = Device`).
+inline void set_apart(PyHeapTypeObject* heap) {
+  heap->ht_type.tp_basicsize =
+      heap->ht_type.tp_base->tp_basicsize + static_cast<Py_ssize_t>(sizeof(void*));
+}
+
 /// For classes without a constructor: __new__ itself is refused.
 inline PyObject* refuse_new(PyTypeObject* type, PyObject*, PyObject*) {
   PyErr_Format(PyExc_TypeError, "cannot create '%.200s' instances directly", type->tp_name);
   return nullptr;
 }
-inline void refuse_new_instances(PyHeapTypeObject* heap) { heap->ht_type.tp_new = refuse_new; }
+inline void refuse_new_instances(PyHeapTypeObject* heap) {
+  set_apart(heap);
+  heap->ht_type.tp_new = refuse_new;
+}
 
 /// The C++ object of an instance that is known to have type T, without pybind11's look-up where it
 /// holds but one; null where it has no contents.

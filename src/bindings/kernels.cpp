@@ -1,9 +1,12 @@
 // MPSKernel, MPSCNNKernel, MPSCNNBinaryKernel, and the three loss kernels.
 #include <pybind11/pybind11.h>
 
+#include <vector>
+
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
 #include "bindings/descriptors.hpp"
+#include "bindings/errors.hpp"
 #include "bindings/image_arguments.hpp"
 #include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
@@ -104,6 +107,7 @@ Handle unpickle(py::tuple state) {
 
 /// The constructor of a class whose base has none.
 void setup_constructible(PyHeapTypeObject* heap) {
+  set_apart(heap);
   heap->ht_type.tp_new = py::detail::pybind11_object_new;
 }
 
@@ -113,7 +117,48 @@ vectorcallfunc& call_slot(PyObject* self) {
                                             Py_TYPE(self)->tp_vectorcall_offset);
 }
 
-/// A call needs no tuple and no dictionary for its arguments.
+template <vectorcallfunc call>
+PyObject* call_fast(PyObject* self, PyObject* const* arguments, std::size_t given,
+                    PyObject* keywords);
+
+/// The call with a tuple and a dictionary, which is __call__ too.
+template <vectorcallfunc call>
+PyObject* call_slowly(PyObject* self, PyObject* arguments, PyObject* named) {
+  call_slot(self) = call_fast<call>;  // Python allocates instances of subclasses by itself
+  return translated([&] {
+    const auto given = static_cast<std::size_t>(PyTuple_GET_SIZE(arguments));
+    std::vector<PyObject*> values(&PyTuple_GET_ITEM(arguments, 0),
+                                  &PyTuple_GET_ITEM(arguments, 0) + given);
+    if (named == nullptr) return call(self, values.data(), given, nullptr);
+    py::list names;
+    for (const auto& [name, value] : py::reinterpret_borrow<py::dict>(named)) {
+      names.append(name);
+      values.push_back(value.ptr());
+    }
+    return call(self, values.data(), given, py::tuple(names).ptr());
+  });
+}
+
+/// The call as most make it, with neither. Python before 3.12 makes it even where __call__ was
+/// replaced.
+template <vectorcallfunc call>
+PyObject* call_fast(PyObject* self, PyObject* const* arguments, std::size_t given,
+                    PyObject* keywords) {
+  const ternaryfunc current = Py_TYPE(self)->tp_call;
+  if (current == call_slowly<call>) return call(self, arguments, given, keywords);
+  return translated([&] {
+    const auto count = static_cast<std::size_t>(PyVectorcall_NARGS(given));
+    py::tuple values(count);
+    for (std::size_t i = 0; i < count; ++i) values[i] = py::handle(arguments[i]);
+    py::dict named;
+    if (keywords != nullptr) {
+      for (const py::handle name : py::reinterpret_borrow<py::tuple>(keywords))
+        named[name] = py::handle(arguments[count + py::len(named)]);
+    }
+    return current(self, values.ptr(), named.ptr());
+  });
+}
+
 template <vectorcallfunc call>
 void setup_callable(PyHeapTypeObject* heap) {
   PyTypeObject& type = heap->ht_type;
@@ -123,13 +168,10 @@ void setup_callable(PyHeapTypeObject* heap) {
   type.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
   type.tp_alloc = [](PyTypeObject* actual, Py_ssize_t items) {
     PyObject* const self = PyType_GenericAlloc(actual, items);
-    if (self != nullptr) call_slot(self) = call;
+    if (self != nullptr) call_slot(self) = call_fast<call>;
     return self;
   };
-  type.tp_call = [](PyObject* self, PyObject* arguments, PyObject* keywords) {
-    call_slot(self) = call;  // Python allocates instances of subclasses by itself
-    return PyVectorcall_Call(self, arguments, keywords);
-  };
+  type.tp_call = call_slowly<call>;
 }
 
 template <class Handle, class Base>

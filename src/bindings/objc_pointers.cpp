@@ -6,7 +6,6 @@
 
 #include "bindings/arguments.hpp"
 #include "bindings/errors.hpp"
-#include "bindings/gil.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
 #include "core/error.hpp"
@@ -150,14 +149,6 @@ void register_objc_pointers(py::module_& m) {
   define_archives<ForwardLoss, CNNKernel>(m);
   define_archives<LossGradient, CNNBinaryKernel>(m);
   define_archives<InitialGradient, CNNKernel>(m);
-  // Handlers need the interpreter, so all have returned before it ends.
-  py::module_::import("atexit").attr("register")(py::cpp_function([] {
-    {
-      const WithoutGil released;
-      drain_devices();
-    }
-    end_interpreter();
-  }));
 }
 
 }  // namespace mpsnn_loss::bindings

@@ -13,6 +13,7 @@
 // written.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -23,9 +24,9 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "core/image.hpp"
@@ -38,6 +39,7 @@ namespace mpsnn_loss {
 class Device;
 class LossCall;
 class Queue;
+struct Image;
 struct LossRequest;
 
 /// What makes the images of an encode that is given no destination (MPSImageAllocator).
@@ -50,7 +52,10 @@ enum class ForeignKind { device, queue, command_buffer, image, image_batch };
 class ImageBatch {
  public:
   ImageBatch(std::shared_ptr<Device> device, const BatchDescriptor& descriptor, bool writable)
-      : device_(std::move(device)), descriptor_(descriptor), writable_(writable) {}
+      : device_(std::move(device)),
+        descriptor_(descriptor),
+        writable_(writable),
+        uses_(descriptor.shape.images) {}
   virtual ~ImageBatch() = default;
   ImageBatch(const ImageBatch&) = delete;
   ImageBatch& operator=(const ImageBatch&) = delete;
@@ -64,6 +69,8 @@ class ImageBatch {
   virtual std::byte* data() const = 0;
   /// The host memory of one image; null where the device keeps it.
   virtual std::byte* image_data(std::int64_t image) const = 0;
+  /// Of a view: the image that stands at this place, an image of a storage; else null.
+  virtual const Image* source(std::int64_t) const { return nullptr; }
   /// The storage and the place in it that the image really occupies.
   virtual std::pair<const ImageBatch*, std::int64_t> storage(std::int64_t image) const {
     return {this, image};
@@ -105,11 +112,17 @@ class ImageBatch {
   std::map<std::int64_t, std::string> labels_;
 };
 
-/// One image of a batch.
+/// One image of a storage, never of a view: views of views would grow with every step of a loop.
 struct Image {
   std::shared_ptr<ImageBatch> batch;
   std::int64_t index = 0;
 };
+
+/// The image at a place of any batch.
+inline Image image_at(const std::shared_ptr<ImageBatch>& batch, std::int64_t index) {
+  const Image* const source = batch->source(index);
+  return source != nullptr ? *source : Image{batch, index};
+}
 
 /// The values that one forward encode captured for one image, or for the whole batch (MPSState).
 struct LossState {
@@ -204,7 +217,8 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
   void wait(std::optional<double> seconds);
   /// Waits at most so long; true once nothing is left to wait for, an error included.
   bool finished_within(double seconds);
-  /// Adds a function that runs once after the work, on the thread that finished it.
+  /// Adds a function that runs once after the work, on the thread that finished it or on another
+  /// (core/completion.hpp). What it throws is lost.
   void on_completed(std::function<void()> handler);
 
   virtual CommandBufferStatus status() const { return progress_->status; }
@@ -218,18 +232,20 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
   virtual void do_encode(const LossCall& call) = 0;
   virtual std::shared_ptr<ImageBatch> do_encode(const LossCall& call, ResultAllocator allocator);
   virtual void do_enqueue() = 0;
-  virtual void do_commit() = 0;   // leads to set_result and finish, now or on another thread
+  virtual void do_commit() = 0;   // leads to set_result and complete, now or on another thread
   virtual void do_discard() = 0;  // an enqueued buffer gives up its place
   /// Throws StateError where the buffer's queue can do no more work.
   virtual void check_queue() const {}
   // How an engine ends the buffer's life, once each and in this order:
   /// The device has begun.
-  void set_scheduled() { progress_->status = CommandBufferStatus::scheduled; }
+  void set_scheduled();
   /// The work is done, or failed with `error`: status and results may be seen. It failed as well
   /// where a buffer that should have written one of its inputs has not completed.
-  void set_result(std::exception_ptr error);
-  /// Runs the handlers, then wakes whoever waits.
-  void finish();
+  void set_result(std::exception_ptr error) noexcept;
+  /// Has the handlers run, then wakes whoever waits.
+  void complete() noexcept;
+  /// The same for a thread that must not run handlers.
+  void complete_elsewhere() noexcept;
   /// True until commit or discard.
   bool is_open() const {
     return !progress_->discarded && status() < CommandBufferStatus::committed;
@@ -238,21 +254,23 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
 
  private:
   class Claim;
+  static constexpr int kNotBegun = -1;
 
   void check_open(const char* action) const;
   void check_devices(const LossRequest& request) const;
-  std::exception_ptr input_error() const;
+  std::exception_ptr input_error() const noexcept;
   void check_may_wait() const;
+  void finish() noexcept;
 
   const std::shared_ptr<Device> device_;
   const std::string label_;
   const std::shared_ptr<Progress> progress_;
-  std::vector<ProgressPointer> input_writers_;  // pending when their images were read from
+  std::set<ProgressPointer> input_writers_;  // pending when their images were read from
   mutable std::mutex mutex_;
   std::condition_variable finished_changed_;
   std::vector<std::function<void()>> handlers_;
-  std::thread::id handler_thread_;
-  bool finished_ = false;  // completed, and all handlers have returned
+  std::atomic<bool> finished_ = false;     // completed, and all handlers have returned
+  std::atomic<int> begun_in_ = kNotBegun;  // the process, by number of forks
 };
 
 /// Buffers of one queue run in the order in which they were enqueued or committed.
@@ -314,9 +332,6 @@ class Device : public std::enable_shared_from_this<Device> {
   virtual std::shared_ptr<Queue> adopt_queue(void* object);
   virtual std::shared_ptr<CommandBuffer> adopt_command_buffer(void* object);
   virtual std::shared_ptr<ImageBatch> adopt_images(ForeignKind kind, void* object);
-
-  /// Waits for the work that was handed over, handlers included.
-  virtual void drain() {}
 };
 
 }  // namespace mpsnn_loss

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/backend.hpp"
+#include "core/completion.hpp"
 #include "core/error.hpp"
 #include "core/loss_call.hpp"
 
@@ -36,27 +37,29 @@ void CommandBuffer::check_open(const char* action) const {
 /// The images of one call, taken for its buffer, and given back unless the call was encoded.
 class CommandBuffer::Claim {
  public:
-  explicit Claim(CommandBuffer& buffer)
-      : buffer_(buffer), writers_before_(buffer.input_writers_.size()) {}
+  explicit Claim(CommandBuffer& buffer) : buffer_(buffer) {}
   Claim(const Claim&) = delete;
   Claim& operator=(const Claim&) = delete;
   ~Claim() {
-    if (!kept_) give_back();
+    for (const Taken& t : taken_) {
+      if (t.is_used) t.uses->remove(t.images, buffer_.progress_, t.writes);
+    }
   }
 
   void add(const Operand& operand, bool writes) {
     if (operand.images == nullptr) return;
     const ProgressPointer by = buffer_.progress_;
     const auto use = [&](ImageUses& uses, ImageRange images) {
+      Taken& taken = taken_.emplace_back(Taken{operand.images, &uses, images, writes});
       uses.add(operand.name, images, by, writes);
-      taken_.push_back({operand.images, &uses, images, writes});
-      if (!writes) uses.collect_writers(images, buffer_.input_writers_);
+      taken.is_used = true;
+      if (!writes) uses.collect_writers(images, by, writers_);
     };
     operand.images->for_each_use(operand.images->all(), use);
   }
-  void keep() {
-    std::erase(buffer_.input_writers_, buffer_.progress_);
-    kept_ = true;
+  void keep() noexcept {
+    buffer_.input_writers_.merge(writers_);
+    taken_.clear();
   }
 
  private:
@@ -65,17 +68,12 @@ class CommandBuffer::Claim {
     ImageUses* uses;
     ImageRange images;
     bool writes;
+    bool is_used = false;
   };
 
-  void give_back() {
-    for (const Taken& t : taken_) t.uses->remove(t.images, buffer_.progress_, t.writes);
-    buffer_.input_writers_.resize(writers_before_);
-  }
-
   CommandBuffer& buffer_;
-  const std::size_t writers_before_;
+  std::set<ProgressPointer> writers_;  // of its inputs
   std::vector<Taken> taken_;
-  bool kept_ = false;
 };
 
 void CommandBuffer::check_devices(const LossRequest& request) const {
@@ -162,20 +160,24 @@ void CommandBuffer::on_completed(std::function<void()> handler) {
   handlers_.push_back(std::move(handler));
 }
 
-std::exception_ptr CommandBuffer::input_error() const {
+std::exception_ptr CommandBuffer::input_error() const noexcept {
   for (const ProgressPointer& writer : input_writers_) {
     if (writer->status == CommandBufferStatus::completed) continue;
     const char* const what = writer->discarded ? "was discarded"
                              : writer->pending()
                                  ? "had not completed, as it is not ahead in the queue"
                                  : "failed";
-    return std::make_exception_ptr(
-        DeviceError(std::string("the command buffer that should have written an input ") + what));
+    return device_failure("the command buffer that should have written an input ", what);
   }
   return nullptr;
 }
 
-void CommandBuffer::set_result(std::exception_ptr error) {
+void CommandBuffer::set_scheduled() {
+  begun_in_ = forks();
+  progress_->status = CommandBufferStatus::scheduled;
+}
+
+void CommandBuffer::set_result(std::exception_ptr error) noexcept {
   static std::atomic<std::uint64_t> ended_buffers{0};
   const std::lock_guard lock(mutex_);
   progress_->error = error ? error : input_error();
@@ -185,30 +187,57 @@ void CommandBuffer::set_result(std::exception_ptr error) {
       progress_->error ? CommandBufferStatus::error : CommandBufferStatus::completed;
 }
 
-void CommandBuffer::finish() {
+void CommandBuffer::complete() noexcept {
+  if (InsideHandlers::now()) return complete_elsewhere();
+  finish();
+}
+
+void CommandBuffer::complete_elsewhere() noexcept {
+  if (!has_handlers()) return finish();
+  try {
+    run_elsewhere([self = shared_from_this()] { self->finish(); });
+  } catch (const std::exception&) {
+    finish();
+  }
+}
+
+void CommandBuffer::finish() noexcept {
   const auto self = shared_from_this();  // the last handler may drop the caller's reference
   std::vector<std::function<void()>> handlers;
   {
     const std::lock_guard lock(mutex_);
     handlers.swap(handlers_);
-    handler_thread_ = std::this_thread::get_id();
   }
-  for (const auto& handler : handlers) handler();
-  handlers.clear();
+  {
+    const InsideHandlers inside(*this);
+    for (auto& handler : handlers) {
+      try {
+        handler();
+      } catch (...) {  // whoever added it has reported what there is to report
+      }
+      handler = nullptr;
+    }
+  }
   {
     const std::lock_guard lock(mutex_);
-    handler_thread_ = {};
     finished_ = true;
   }
   finished_changed_.notify_all();
 }
 
 void CommandBuffer::check_may_wait() const {
+  const bool handled_here = InsideHandlers::of(*this);
+  // The mutex comes later: a thread that is not in this process may have held it at the fork.
+  if (begun_in_ != kNotBegun && begun_in_ != forks() && !finished_ && !handled_here) {
+    throw StateError(
+        "command_buffer must not be waited for in this process, as it was running when the process "
+        "was forked: only the parent sees its end");
+  }
   const std::lock_guard lock(mutex_);
   if (status() < CommandBufferStatus::committed) {
     throw StateError("command_buffer must be committed before it is waited for");
   }
-  if (handler_thread_ == std::this_thread::get_id()) {
+  if (handled_here) {
     throw StateError("command_buffer must not be waited for inside its own completed handler");
   }
   if (!finished_) check_queue();
@@ -217,8 +246,9 @@ void CommandBuffer::check_may_wait() const {
 bool CommandBuffer::finished_within(double seconds) {
   constexpr double kForever = 1e9;  // more seconds would overflow the clock's count
   check_may_wait();
+  const WaitInHandlers wait(*this);
   std::unique_lock lock(mutex_);
-  const auto finished = [this] { return finished_; };
+  const auto finished = [this] { return finished_.load(); };
   if (seconds < kForever) {
     return finished_changed_.wait_for(lock, std::chrono::duration<double>(seconds), finished);
   }

@@ -1,6 +1,8 @@
 // The errors of the package. The bindings map each to one Python exception.
 #pragma once
 
+#include <exception>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -25,6 +27,19 @@ struct StateError : std::runtime_error {
 struct DeviceError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+
+/// Made ahead, as it is needed where no memory is left.
+inline const std::exception_ptr kNoMemoryForError =
+    std::make_exception_ptr(DeviceError("the work failed, and no memory was left to say why"));
+
+/// A DeviceError to keep.
+inline std::exception_ptr device_failure(const char* words, const char* more = "") noexcept {
+  try {
+    return std::make_exception_ptr(DeviceError(std::string(words) + more));
+  } catch (const std::bad_alloc&) {
+    return kNoMemoryForError;
+  }
+}
 
 /// A wait that ended before the work did (TimeoutError).
 struct TimeoutError : std::runtime_error {

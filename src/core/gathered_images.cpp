@@ -27,6 +27,7 @@ class GatheredImages final : public ImageBatch {
   std::byte* image_data(std::int64_t i) const override {
     return at(i).batch->image_data(at(i).index);
   }
+  const Image* source(std::int64_t i) const override { return &at(i); }
   std::pair<const ImageBatch*, std::int64_t> storage(std::int64_t i) const override {
     return at(i).batch->storage(at(i).index);
   }
@@ -111,6 +112,7 @@ bool is_whole_batch(const std::vector<Image>& images) {
 
 std::shared_ptr<ImageBatch> gather_images(const char* argument, std::vector<Image> images) {
   if (images.empty()) throw ValueError(refusal(argument, "hold at least 1 image", "0"));
+  for (Image& image : images) image = image_at(image.batch, image.index);
   const ImageBatch& first = *images.front().batch;
   BatchDescriptor descriptor = first.descriptor();
   const Shape one{1, descriptor.shape.height, descriptor.shape.width, descriptor.shape.channels};

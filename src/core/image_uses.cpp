@@ -1,106 +1,181 @@
 #include "core/image_uses.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
-#include <utility>
 
 #include "core/error.hpp"
 
 namespace mpsnn_loss {
 namespace {
 
-/// The values of an ended writer are gone where `later` has written after it.
-bool comes_after(const Progress& later, const Progress& earlier) {
-  if (later.discarded || later.pending()) return false;
-  return earlier.discarded || later.ended > earlier.ended;
+[[noreturn]] void refuse_conflict(const char* argument, const char* verb) {
+  throw StateError(
+      refusal(argument,
+              "be free of pending work of other queues, as queues are not ordered "
+              "among each other",
+              std::string("images that a command buffer of another queue still ") + verb));
+}
+
+/// Makes room for one more without an exact fit, so that many additions cost no more than a few.
+template <class List>
+void make_room(List& list) {
+  if (list.size() == list.capacity()) list.reserve(2 * list.size() + 1);
 }
 
 }  // namespace
 
+/// What an ended writer leaves behind: the last one decides, and discarded ones count where there
+/// is no other.
+void ImageUses::Segment::settle(ProgressPointer writer) noexcept {
+  if (writer->discarded) {
+    discarded = true;
+  } else if (last_written == nullptr || writer->ended > last_written->ended) {
+    last_written = std::move(writer);
+  }
+}
+
+void ImageUses::Segment::sweep() noexcept {
+  for (Use& use : writers) {
+    if (!use.by->pending()) settle(std::exchange(use.by, nullptr));
+  }
+  std::erase_if(writers, [](const Use& use) { return use.by == nullptr; });
+  std::erase_if(readers, [](const Use& use) { return !use.by->pending(); });
+  sweep_at = std::max<std::size_t>(8, 2 * (writers.size() + readers.size()));
+}
+
+/// Afterwards the last of the writers and of the readers are pending, if there are any.
+void ImageUses::Segment::trim() noexcept {
+  if (writers.size() + readers.size() >= sweep_at) sweep();
+  for (; !writers.empty() && !writers.back().by->pending(); writers.pop_back())
+    settle(std::move(writers.back().by));
+  while (!readers.empty() && !readers.back().by->pending()) readers.pop_back();
+  if (readers.empty()) readers_of_many_queues = false;
+}
+
+bool ImageUses::Segment::has_same_past(const Segment& other) const {
+  if (!is_quiet() || !other.is_quiet()) return false;
+  if (last_written == nullptr || other.last_written == nullptr)
+    return last_written == other.last_written && discarded == other.discarded;
+  const auto completed = [](const Segment& s) {
+    return s.last_written->status == CommandBufferStatus::completed;
+  };
+  return last_written == other.last_written || (completed(*this) && completed(other));
+}
+
+void ImageUses::Segment::check_conflict(const char* argument, const Progress& by, bool writes) {
+  if (!writers.empty() && writers.back().by->queue != by.queue) refuse_conflict(argument, "writes");
+  if (!writes) return;
+  const auto is_of_another = [&](const Use& use) { return use.by->queue != by.queue; };
+  if (readers_of_many_queues) {
+    sweep();
+    if (std::ranges::any_of(readers, is_of_another)) refuse_conflict(argument, "reads");
+    readers_of_many_queues = false;
+  }
+  if (!readers.empty() && is_of_another(readers.back())) refuse_conflict(argument, "reads");
+}
+
+/// Where no writer is pending: whether there are values.
+void ImageUses::Segment::check_values() const {
+  if (!writers.empty()) return;
+  if (last_written != nullptr && last_written->error) std::rethrow_exception(last_written->error);
+  if (last_written == nullptr && discarded)
+    throw StateError("the command buffer that should have written these images was discarded");
+}
+
+/// The segments that the images lie in, trimmed, and joined where they have the same past.
+std::pair<ImageUses::Segments::iterator, ImageUses::Segments::iterator> ImageUses::find(
+    ImageRange images) const {
+  if (segments_.empty()) return {segments_.end(), segments_.end()};
+  const auto first = std::prev(segments_.upper_bound(images.first));
+  first->second.trim();
+  auto last = first, next = std::next(first);
+  while (next != segments_.end() && next->first < images.end()) {
+    next->second.trim();
+    if (last->second.has_same_past(next->second)) {
+      next = segments_.erase(next);
+    } else {
+      last = next++;
+    }
+  }
+  return {first, next};
+}
+
+void ImageUses::split(std::int64_t at) {
+  if (at >= images_) return;
+  const auto segment = std::prev(segments_.upper_bound(at));
+  if (segment->first != at) segments_.emplace_hint(std::next(segment), at, segment->second);
+}
+
 void ImageUses::add(const char* argument, ImageRange images, const ProgressPointer& by,
                     bool writes) {
   const std::lock_guard lock(mutex_);
-  for (const Use& use : uses_) {
-    const bool conflicts = use.images.overlaps(images) && (writes || use.writes);
-    if (!conflicts || use.by->queue == by->queue || !use.by->pending()) continue;
-    throw StateError(refusal(argument,
-                             "be free of pending work of other queues, as queues are not ordered "
-                             "among each other",
-                             std::string("images that a command buffer of another queue still ") +
-                                 (use.writes ? "writes" : "reads")));
+  if (segments_.empty()) segments_[0];
+  find(images);
+  split(images.first);
+  split(images.end());
+  const auto [first, end] = find(images);
+  for (auto segment = first; segment != end; ++segment) {
+    segment->second.check_conflict(argument, *by, writes);
+    make_room(writes ? segment->second.writers : segment->second.readers);
   }
-  if (uses_.size() >= forget_at_) forget_settled();
-  uses_.push_back({images, by, writes});
-}
-
-void ImageUses::remove(ImageRange images, const ProgressPointer& by, bool writes) {
-  const std::lock_guard lock(mutex_);
-  const auto found = std::find_if(uses_.rbegin(), uses_.rend(), [&](const Use& use) {
-    return use.images == images && use.by == by && use.writes == writes;
-  });
-  if (found != uses_.rend()) uses_.erase(std::next(found).base());
-}
-
-bool ImageUses::is_settled_by_another(const Use& use) const {
-  return std::ranges::any_of(uses_, [&](const Use& other) {
-    const bool repeats = other.by == use.by && &other > &use;
-    return other.writes && other.images.covers(use.images) &&
-           (repeats || comes_after(*other.by, *use.by));
-  });
-}
-
-void ImageUses::forget_settled() {
-  std::vector<Use> kept;
-  for (const Use& use : uses_) {
-    const bool over = !use.by->pending() && (!use.writes || is_settled_by_another(use));
-    if (!over) kept.push_back(use);
-  }
-  uses_ = std::move(kept);
-  forget_at_ = std::max<std::size_t>(8, 2 * uses_.size());
-}
-
-void ImageUses::check_values(ImageRange images) const {
-  for (const Use& use : uses_) {
-    const bool failed = use.by->status == CommandBufferStatus::error;
-    if (!use.writes || !(failed || use.by->discarded)) continue;
-    const std::int64_t first = std::max(images.first, use.images.first);
-    const std::int64_t end =
-        std::min(images.first + images.count, use.images.first + use.images.count);
-    for (std::int64_t image = first; image < end; ++image) {
-      const bool written_after = std::ranges::any_of(uses_, [&](const Use& other) {
-        return other.writes && other.images.holds(image) &&
-               (other.by->pending() || comes_after(*other.by, *use.by));
-      });
-      if (written_after) continue;
-      if (failed) std::rethrow_exception(use.by->error);
-      throw StateError("the command buffer that should have written these images was discarded");
+  for (auto segment = first; segment != end; ++segment) {
+    Uses& uses = writes ? segment->second.writers : segment->second.readers;
+    if (!uses.empty() && uses.back().by == by) {
+      ++uses.back().times;
+      continue;
     }
+    if (!writes && !uses.empty() && uses.back().by->queue != by->queue)
+      segment->second.readers_of_many_queues = true;
+    uses.push_back({by, 1});
+  }
+}
+
+void ImageUses::remove(ImageRange images, const ProgressPointer& by, bool writes) noexcept {
+  const std::lock_guard lock(mutex_);
+  const auto end = segments_.lower_bound(images.end());
+  for (auto segment = segments_.lower_bound(images.first); segment != end; ++segment) {
+    Uses& uses = writes ? segment->second.writers : segment->second.readers;
+    const auto found =
+        std::find_if(uses.rbegin(), uses.rend(), [&](const Use& use) { return use.by == by; });
+    if (found != uses.rend() && --found->times == 0) uses.erase(std::next(found).base());
   }
 }
 
 void ImageUses::check_readable(ImageRange images) const {
   const std::lock_guard lock(mutex_);
-  for (const Use& use : uses_) {
-    if (!use.writes || !use.images.overlaps(images) || !use.by->pending()) continue;
+  const auto [first, end] = find(images);
+  for (auto segment = first; segment != end; ++segment) {
+    if (segment->second.writers.empty()) continue;
     throw StateError(
         "the command buffer that writes these images has not completed: commit it and wait");
   }
-  check_values(images);
+  for (auto segment = first; segment != end; ++segment) segment->second.check_values();
 }
 
 void ImageUses::check_usable(ImageRange images) const {
   const std::lock_guard lock(mutex_);
-  check_values(images);
+  const auto [first, end] = find(images);
+  for (auto segment = first; segment != end; ++segment) segment->second.check_values();
 }
 
-void ImageUses::collect_writers(ImageRange images, std::vector<ProgressPointer>& writers) const {
+void ImageUses::collect_writers(ImageRange images, const ProgressPointer& reader,
+                                std::set<ProgressPointer>& writers) const {
   const std::lock_guard lock(mutex_);
-  for (const Use& use : uses_) {
-    if (use.writes && use.images.overlaps(images) && use.by->pending() &&
-        std::ranges::find(writers, use.by) == writers.end()) {
-      writers.push_back(use.by);
+  const auto [first, end] = find(images);
+  for (auto segment = first; segment != end; ++segment) {
+    for (const Use& use : segment->second.writers) {
+      if (use.by != reader && use.by->pending()) writers.insert(use.by);
     }
   }
+}
+
+std::size_t ImageUses::size() const {
+  const std::lock_guard lock(mutex_);
+  std::size_t size = segments_.size();
+  for (const auto& [first, segment] : segments_)
+    size += segment.writers.size() + segment.readers.size();
+  return size;
 }
 
 }  // namespace mpsnn_loss

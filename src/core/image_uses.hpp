@@ -12,10 +12,14 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <utility>
 #include <vector>
 
 namespace mpsnn_loss {
@@ -42,45 +46,65 @@ using ProgressPointer = std::shared_ptr<const Progress>;
 struct ImageRange {
   std::int64_t first = 0, count = 0;
 
-  bool holds(std::int64_t image) const { return image >= first && image < first + count; }
-  bool covers(const ImageRange& other) const {
-    return first <= other.first && other.first + other.count <= first + count;
-  }
-  bool overlaps(const ImageRange& other) const {
-    return first < other.first + other.count && other.first < first + count;
-  }
+  std::int64_t end() const { return first + count; }
   friend bool operator==(const ImageRange&, const ImageRange&) = default;
 };
 
+/// Neighbouring images with the same past are one segment, so that a use costs the same whether it
+/// is of one image or of all, and whatever came before.
 class ImageUses {
  public:
+  explicit ImageUses(std::int64_t images) : images_(images) {}
+
   /// Throws StateError naming `argument` where a pending buffer of another queue is in the way.
   void add(const char* argument, ImageRange images, const ProgressPointer& by, bool writes);
   /// Takes an `add` back.
-  void remove(ImageRange images, const ProgressPointer& by, bool writes);
+  void remove(ImageRange images, const ProgressPointer& by, bool writes) noexcept;
 
   /// Throws StateError while a pending buffer writes one of the images and where none but
   /// discarded ones were to write it, and the error of the buffer that ended last.
   void check_readable(ImageRange images) const;
   /// The same, but what a pending buffer will write is as good as written.
   void check_usable(ImageRange images) const;
-  /// Appends the pending buffers that write the images, each once.
-  void collect_writers(ImageRange images, std::vector<ProgressPointer>& writers) const;
+  /// Adds the pending buffers that write the images, but for `reader` itself.
+  void collect_writers(ImageRange images, const ProgressPointer& reader,
+                       std::set<ProgressPointer>& writers) const;
+  /// How much is remembered: uses and segments.
+  std::size_t size() const;
 
  private:
   struct Use {
-    ImageRange images;
     ProgressPointer by;
-    bool writes;
+    std::size_t times;
   };
+  using Uses = std::vector<Use>;
 
-  bool is_settled_by_another(const Use& use) const;
-  void forget_settled();
-  void check_values(ImageRange images) const;
+  /// Uses that were pending when last looked at, and what is left of the others.
+  struct Segment {
+    Uses
+        writers;  // those that are pending are all of one queue, and so are the readers beside them
+    Uses readers;
+    bool readers_of_many_queues = false;
+    std::size_t sweep_at = 8;      // uses; doubles, so that many small uses stay cheap
+    ProgressPointer last_written;  // the writer that ended last
+    bool discarded = false;        // a writer was
 
+    bool is_quiet() const { return writers.empty() && readers.empty(); }
+    bool has_same_past(const Segment& other) const;
+    void settle(ProgressPointer writer) noexcept;
+    void sweep() noexcept;
+    void trim() noexcept;
+    void check_conflict(const char* argument, const Progress& by, bool writes);
+    void check_values() const;
+  };
+  using Segments = std::map<std::int64_t, Segment>;  // by their first image; without gaps
+
+  std::pair<Segments::iterator, Segments::iterator> find(ImageRange images) const;
+  void split(std::int64_t at);
+
+  const std::int64_t images_;
   mutable std::mutex mutex_;
-  std::vector<Use> uses_;
-  std::size_t forget_at_ = 8;  // uses; doubles, so that many small uses stay cheap
+  mutable Segments segments_;  // none until the first use
 };
 
 }  // namespace mpsnn_loss

@@ -1,33 +1,37 @@
 #include "core/queue_order.hpp"
 
-#include <algorithm>
 #include <utility>
 
 namespace mpsnn_loss {
 
-void QueueOrder::add(CommandBuffer* buffer) {
+QueueOrder::Place QueueOrder::add() {
   const std::lock_guard lock(mutex_);
-  places_.push_back({buffer, nullptr});
+  places_.emplace_hint(places_.end(), next_, nullptr);
+  return next_++;
 }
 
-void QueueOrder::remove(const CommandBuffer* buffer) {
+void QueueOrder::remove(Place place) noexcept {
   const std::lock_guard lock(mutex_);
-  std::erase_if(places_, [buffer](const Place& place) { return place.buffer == buffer; });
+  places_.erase(place);
 }
 
-void QueueOrder::commit(std::shared_ptr<CommandBuffer> buffer) {
+void QueueOrder::commit(Place place, std::shared_ptr<CommandBuffer> buffer) noexcept {
   const std::lock_guard lock(mutex_);
-  const auto place = std::find_if(places_.begin(), places_.end(),
-                                  [&](const Place& p) { return p.buffer == buffer.get(); });
-  place->committed = std::move(buffer);
+  places_.find(place)->second = std::move(buffer);
 }
 
-std::shared_ptr<CommandBuffer> QueueOrder::take() {
+std::shared_ptr<CommandBuffer> QueueOrder::take() noexcept {
   const std::lock_guard lock(mutex_);
-  if (places_.empty() || places_.front().committed == nullptr) return nullptr;
-  auto buffer = std::move(places_.front().committed);
-  places_.pop_front();
+  const auto first = places_.begin();
+  if (first == places_.end() || first->second == nullptr) return nullptr;
+  auto buffer = std::move(first->second);
+  places_.erase(first);
   return buffer;
+}
+
+bool QueueOrder::is_ready() const noexcept {
+  const std::lock_guard lock(mutex_);
+  return !places_.empty() && places_.begin()->second != nullptr;
 }
 
 }  // namespace mpsnn_loss

@@ -2,7 +2,8 @@
 // is committed and all before it have been taken.
 #pragma once
 
-#include <deque>
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 
@@ -12,22 +13,23 @@ namespace mpsnn_loss {
 
 class QueueOrder {
  public:
-  void add(CommandBuffer* buffer);
+  using Place = std::uint64_t;
+
+  /// The last place, for a buffer that is still open.
+  Place add();
   /// Gives up the place of a buffer that will not be committed.
-  void remove(const CommandBuffer* buffer);
+  void remove(Place place) noexcept;
   /// From now on the order holds the buffer, until it is taken.
-  void commit(std::shared_ptr<CommandBuffer> buffer);
+  void commit(Place place, std::shared_ptr<CommandBuffer> buffer) noexcept;
   /// The buffer whose turn it is, or null.
-  std::shared_ptr<CommandBuffer> take();
+  std::shared_ptr<CommandBuffer> take() noexcept;
+  /// Whether there is one.
+  bool is_ready() const noexcept;
 
  private:
-  struct Place {
-    CommandBuffer* buffer;
-    std::shared_ptr<CommandBuffer> committed;  // null until commit
-  };
-
-  std::mutex mutex_;
-  std::deque<Place> places_;
+  mutable std::mutex mutex_;
+  std::map<Place, std::shared_ptr<CommandBuffer>> places_;  // null until commit
+  Place next_ = 0;
 };
 
 }  // namespace mpsnn_loss

@@ -2,9 +2,11 @@
 // commits, large ones on a thread that the queue starts for them.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -27,25 +29,28 @@ class CpuQueue final : public Queue, public std::enable_shared_from_this<CpuQueu
 
   QueueOrder& order() { return order_; }
   /// Runs the buffers whose turn it is, up to the first large one, and leaves the rest to a worker.
-  void run_ready();
-  /// Leaves all buffers whose turn it is to a worker.
-  void start_worker();
+  void run_ready() noexcept;
+  /// Leaves all buffers whose turn it is to a worker. False where no thread can be had.
+  bool start_worker() noexcept;
   /// Throws StateError in a process that was forked while another thread ran a buffer: nobody will
   /// end that buffer's turn.
   void check_alive() const;
 
  private:
   using BufferPointer = std::shared_ptr<CpuCommandBuffer>;
+  static constexpr int kNowhere = -1;
 
   /// Takes the turn for the next buffer, if there is one and the turn is free.
-  BufferPointer begin_next();
-  void run(CpuCommandBuffer& buffer);
-  void run_on_worker(BufferPointer next);
+  BufferPointer begin_next() noexcept;
+  void run(CpuCommandBuffer& buffer) noexcept;
+  /// Leaves this buffer, whose turn it is, and what comes behind it to a worker; null: only the
+  /// latter. False where no thread can be had.
+  bool run_on_worker(BufferPointer next) noexcept;
 
   QueueOrder order_;
-  mutable std::mutex mutex_;
-  bool running_ = false;  // one buffer at a time
-  int running_in_ = 0;    // the process, by number of forks, that runs it
+  std::mutex mutex_;
+  // The process, by number of forks, that runs a buffer: one at a time.
+  std::atomic<int> running_in_ = kNowhere;
 };
 
 class CpuCommandBuffer final : public CommandBuffer {
@@ -57,19 +62,20 @@ class CpuCommandBuffer final : public CommandBuffer {
   /// Any work at its place among the calls; an exception it throws becomes the buffer's error.
   void encode_work(std::function<void()> work) { work_.push_back(std::move(work)); }
   bool is_large() const { return elements_ >= kLargeWork; }
-  void execute();
-  using CommandBuffer::finish;
+  void execute() noexcept;
+  using CommandBuffer::complete;
   using CommandBuffer::has_handlers;
   std::pair<double, double> times() const override;
 
  private:
   void do_encode(const LossCall& call) override;
-  void do_enqueue() override { queue_->order().add(this); }
+  void do_enqueue() override { place_ = queue_->order().add(); }
   void do_commit() override;
   void do_discard() override;
   void check_queue() const override { queue_->check_alive(); }
 
   const std::shared_ptr<CpuQueue> queue_;
+  std::optional<QueueOrder::Place> place_;  // in the queue, from enqueue to commit
   std::vector<std::function<void()>> work_;
   std::int64_t elements_ = 0;  // of the predictions of all calls
   double begin_ = 0, end_ = 0;

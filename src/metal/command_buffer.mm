@@ -3,7 +3,6 @@
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
 #include <cstring>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -175,7 +174,7 @@ void MetalCommandBuffer::complete(void* command_buffer) {
   } catch (const DeviceError&) {
     error = std::current_exception();
   } catch (const std::exception& failure) {
-    error = std::make_exception_ptr(DeviceError(failure.what()));
+    error = device_failure(failure.what());
   }
   end(error);
 }
@@ -183,14 +182,15 @@ void MetalCommandBuffer::complete(void* command_buffer) {
 void MetalCommandBuffer::end(std::exception_ptr error) {
   forget();
   set_result(error);
-  if (!has_handlers()) return finish();
   // A handler may wait for another buffer, whose own handler needs this thread of the driver.
-  work_begins();
-  std::thread([self = std::static_pointer_cast<MetalCommandBuffer>(shared_from_this())]() mutable {
-    self->finish();
-    self.reset();
-    work_ends();
-  }).detach();
+  complete_elsewhere();
+}
+
+void MetalCommandBuffer::check_queue() const {
+  if (made_in_ == forks()) return;
+  throw StateError(
+      "command_buffer must not be used in this process, which was forked after the buffer was "
+      "made: Metal does not work in a child");
 }
 
 }  // namespace mpsnn_loss::metal

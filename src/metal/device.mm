@@ -161,7 +161,6 @@ class MetalDevice final : public Device {
   std::shared_ptr<ImageBatch> adopt_images(ForeignKind kind, void* object) override {
     return metal::adopt_images(shared_from_this(), kind, object);
   }
-  void drain() override { metal::drain(); }
 
  private:
   const objc_ptr<id<MTLDevice>> device_;

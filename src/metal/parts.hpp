@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/backend.hpp"
+#include "core/completion.hpp"
 #include "core/loss_call.hpp"
 
 namespace mpsnn_loss::metal {
@@ -122,12 +123,14 @@ class MetalCommandBuffer : public CommandBuffer {
   }
   /// On a thread of the driver: results to the host, then status and handlers.
   void complete(void* command_buffer);
-  /// Status and handlers, which run on a thread of their own.
+  /// Status and handlers, which run on another thread.
   void end(std::exception_ptr error);
 
  private:
   ImageCall prepared(LossCall call) const;
+  void check_queue() const final;
 
+  const int made_in_ = forks();   // the process
   std::vector<ImageCall> calls_;  // keep their images until completion
   // Images that kernels returned; the temporary ones must go before commit.
   std::vector<std::shared_ptr<ImageBatch>> returned_, temporaries_;
@@ -137,11 +140,6 @@ class MetalCommandBuffer : public CommandBuffer {
 std::shared_ptr<Queue> make_queue(std::shared_ptr<Device> device, const std::string& label);
 /// On an id<MTLCommandQueue> made elsewhere, retained.
 std::shared_ptr<Queue> adopt_queue(std::shared_ptr<Device> device, void* queue);
-/// Waits until every committed buffer is done and its handlers have returned.
-void drain();
-/// Brackets work that drain waits for.
-void work_begins();
-void work_ends();
 
 // foreign_buffer.mm
 std::shared_ptr<CommandBuffer> adopt_command_buffer(std::shared_ptr<Device> device, void* buffer);

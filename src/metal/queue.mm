@@ -2,10 +2,11 @@
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
-#include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <utility>
 
+#include "core/completion.hpp"
 #include "core/error.hpp"
 #include "core/queue_order.hpp"
 #include "metal/objc_guard.hpp"
@@ -97,21 +98,20 @@ class OwnCommandBuffer final : public MetalCommandBuffer {
 
   /// Hands the buffer to Metal, whose handler ends its life.
   void submit() {
-    work_begins();
     try {
       guarded("committing a command buffer", [&] {
         const auto self = std::static_pointer_cast<OwnCommandBuffer>(shared_from_this());
+        const auto in_flight = std::make_shared<std::optional<WorkInFlight>>(std::in_place);
         const auto buffer = (id<MTLCommandBuffer>)open();
         release_temporaries();
         [buffer addCompletedHandler:^(id<MTLCommandBuffer> completed) {
           self->complete(completed);
-          work_ends();
+          in_flight->reset();
         }];
         [buffer commit];
       });
     } catch (const std::exception& failure) {
-      end(std::make_exception_ptr(DeviceError(failure.what())));
-      work_ends();
+      end(device_failure(failure.what()));
     }
     if (native_handle() != nullptr) queue_->give_place();
   }
@@ -122,13 +122,13 @@ class OwnCommandBuffer final : public MetalCommandBuffer {
     if (!buffer_) buffer_ = queue_->open_buffer(label());
     return buffer_.get();
   }
-  void do_enqueue() override { queue_->order().add(this); }
+  void do_enqueue() override { place_ = queue_->order().add(); }
   void do_commit() override {
-    queue_->order().commit(shared_from_this());
+    queue_->order().commit(*place_, shared_from_this());
     queue_->submit_ready();
   }
   void do_discard() override {
-    queue_->order().remove(this);
+    if (place_) queue_->order().remove(*place_);
     release_temporaries();
     forget();
     if (buffer_) {
@@ -140,6 +140,7 @@ class OwnCommandBuffer final : public MetalCommandBuffer {
   }
 
   const std::shared_ptr<MetalQueue> queue_;
+  std::optional<QueueOrder::Place> place_;  // in the queue, from enqueue to commit
   mutable std::mutex opening_;
   objc_ptr<id<MTLCommandBuffer>> buffer_;  // made at the first encode, or at commit
 };
@@ -153,35 +154,7 @@ void MetalQueue::submit_ready() {
   while (const auto buffer = order_.take()) static_cast<OwnCommandBuffer&>(*buffer).submit();
 }
 
-/// What was handed to Metal and is not done.
-struct Pending {
-  std::mutex mutex;
-  std::condition_variable changed;
-  int count = 0;
-};
-
-Pending& pending() {
-  static auto& it = *new Pending;  // threads of the driver may outlive static objects
-  return it;
-}
-
 }  // namespace
-
-void work_begins() {
-  const std::lock_guard lock(pending().mutex);
-  ++pending().count;
-}
-
-void work_ends() {
-  const std::lock_guard lock(pending().mutex);
-  --pending().count;
-  pending().changed.notify_all();
-}
-
-void drain() {
-  std::unique_lock lock(pending().mutex);
-  pending().changed.wait(lock, [] { return pending().count == 0; });
-}
 
 std::shared_ptr<Queue> make_queue(std::shared_ptr<Device> device, const std::string& label) {
   objc_ptr<id<MTLCommandQueue>> queue;

@@ -1,12 +1,14 @@
 // Completed handlers of command buffers.
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "buffers.hpp"
+#include "core/completion.hpp"
 
 namespace mpsnn_loss::test {
 
@@ -85,6 +87,84 @@ TEST_CASE("a slow handler does not keep the next buffer from completing") {
   release = true;
   committer.join();
   CHECK_NOTHROW(second->wait(kLong));
+}
+
+TEST_CASE("handlers that commit buffers with handlers go on for ever in a flat stack") {
+  const auto queue = make_queue();
+  constexpr int kRounds = 100000;
+  std::atomic<int> rounds = 0;
+  std::function<void()> commit_next = [&] {
+    const Buffer next = make_buffer(*queue);
+    next->on_completed([&] {
+      if (++rounds < kRounds) commit_next();
+    });
+    next->commit();
+  };
+  commit_next();
+  CHECK(LastWork().left_after(kLong) == 0);
+  CHECK(rounds == kRounds);
+}
+
+TEST_CASE("a handler may wait for what another handler does, however it waits") {
+  const auto queue = make_queue();
+  constexpr int kDepth = 20;
+  std::atomic<int> entered = 0;
+  std::function<void()> nest = [&] {
+    const int depth = ++entered;
+    if (depth == kDepth) return;
+    const Buffer inner = make_buffer(*queue), other = make_buffer();
+    other->on_completed([] {});
+    inner->on_completed(nest);
+    other->commit();
+    inner->commit();
+    while (entered == depth) std::this_thread::yield();
+    CHECK_NOTHROW(other->wait(kLong));
+  };
+  const Buffer outer = make_buffer(*queue);
+  outer->on_completed(nest);
+  outer->commit();
+  CHECK_NOTHROW(outer->wait(kLong));
+  CHECK(LastWork().left_after(kLong) == 0);
+  CHECK(entered == kDepth);
+}
+
+TEST_CASE("the end waits for what handlers commit, and not for what others go on committing") {
+  const auto queue = make_queue();
+  std::atomic<bool> stop = false, handled = false;
+  std::thread busy([&] {
+    const Images large({1, 1, 1, cpu::kLargeWork});
+    const auto own = make_queue();
+    while (!stop) {
+      const Buffer buffer = make_buffer(*own);
+      buffer->encode(large.call());
+      buffer->commit();
+      buffer->wait(kLong);
+    }
+  });
+  const Buffer first = make_buffer(*queue), second = make_buffer(*queue);
+  second->on_completed([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    handled = true;
+  });
+  first->on_completed([&] { second->commit(); });
+  first->commit();
+  {
+    const LastWork last;
+    CHECK(last.left_after(kLong) == 0);
+    CHECK(handled);
+  }
+  stop = true;
+  busy.join();
+}
+
+TEST_CASE("what a handler throws is lost, and the handlers after it run") {
+  const Buffer buffer = make_buffer();
+  bool handled = false;
+  buffer->on_completed([] { throw 42; });
+  buffer->on_completed([&] { handled = true; });
+  CHECK_NOTHROW(buffer->commit());
+  CHECK_NOTHROW(buffer->wait(kLong));
+  CHECK(handled);
 }
 
 }  // namespace mpsnn_loss::test

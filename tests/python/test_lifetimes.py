@@ -252,6 +252,85 @@ def test_the_process_ends_well_while_a_committed_buffer_is_in_flight() -> None:
     """)
 
 
+CHAIN = """
+    import itertools, os, sys, threading, time, warnings
+    import mpsnn_loss as ml
+    queue, rounds = ml.cpu_device().make_command_queue(), itertools.count(1)
+    def commit_next(_, last):
+        if next(rounds) < last:
+            buffer = queue.command_buffer()
+            buffer.add_completed_handler(lambda b: commit_next(b, last))
+            buffer.commit()
+        else:
+            print("last", flush=True)
+"""
+
+
+def test_handlers_that_commit_again_run_to_their_end_before_the_process_ends() -> None:
+    assert in_new_process(CHAIN + "    commit_next(None, 20000)\n") == "last\n"
+
+
+def test_a_chain_of_handlers_without_an_end_is_left_with_a_warning() -> None:
+    code = textwrap.dedent(CHAIN + "    commit_next(None, float('inf'))\n")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG, check=False
+    )
+    assert done.returncode == 0
+    assert "RuntimeWarning: the process ends without" in done.stderr
+
+
+def test_an_exception_of_any_kind_in_a_handler_is_unraisable(
+    device: ml.Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = [KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError]
+    reported: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda report: reported.append(report.exc_type))
+
+    def fail(_: ml.CommandBuffer, kind: type[BaseException]) -> None:
+        raise kind
+
+    with device.make_command_queue().command_buffer() as buffer:
+        for kind in kinds:
+            buffer.add_completed_handler(lambda b, kind=kind: fail(b, kind))
+    assert reported == kinds
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+def test_after_a_fork_while_handlers_run_the_child_refuses_to_wait_and_ends() -> None:
+    printed = in_new_process(
+        CHAIN
+        + """
+    warnings.simplefilter("ignore")  # Python warns of threads and fork
+    inside, release = threading.Event(), threading.Event()
+    def hold(_):
+        inside.set()
+        release.wait(60)
+    handled = queue.command_buffer()
+    handled.add_completed_handler(hold)
+    gate = queue.command_buffer()
+    gate.enqueue()
+    handled.commit()
+    del gate  # so that another thread runs the handler
+    inside.wait(60)
+    child = os.fork()
+    if child == 0:
+        for timeout in (None, 0, 1):
+            try:
+                handled.wait_until_completed(timeout)
+            except RuntimeError as error:
+                print("fork" in str(error), flush=True)
+        with queue.command_buffer() as buffer:
+            buffer.add_completed_handler(lambda _: print("handled", flush=True))
+        commit_next(None, 1000)
+        sys.exit()  # which does not wait for the parent's handlers
+    print(os.waitpid(child, 0)[1])
+    release.set()
+    handled.wait_until_completed()
+    """
+    )
+    assert printed.split() == ["True"] * 3 + ["handled", "last", "0"]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 def test_after_a_fork_a_busy_queue_refuses_and_an_idle_one_works() -> None:
     printed = in_new_process("""
