@@ -69,6 +69,14 @@ const std::shared_ptr<Device>& default_device() {
                            "'" + wanted + "'"));
 }
 
+const std::shared_ptr<Device>& device_of_kind(const std::string& kind) {
+  if (kind == cpu_device()->kind()) return cpu_device();
+  for (const auto& device : devices()) {
+    if (device->kind() == kind) return device;
+  }
+  return default_device();
+}
+
 const std::shared_ptr<Device>& device_of_functions() {
   // Looking the variable up in each call would take a tenth of a small one.
   static const auto& device = wanted_device().empty() ? cpu_device() : default_device();

@@ -22,6 +22,9 @@ const std::shared_ptr<Device>& default_device();
 /// none.
 const std::shared_ptr<Device>& device_of_functions();
 
+/// The first of that kind, else the default device.
+const std::shared_ptr<Device>& device_of_kind(const std::string& kind);
+
 /// Looks for no other device.
 const std::shared_ptr<Device>& cpu_device();
 

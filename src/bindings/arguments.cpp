@@ -157,6 +157,9 @@ bool is_numpy_array(py::handle value) {
   return Py_TYPE(value.ptr()) == type || PyType_IsSubtype(Py_TYPE(value.ptr()), type) != 0;
 }
 PyTypeObject* ndarray() { return numpy_type<1>("ndarray"); }
+bool is_numpy_dtype(py::handle value) {
+  return PyType_IsSubtype(Py_TYPE(value.ptr()), numpy_type<3>("dtype")) != 0;
+}
 bool is_numpy_scalar(py::handle value) {
   return PyType_IsSubtype(Py_TYPE(value.ptr()), numpy_type<2>("generic")) != 0;
 }

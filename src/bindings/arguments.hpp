@@ -33,6 +33,7 @@ pybind11::object find_attribute(pybind11::handle value, const char* name);
 PyTypeObject* ndarray();
 bool is_numpy_array(pybind11::handle value);
 bool is_numpy_scalar(pybind11::handle value);
+bool is_numpy_dtype(pybind11::handle value);
 
 /// The enumerations of the package, made from the tables of core.
 void register_enumerations(pybind11::module_& m);

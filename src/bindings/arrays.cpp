@@ -280,6 +280,12 @@ py::dtype to_dtype(Format format) {
   return dtypes[static_cast<std::size_t>(format)];
 }
 
+std::optional<Format> storage_format_of(py::handle dtype) {
+  ElementType type = ElementType::float32;
+  const bool is_native = py::detail::array_descriptor_proxy(dtype.ptr())->byteorder != '>';
+  return is_native && numpy_type_of(dtype.ptr(), type) ? storage_format(type) : std::nullopt;
+}
+
 py::array make_array(std::span<const std::int64_t> axes, Format format) {
   return py::array(to_dtype(format), std::vector<py::ssize_t>(axes.begin(), axes.end()));
 }

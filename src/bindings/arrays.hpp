@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "core/array_call.hpp"
@@ -105,6 +106,8 @@ pybind11::array make_array(std::span<const std::int64_t> axes, Format format);
 /// numpy.float32(value) and the like.
 pybind11::object make_scalar(double value, Format format);
 pybind11::dtype to_dtype(Format format);
+/// The storage format that a dtype of NumPy is, in native byte order.
+std::optional<Format> storage_format_of(pybind11::handle dtype);
 
 /// To be called once all arguments are taken: RuntimeError where one has changed since.
 template <class Arrays>

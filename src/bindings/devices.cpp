@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/arguments.hpp"
+#include "bindings/arrays.hpp"
 #include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
@@ -13,22 +14,41 @@ namespace py = pybind11;
 namespace mpsnn_loss::bindings {
 namespace {
 
-/// A dtype as a storage format; none where it names no storage format.
-std::string unsupported_dtype(const Device& device, py::handle value) {
-  const py::object dtype = py::module_::import("numpy").attr("dtype")(value);
-  const std::string name = py::cast<std::string>(dtype.attr("name"));
-  for (const FormatInfo& row : kFormats) {
-    if (name == row.name) return device.supports(row.format);
+[[noreturn]] void refuse_question(py::handle x) {
+  throw TypeError(refusal("x", "be a descriptor, a kernel or a dtype", describe(x)));
+}
+
+/// The dtype that NumPy's own ways of writing one name, or that an object says it has.
+py::object dtype_of(py::handle x) {
+  const py::object dtype = py::module_::import("numpy").attr("dtype");
+  const bool is_written = PyUnicode_Check(x.ptr()) != 0 || PyBytes_Check(x.ptr()) != 0 ||
+                          PyType_Check(x.ptr()) != 0 || PyList_Check(x.ptr()) != 0 ||
+                          PyTuple_Check(x.ptr()) != 0 || PyDict_Check(x.ptr()) != 0;
+  if (!is_written) {
+    py::object own =
+        is_numpy_dtype(x) ? py::reinterpret_borrow<py::object>(x) : find_attribute(x, "dtype");
+    if (!own || !is_numpy_dtype(own)) refuse_question(x);
+    return own;
   }
-  return device.kind() + ": " + name + " is not a storage format; float16, float32 and float64 are";
+  try {
+    return dtype(x);
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_TypeError) && !error.matches(PyExc_ValueError)) throw;
+    refuse_question(x);
+  }
+}
+
+/// Why a dtype cannot be stored on the device; empty where it can.
+std::string unsupported_dtype(const Device& device, py::handle x) {
+  const py::object dtype = dtype_of(x);
+  if (const auto format = storage_format_of(dtype)) return device.supports(*format);
+  return device.kind() + ": " + to_text(py::str(dtype)) +
+         " is not a storage format; float16, float32 and float64 in native byte order are";
 }
 
 py::tuple supports(const Device& device, py::handle x) {
   std::string reason;
-  if (x.is_none())
-    throw TypeError(
-        refusal("x", "be a descriptor, a kernel or a dtype", "None"));  // NumPy reads it as float64
-  if (py::isinstance<LossDescriptor>(x)) {
+  if (is_instance<LossDescriptor>(x)) {
     const auto& descriptor = py::cast<const LossDescriptor&>(x);
     try {
       check(descriptor);
@@ -36,14 +56,10 @@ py::tuple supports(const Device& device, py::handle x) {
     } catch (const ValueError& refused) {
       reason = refused.what();
     }
-  } else if (py::isinstance<KernelHandle>(x)) {
+  } else if (is_instance<KernelHandle>(x)) {
     reason = device.supports(py::cast<const KernelHandle&>(x).kernel->descriptor());
   } else {
-    try {
-      reason = unsupported_dtype(device, x);
-    } catch (const py::error_already_set&) {
-      throw TypeError(refusal("x", "be a descriptor, a kernel or a dtype", describe(x)));
-    }
+    reason = unsupported_dtype(device, x);
   }
   return py::make_tuple(reason.empty(), reason);
 }

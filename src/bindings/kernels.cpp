@@ -94,15 +94,10 @@ template <class Handle>
 Handle unpickle(py::tuple state) {
   if (state.size() != 2)
     throw ValueError(refusal("state", "have 2 entries", std::to_string(state.size())));
-  const std::string kind = py::cast<std::string>(state[1]);
-  std::shared_ptr<Device> target = default_device();
-  for (const auto& device : devices()) {
-    if (device->kind() == kind) {
-      target = device;
-      break;
-    }
-  }
-  return from_bytes<Handle>(state[0], py::cast(target));
+  const py::object kind = state[1];
+  if (PyUnicode_Check(kind.ptr()) == 0)
+    throw TypeError(refusal("state[1]", "be the kind of a device", describe(kind)));
+  return from_bytes<Handle>(state[0], py::cast(device_of_kind(to_text(kind))));
 }
 
 /// The constructor of a class whose base has none.

@@ -20,7 +20,8 @@ namespace {
 void* to_object_pointer(py::handle value) {
   constexpr const char* kExpectation = "be an int or an object with __c_void_p__()";
   py::object address = py::reinterpret_borrow<py::object>(value);
-  if (py::hasattr(value, "__c_void_p__")) address = value.attr("__c_void_p__")().attr("value");
+  if (const py::object method = find_attribute(value, "__c_void_p__"))
+    address = method().attr("value");
   if (address.is_none()) throw ValueError(refusal("pointer", "not be nil", "nil"));
   if (PyIndex_Check(address.ptr()) == 0 || PyBool_Check(address.ptr()) != 0)
     throw TypeError(refusal("pointer", kExpectation, describe(value)));
