@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "core/floating_point.hpp"
 #include "cpu/device.hpp"
 #include "cpu/run.hpp"
 
@@ -18,7 +19,8 @@ namespace {
 std::atomic<int> forks{0};  // how often this process and its ancestors have forked
 
 double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  const auto time = std::chrono::steady_clock::now().time_since_epoch();
+  return in_default_floating_point([=] { return std::chrono::duration<double>(time).count(); });
 }
 
 }  // namespace

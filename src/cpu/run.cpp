@@ -9,6 +9,7 @@
 
 #include "core/divisor.hpp"
 #include "core/element.hpp"
+#include "core/floating_point.hpp"
 #include "core/per_image.hpp"
 #include "cpu/instruction_sets.hpp"
 #include "cpu/plan.hpp"
@@ -295,11 +296,13 @@ void fill_with_ones(const Operand& gradient) {
 }  // namespace
 
 void run(const LossCall& call) {
-  if (call->work == Work::initial_gradient) {
-    fill_with_ones(call->gradient);
-  } else {
-    Run(call).execute();
-  }
+  in_default_floating_point([&] {
+    if (call->work == Work::initial_gradient) {
+      fill_with_ones(call->gradient);
+    } else {
+      Run(call).execute();
+    }
+  });
 }
 
 }  // namespace mpsnn_loss::cpu

@@ -5,8 +5,8 @@
 
 namespace mpsnn_loss::cpu {
 
-/// Computes the call and writes its outputs. Everything was checked when the call was made; throws
-/// std::bad_alloc alone.
+/// Computes the call and writes its outputs, in the default floating-point environment whatever the
+/// caller's is. Everything was checked when the call was made; throws std::bad_alloc alone.
 void run(const LossCall& call);
 
 }  // namespace mpsnn_loss::cpu

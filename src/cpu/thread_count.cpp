@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "core/error.hpp"
+#include "core/floating_point.hpp"
 
 namespace mpsnn_loss::cpu {
 namespace {
@@ -63,7 +64,7 @@ int default_thread_count() {
   }
   // A malformed OMP_NUM_THREADS is another library's affair.
   if (const int count = from_environment("OMP_NUM_THREADS")) return count;
-  return std::max(1, std::min(from_affinity(), from_quota()));
+  return std::max(1, std::min(from_affinity(), in_default_floating_point(from_quota)));
 }
 
 }  // namespace mpsnn_loss::cpu

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/error.hpp"
+#include "core/floating_point.hpp"
 #include "cpu/thread_count.hpp"
 
 namespace mpsnn_loss::cpu {
@@ -124,7 +125,8 @@ class Worker {
       }
       Job* const job = job_.exchange(nullptr);
       if (job == nullptr) continue;  // revoked
-      job->run_part(part_);
+      // A thread inherits the environment of whoever started it, and nobody else's calls.
+      in_default_floating_point([&] { job->run_part(part_); });
       job->pending.fetch_sub(1, std::memory_order_release);  // after this the job may be gone
     }
   }

@@ -16,7 +16,7 @@ void set_num_threads(std::int64_t count);
 /// Calls run(context, i, scratch) once for every i in [0, count), on the caller and on the pool;
 /// which thread does which is not fixed. `scratch` is scratch_bytes that the thread has to itself.
 /// While another caller has the pool, all run here. Works in a child after fork. `run` must not
-/// throw.
+/// throw. On the pool it runs in the default floating-point environment.
 void parallel_for(std::int64_t count, std::int64_t scratch_bytes,
                   void (*run)(void* context, std::int64_t i, std::byte* scratch), void* context);
 
