@@ -18,7 +18,7 @@ namespace mpsnn_loss {
 /// are what happened so far. (The x87 unit of x86 has others, but nothing here uses it.)
 struct FloatingPointState {
 #if defined(__x86_64__)
-  static constexpr std::uint32_t kFlags = 0x3F, kDefault = 0x1F80;
+  static constexpr std::uint32_t kFlags = 0x3F, kInexact = 0x20, kDefault = 0x1F80;
   std::uint32_t control_and_flags;
 
   static FloatingPointState read() {
@@ -27,8 +27,11 @@ struct FloatingPointState {
     return state;
   }
   void write() const { asm volatile("ldmxcsr %0" ::"m"(control_and_flags) : "memory"); }
-  bool is_default() const { return (control_and_flags & ~kFlags) == kDefault; }
-  static void write_default() { FloatingPointState{kDefault}.write(); }
+  /// A flag that goes up takes the processor longer than a small call, so they are up beforehand.
+  bool is_default() const {
+    return (control_and_flags & ~kFlags) == kDefault && (control_and_flags & kInexact) != 0;
+  }
+  static void write_default() { FloatingPointState{kDefault | kFlags}.write(); }
   /// Writes are dear, so only what differs is written.
   void restore() const {
     if (read().control_and_flags != control_and_flags) write();

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cfenv>
 #include <cstring>
+#include <string>
 #include <thread>
 
 #include "buffers.hpp"
@@ -120,7 +121,7 @@ TEST_CASE("a caller's floating-point environment changes no bit and stops no cal
         const bool unchanged =
             is_unchanged_by(setting, [&] { given = run(problem, in, Work::loss_and_gradient); });
         INFO(problem.text());
-        INFO(setting.name);
+        INFO(std::string(setting.name));
         REQUIRE(unchanged);
         REQUIRE(first_difference(given.loss, expected.loss) == -1);
         REQUIRE(first_difference(given.gradient, expected.gradient) == -1);
@@ -139,7 +140,7 @@ TEST_CASE("a command buffer runs in the default environment, whoever commits it"
         buffer->commit();
         buffer->wait({});
       });
-      INFO(setting.name);
+      INFO(std::string(setting.name));
       CHECK(unchanged);
       CHECK(images.result() == kAfter);
     }
