@@ -32,7 +32,7 @@ struct FloatingPointState {
     return (control_and_flags & ~kFlags) == kDefault && (control_and_flags & kInexact) != 0;
   }
   static void write_default() { FloatingPointState{kDefault | kFlags}.write(); }
-  /// Writes are dear, so only what differs is written.
+  /// After computing by default, which changes nothing but the flags.
   void restore() const {
     if (read().control_and_flags != control_and_flags) write();
   }
@@ -47,11 +47,13 @@ struct FloatingPointState {
   }
   bool is_default() const { return control == 0; }
   static void write_default() { asm volatile("msr fpcr, %0" ::"r"(std::uint64_t{0}) : "memory"); }
-  /// Writes are dear, so only what differs is written.
+  void write() const {
+    asm volatile("msr fpcr, %0" ::"r"(control) : "memory");
+    asm volatile("msr fpsr, %0" ::"r"(flags) : "memory");
+  }
+  /// After computing by default, which changes nothing but the flags.
   void restore() const {
-    const FloatingPointState now = read();
-    if (now.flags != flags) asm volatile("msr fpsr, %0" ::"r"(flags) : "memory");
-    if (now.control != control) asm volatile("msr fpcr, %0" ::"r"(control) : "memory");
+    if (read().flags != flags) asm volatile("msr fpsr, %0" ::"r"(flags) : "memory");
   }
 #endif
 };
@@ -68,7 +70,8 @@ struct FloatingPointState {
   }
   bool is_default() const { return false; }
   static void write_default() { std::fesetenv(FE_DFL_ENV); }
-  void restore() const { std::fesetenv(&environment); }
+  void write() const { std::fesetenv(&environment); }
+  void restore() const { write(); }
 };
 
 #endif
@@ -79,15 +82,19 @@ struct FloatingPointState {
 /// inlined.
 class DefaultFloatingPoint {
  public:
-  DefaultFloatingPoint() : before_(FloatingPointState::read()) {
-    if (!before_.is_default()) FloatingPointState::write_default();
+  DefaultFloatingPoint() : before_(FloatingPointState::read()), was_default_(before_.is_default()) {
+    if (!was_default_) FloatingPointState::write_default();
   }
-  ~DefaultFloatingPoint() { before_.restore(); }
+  ~DefaultFloatingPoint() {
+    // To read what was just written takes longer than to write again.
+    was_default_ ? before_.restore() : before_.write();
+  }
   DefaultFloatingPoint(const DefaultFloatingPoint&) = delete;
   DefaultFloatingPoint& operator=(const DefaultFloatingPoint&) = delete;
 
  private:
   const FloatingPointState before_;
+  const bool was_default_;
 };
 
 template <class F>
