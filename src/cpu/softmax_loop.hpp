@@ -1,7 +1,7 @@
 // The loop of softmax cross entropy, whose channels are coupled: a row of C channels per pixel.
 //
 //   e_c = exp(y_c - max y), S = Σ e_c        -lp_c = log S + (max y - y_c), both parts >= 0
-//   a_c = g_c ω v_c t'_c / D                 dL/dy_j = e_j (Σ a_c / S) - a_j
+//   a_c = g_c ω v_c t'_c / D                 dL/dy_j = e_j (Σ a_c / S) - a_j (softmax_dominant.hpp)
 //                                            dL/dt_c = g_c ω v_c (1 - s) (-lp_c) / D
 //
 // One algorithm for long rows and groups of short ones (softmax_operands.hpp).
@@ -12,7 +12,7 @@
 #include "cpu/formulas.hpp"
 #include "cpu/math.hpp"
 #include "cpu/plan.hpp"
-#include "cpu/softmax_sums.hpp"
+#include "cpu/softmax_dominant.hpp"
 #include "cpu/staging.hpp"
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
@@ -20,8 +20,8 @@ namespace mpsnn_loss::cpu::MPSNN_ISA {
 /// A long row, or some short ones. Factors: weights or source gradients differ from channel to
 /// channel.
 template <class T, Layout layout, bool Factors>
-class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
-  using Base = SoftmaxSums<T, layout, Factors>;
+class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
+  using Base = SoftmaxDominant<T, layout, Factors>;
   using Base::by_class_, Base::channels_, Base::cross_, Base::first_, Base::label_sum_,
       Base::log_sum_, Base::maximum_, Base::pixel_, Base::plan_, Base::pulls_, Base::ratio_,
       Base::reduces_, Base::row_scratch_, Base::row_weight_, Base::rows_, Base::scale_,
@@ -49,6 +49,9 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
     losses_.finite = gradients_.finite = true;
     if (reduces_) find_losses();
     if (writes_values_) write_surprises();
+    if constexpr (kLong) {
+      if (pulls_) this->find_in_long_row();
+    }
     if (pulls_) write_gradient();
     return finish();
   }
@@ -153,14 +156,55 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
     }
   }
 
+  /// Writes e by_e + minus_a(index, load) for each vector of a strand's tile; returns the sum of
+  /// them, of short rows without that of the dominant channel.
+  template <class MinusA>
+  MPSNN_INLINE_MEMBER V write_pulls(std::int64_t strand, std::int64_t count, const T* e, T* out,
+                                    V by_e, V limit, MinusA minus_a) {
+    const auto pull = [&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
+      return mul_add(load_at(e + i), by_e, minus_a(i, load_at));
+    };
+    if constexpr (kLong) return write_tile(strand, count, out, pull);
+    V others{};
+    if constexpr (kPlanes) {
+      const auto load_at = [](const T* at) { return load<V>(at); };
+      Mask<V> found{};
+      for (std::int64_t lane = 0; lane < kWidth && lane * kWidth < count; ++lane) {
+        V of_lane{};
+        for (std::int64_t i = lane * kWidth; i < count; i += kWidth * kWidth) {
+          const V x = pull(i, load_at);
+          const Mask<V> dominant = load<V>(e + i) > limit;
+          store<V>(out + i, x);
+          found |= dominant;
+          of_lane += select<V>(dominant, V{}, x);
+        }
+        others += of_lane;
+      }
+      if (any<V>(found)) this->put_in_planes(count, e, out, limit, others);
+    } else {
+      walk(
+          count,
+          [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
+            const V x = pull(i, load_at);
+            const Mask<V> dominant = load_at(e + i) > limit;
+            store_at(out + i, x);
+            others += select<V>(live & ~dominant, x, V{});
+          },
+          0, (rows_ - strand - 1) * channels_ >= kWidth);
+    }
+    return others;
+  }
+
   void write_gradient() {
     const Smoothing smooth = smoothing();
     PerRow of_sum, of_label, of_row;  // what exponentials, labels and nothing are multiplied with
+    PerRow limits;                    // of exponentials that are not dominant
     for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
       const V scale = scale_.group(g);
       of_sum.set_group(g, ratio_.group(g) * scale);
       of_label.set_group(g, -(smooth.scale * scale));
       of_row.set_group(g, -(smooth.offset * scale));
+      if constexpr (!kLong) limits.set_group(g, this->threshold(g));
     });
     const std::int64_t elements = strand_elements();
     const T* const kept = place_of_exponentials();
@@ -176,33 +220,36 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
         hot.set_group(g, mul_add(load<V>(e), of_sum.group(g), minus_a));
       });
     }
-    write_rows(
-        gradient_writer_, gradients_,
-        [&](std::int64_t r, std::int64_t c, std::int64_t count, const Operands& in,
-            T* out) MPSNN_INLINE_LAMBDA {
-          const T* const e = kept + (kLong ? c : r * elements);
-          const V by_e = of_sum.in_lanes(r), by_t = of_label.in_lanes(r), rest = of_row.in_lanes(r);
-          const auto write_with = [&](auto minus_a) MPSNN_INLINE_LAMBDA {
-            return write_tile(r, count, out, [&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
-              return mul_add(load_at(e + i), by_e, minus_a(i, load_at));
-            });
-          };
-          if constexpr (Factors) {
-            const V scale = scale_.in_lanes(r);
-            return write_with([&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
-              return -this->with_factors(smooth(load_at(in.t + i)) * scale, in, i, load_at);
-            });
-          } else if (by_class_) {
-            const V sum = write_with([&](std::int64_t, auto) MPSNN_INLINE_LAMBDA { return rest; });
-            const std::int64_t index = class_of(r) - c;
-            if (index >= 0 && index < count) out[index] = hot[r];
-            return sum;
-          } else {
-            return write_with([&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
-              return mul_add(load_at(in.t + i), by_t, rest);
-            });
-          }
-        });
+    write_rows(gradient_writer_, gradients_,
+               [&](std::int64_t r, std::int64_t c, std::int64_t count, const Operands& in,
+                   T* out) MPSNN_INLINE_LAMBDA {
+                 const T* const e = kept + (kLong ? c : r * elements);
+                 const V by_e = of_sum.in_lanes(r), by_t = of_label.in_lanes(r),
+                         rest = of_row.in_lanes(r);
+                 const std::int64_t hot_class = by_class_ ? class_of(r) : -1;
+                 const auto write_with = [&](auto minus_a) MPSNN_INLINE_LAMBDA {
+                   const V sum = write_pulls(r, count, e, out, by_e, limits.in_lanes(r), minus_a);
+                   if (hot_class >= c && hot_class < c + count) out[hot_class - c] = hot[r];
+                   if constexpr (kLong) {
+                     this->put_in_long_row(c, count, out);
+                   } else if (!kPlanes && limits[r] < static_cast<T>(__builtin_inff())) {
+                     this->put_in_row(count, e, out, limits[r], sum, hot_class, of_label[r]);
+                   }
+                   return sum;
+                 };
+                 if constexpr (Factors) {
+                   const V scale = scale_.in_lanes(r);
+                   return write_with([&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
+                     return -this->with_factors(smooth(load_at(in.t + i)) * scale, in, i, load_at);
+                   });
+                 } else if (by_class_) {
+                   return write_with([&](std::int64_t, auto) MPSNN_INLINE_LAMBDA { return rest; });
+                 } else {
+                   return write_with([&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
+                     return mul_add(load_at(in.t + i), by_t, rest);
+                   });
+                 }
+               });
   }
 
   void write_zeros() {

@@ -100,12 +100,19 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
     return pulls_ ? place_of(plan_.gradient, first_, scratch) : scratch;
   }
 
+  /// The exponentials of the maxima of a group of rows.
+  MPSNN_INLINE_MEMBER V largest_exponentials(std::int64_t g) const {
+    const V maximum = maximum_.group(g);
+    return ExpShift<V>(one_shift_ ? maximum_.in_lanes(0) : maximum).exp(maximum);
+  }
+
   const bool pulls_;          // the gradient is with respect to the predictions
   const bool reduces_;        // the losses of a row are added up
   const bool writes_values_;  // losses or label gradients of each element are wanted
   std::byte* const row_scratch_;
 
   PerRow maximum_;    // max y
+  PerRow sum_;        // S
   PerRow label_sum_;  // Σ t' v g
   PerRow ratio_;      // that by S
   PerRow cross_;      // for losses: Σ t' v (max y - y)
@@ -260,34 +267,33 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
     const V all_offsets =
         broadcast<V>(static_cast<T>(plan_.label_offset * static_cast<double>(channels_)));
     const Tiles tiles(*this, Labels);
-    PerRow all, others;  // of the exponentials
+    PerRow others;  // of the exponentials
     for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
       const Sums sums = sums_of_group<Labels, Loss>(smooth, tiles, g);
       V label = Labels ? sums.labels : broadcast<V>(1);
       if constexpr (!Factors) label = mul_add(label, smooth.scale, all_offsets);
       label_sum_.set_group(g, label);
+      sum_.set_group(g, sums.exponentials);
       ratio_.set_group(g, label / sums.exponentials);
       if constexpr (Loss) {
         cross_.set_group(g, sums.cross);
-        all.set_group(g, sums.exponentials);
         others.set_group(g, sums.others);
       }
     });
     if constexpr (Loss) {
       // Apart from the sums, so that the steps of several logarithms overlap.
       for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
-        log_sum_.set_group(g, log_of_sum(g, all.group(g), others.group(g)));
+        log_sum_.set_group(g, log_of_sum(g, others.group(g)));
       });
     }
   }
 
   /// log S of a group of rows, which may be far smaller than 1: S is as many times the exponential
   /// of the maximum as that stands in a row, and what the others add.
-  MPSNN_INLINE_MEMBER V log_of_sum(std::int64_t g, V sum, V others) const {
-    const V maximum = maximum_.group(g);
-    const V largest = ExpShift<V>(one_shift_ ? maximum_.in_lanes(0) : maximum).exp(maximum);
+  MPSNN_INLINE_MEMBER V log_of_sum(std::int64_t g, V others) const {
+    const V largest = largest_exponentials(g);
     const V magic = broadcast<V>(MathConstants<T>::round_magic);
-    const V ties = ((sum - others) / largest + magic) - magic;
+    const V ties = ((sum_.group(g) - others) / largest + magic) - magic;
     return log(two_sum(ties, others / largest));
   }
 
@@ -337,6 +343,7 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
     double label = Labels ? labels.total() : 1;
     if (!Factors)
       label = label * plan_.label_scale + plan_.label_offset * static_cast<double>(channels_);
+    set(sum_, sum);
     set(label_sum_, label);
     set(ratio_, label / sum);
     if constexpr (Loss) {
