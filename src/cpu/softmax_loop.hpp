@@ -7,6 +7,7 @@
 // One algorithm for long rows and groups of short ones (softmax_operands.hpp).
 #pragma once
 
+#include <new>
 #include <type_traits>
 
 #include "cpu/formulas.hpp"
@@ -35,9 +36,13 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
  public:
   using Base::most_rows;
 
-  /// `row_scratch`: room for the exponentials of a long row.
-  SoftmaxRows(const Plan& plan, std::byte* row_scratch)
-      : Base(plan, row_scratch), loss_writer_(plan.loss), gradient_writer_(plan.gradient) {}
+  /// `row_scratch`: room for the exponentials of a long row; `wide_scratch`: for a loop in float64
+  /// that looks again at what float32 computed.
+  SoftmaxRows(const Plan& plan, std::byte* row_scratch, std::byte* wide_scratch)
+      : Base(plan, row_scratch),
+        wide_scratch_(wide_scratch),
+        loss_writer_(plan.loss),
+        gradient_writer_(plan.gradient) {}
 
   /// Writes the outputs of `rows` rows; returns the sum of their losses where those are reduced to
   /// one.
@@ -132,14 +137,16 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
     if (plan_.want_loss && plan_.loss.data != nullptr) {
       const T scale = static_cast<T>(plan_.loss_scale);
       write_rows(loss_writer_, losses_,
-                 [&](std::int64_t r, std::int64_t, std::int64_t count, Operands in, T* out) {
-                   in.g = nullptr;
+                 [&](std::int64_t r, std::int64_t, std::int64_t count, const Operands& in, T* out) {
                    const V row_scale = row_weight_.in_lanes(r) * scale;
                    return write_tile(
                        r, count, out, [&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
                          const V minus_lp = surprise(r, load_at(in.y + i));
                          const V u = label_product(smooth(load_at(in.t + i)), minus_lp);
-                         return this->with_factors(u, in, i, load_at) * row_scale;
+                         // v ω first, as where v is one value per row.
+                         if (!Factors || in.v == nullptr) return u * row_scale;
+                         const V v = load_at(in.v + i);
+                         return select<V>(v == V{}, V{}, u * (v * row_scale));
                        });
                  });
     }
@@ -156,49 +163,11 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
     }
   }
 
-  /// Writes e by_e + minus_a(index, load) for each vector of a strand's tile; returns the sum of
-  /// them, of short rows without that of the dominant channel.
-  template <class MinusA>
-  MPSNN_INLINE_MEMBER V write_pulls(std::int64_t strand, std::int64_t count, const T* e, T* out,
-                                    V by_e, V limit, MinusA minus_a) {
-    const auto pull = [&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
-      return mul_add(load_at(e + i), by_e, minus_a(i, load_at));
-    };
-    if constexpr (kLong) return write_tile(strand, count, out, pull);
-    V others{};
-    if constexpr (kPlanes) {
-      const auto load_at = [](const T* at) { return load<V>(at); };
-      Mask<V> found{};
-      for (std::int64_t lane = 0; lane < kWidth && lane * kWidth < count; ++lane) {
-        V of_lane{};
-        for (std::int64_t i = lane * kWidth; i < count; i += kWidth * kWidth) {
-          const V x = pull(i, load_at);
-          const Mask<V> dominant = load<V>(e + i) > limit;
-          store<V>(out + i, x);
-          found |= dominant;
-          of_lane += select<V>(dominant, V{}, x);
-        }
-        others += of_lane;
-      }
-      if (any<V>(found)) this->put_in_planes(count, e, out, limit, others);
-    } else {
-      walk(
-          count,
-          [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
-            const V x = pull(i, load_at);
-            const Mask<V> dominant = load_at(e + i) > limit;
-            store_at(out + i, x);
-            others += select<V>(live & ~dominant, x, V{});
-          },
-          0, (rows_ - strand - 1) * channels_ >= kWidth);
-    }
-    return others;
-  }
-
   void write_gradient() {
     const Smoothing smooth = smoothing();
     PerRow of_sum, of_label, of_row;  // what exponentials, labels and nothing are multiplied with
     PerRow limits;                    // of exponentials that are not dominant
+    const V infinity = broadcast<V>(__builtin_inff());
     for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
       const V scale = scale_.group(g);
       of_sum.set_group(g, ratio_.group(g) * scale);
@@ -226,14 +195,20 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
                  const T* const e = kept + (kLong ? c : r * elements);
                  const V by_e = of_sum.in_lanes(r), by_t = of_label.in_lanes(r),
                          rest = of_row.in_lanes(r);
-                 const std::int64_t hot_class = by_class_ ? class_of(r) : -1;
+                 const std::int64_t hot_class = by_class_ ? class_of(r) - c : -1;
                  const auto write_with = [&](auto minus_a) MPSNN_INLINE_LAMBDA {
-                   const V sum = write_pulls(r, count, e, out, by_e, limits.in_lanes(r), minus_a);
-                   if (hot_class >= c && hot_class < c + count) out[hot_class - c] = hot[r];
+                   const V sum = write_tile(
+                       r, count, out, [&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
+                         return mul_add(load_at(e + i), by_e, minus_a(i, load_at));
+                       });
+                   if (hot_class >= 0 && hot_class < count) out[hot_class] = hot[r];
                    if constexpr (kLong) {
                      this->put_in_long_row(c, count, out);
-                   } else if (!kPlanes && limits[r] < static_cast<T>(__builtin_inff())) {
-                     this->put_in_row(count, e, out, limits[r], sum, hot_class, of_label[r]);
+                   } else if constexpr (kPlanes) {
+                     const V limit = limits.group(r);
+                     if (any<V>(limit < infinity)) this->put_in_planes(count, e, out, limit);
+                   } else if (limits[r] < infinity[0]) {
+                     this->put_in_row(count, e, out, limits[r]);
                    }
                    return sum;
                  };
@@ -321,7 +296,8 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
     part.want_loss = loss;
     part.want_gradient = !loss;
     flush();
-    SoftmaxRows<double, Layout::long_row, Factors> again(part, row_scratch_);
+    auto& again = *new (wide_scratch_)
+                      SoftmaxRows<double, Layout::long_row, Factors>(part, row_scratch_, nullptr);
     const double sum = again.run(pixel_ + row, 1);
     again.flush();
     return sum;
@@ -329,15 +305,24 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
 
   static constexpr bool kLastResort = sizeof(T) == sizeof(double);
 
+  std::byte* const wide_scratch_;
   TileWriter<T> loss_writer_, gradient_writer_;
   Checked losses_, gradients_;
   alignas(V) T planes_out_[kPlanes ? kTileElements + kWidth * kWidth : 1];
 };
 
+/// Bytes of a loop and of one in float64 behind it, which would be too much for a small stack.
+template <class T, Layout layout, bool Factors>
+inline constexpr std::int64_t kSoftmaxScratch =
+    sizeof(SoftmaxRows<T, layout, Factors>) +
+    sizeof(SoftmaxRows<double, Layout::long_row, Factors>);
+
 template <class T, Layout layout, bool Factors>
 void run_softmax_rows(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
+  using Rows = SoftmaxRows<T, layout, Factors>;
   const Range range = chunk_range(plan, chunk);
-  SoftmaxRows<T, layout, Factors> rows(plan, scratch);
+  auto& rows = *new (scratch) Rows(plan, scratch + kSoftmaxScratch<T, layout, Factors>,
+                                   scratch + sizeof(Rows));
   const std::int64_t most = rows.most_rows();
   CompensatedSum sum;
   for (std::int64_t pixel = range.first; pixel < range.last; pixel += most) {
