@@ -1,6 +1,8 @@
 // The loop of the losses whose elements are independent: stage a tile, apply the formula, store.
 #pragma once
 
+#include <new>
+
 #include "cpu/formulas.hpp"
 #include "cpu/plan.hpp"
 #include "cpu/staging.hpp"
@@ -134,19 +136,34 @@ ElementFunction<T> element_function(const Plan& plan) {
                         : ElementKernel<F, T, true, true, false, Weighted>::run;
 }
 
+/// What a chunk works in, which would be too much for a small stack.
+template <class T>
+struct ElementScratch {
+  explicit ElementScratch(const Plan& plan)
+      : loss_writer(plan.loss), gradient_writer(plan.gradient) {}
+
+  TileWriter<T> loss_writer, gradient_writer;
+  TileRooms<T> rooms;
+  T image_losses[kTileElements];
+  // For float64 to look again at what float32 computed.
+  static constexpr std::int64_t kWide = sizeof(T) == sizeof(float) ? kTileElements : 1;
+  TileRooms<double> wide_rooms;
+  double wide_losses[kWide], wide_gradients[kWide];
+};
+
 /// Stages a tile and applies the formula; `losses` and `gradients` may be null.
 template <class F, class T>
 TileResult compute_tile(const Plan& plan, std::int64_t first, std::int64_t count, T* losses,
-                        T* gradients) {
+                        T* gradients, TileRooms<T>& rooms) {
   using V = Vector<T>;
-  TileRoom<T> y, t, v, g;
-  const T* const scales = plan.want_gradient ? stage_gradients(plan, first, count, g) : nullptr;
+  const T* const scales =
+      plan.want_gradient ? stage_gradients(plan, first, count, rooms.g) : nullptr;
   const bool scale_staged = scales != nullptr && plan.source_gradients.data == nullptr;
   const auto constant = [](double x) { return broadcast<V>(static_cast<T>(x)); };
   const Tile<T> tile{
-      .y = stage(plan.predictions, plan.shape, first, count, y),
-      .t = stage_labels(plan, first, count, t),
-      .v = stage_weights(plan, first, count, v),
+      .y = stage(plan.predictions, plan.shape, first, count, rooms.y),
+      .t = stage_labels(plan, first, count, rooms.t),
+      .v = stage_weights(plan, first, count, rooms.v),
       .g = scales,
       .loss = losses,
       .gradient = gradients,
@@ -170,34 +187,31 @@ MPSNN_INLINE void repair(float* values, const double* wide, std::int64_t count) 
 /// Runs one tile; returns the sum of its losses where they are reduced to one.
 template <class F, class T>
 double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count,
-                        TileWriter<T>& loss_writer, TileWriter<T>& gradient_writer) {
-  T image_losses[kTileElements];
+                        ElementScratch<T>& scratch) {
   const bool writes_losses = plan.want_loss && plan.loss.data != nullptr;
-  T* const gradients = plan.want_gradient ? gradient_writer.room(first) : nullptr;
-  T* const losses = plan.sums_per_image ? image_losses
-                    : writes_losses     ? loss_writer.room(first)
+  T* const gradients = plan.want_gradient ? scratch.gradient_writer.room(first) : nullptr;
+  T* const losses = plan.sums_per_image ? scratch.image_losses
+                    : writes_losses     ? scratch.loss_writer.room(first)
                                         : nullptr;
-  TileResult result = compute_tile<F, T>(plan, first, count, losses, gradients);
-  double wide_losses[sizeof(T) == sizeof(float) ? kTileElements : 1];
+  TileResult result = compute_tile<F, T>(plan, first, count, losses, gradients, scratch.rooms);
   bool sum_wide = false;
   if constexpr (sizeof(T) == sizeof(float)) {
     // What left the range of float32 on its way may still be a number: float64 decides.
     if (!result.losses_finite || !result.gradients_finite) {
-      double wide_gradients[kTileElements];
-      const TileResult wide =
-          compute_tile<F, double>(plan, first, count, wide_losses, wide_gradients);
+      const TileResult wide = compute_tile<F, double>(plan, first, count, scratch.wide_losses,
+                                                      scratch.wide_gradients, scratch.wide_rooms);
       if (gradients != nullptr && !result.gradients_finite)
-        repair(gradients, wide_gradients, count);
-      if (losses != nullptr && !result.losses_finite) repair(losses, wide_losses, count);
+        repair(gradients, scratch.wide_gradients, count);
+      if (losses != nullptr && !result.losses_finite) repair(losses, scratch.wide_losses, count);
       if (!result.losses_finite) result.sum = wide.sum;
       sum_wide = !result.losses_finite;
     }
   }
-  if (plan.want_gradient) gradient_writer.advance(count);
-  if (writes_losses) loss_writer.advance(count);
+  if (plan.want_gradient) scratch.gradient_writer.advance(count);
+  if (writes_losses) scratch.loss_writer.advance(count);
   if (plan.sums_per_image) {
     if (sum_wide) {
-      add_to_image_sums(plan, wide_losses, first, count);
+      add_to_image_sums(plan, scratch.wide_losses, first, count);
     } else {
       add_to_image_sums(plan, losses, first, count);
     }
@@ -208,29 +222,30 @@ double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count
 /// Runs a whole chunk at once, where no operand is staged and no image wants its own sum; false
 /// where it cannot, or float64 has to look at the results again.
 template <class F, class T>
-bool run_without_staging(const Plan& plan, std::int64_t chunk, const Range& range) {
+bool run_without_staging(const Plan& plan, std::int64_t chunk, const Range& range,
+                         TileRooms<T>& rooms) {
   if (plan.sums_per_image || !is_in_place<T>(plan)) return false;
   T* const losses = place_of<T>(plan.loss, range.first, nullptr);
   T* const gradients = place_of<T>(plan.gradient, range.first, nullptr);
   const TileResult result =
-      compute_tile<F, T>(plan, range.first, range.last - range.first, losses, gradients);
+      compute_tile<F, T>(plan, range.first, range.last - range.first, losses, gradients, rooms);
   if (is_summed(plan)) plan.sums[chunk] = result.sum;
   return result.losses_finite && result.gradients_finite;
 }
 
 template <class F, class T>
-void run_element_chunk(const Plan& plan, std::int64_t chunk) {
+void run_element_chunk(const Plan& plan, std::int64_t chunk, std::byte* memory) {
   const Range range = chunk_range(plan, chunk);
-  if (run_without_staging<F, T>(plan, chunk, range)) return;
-  TileWriter<T> loss_writer(plan.loss), gradient_writer(plan.gradient);
+  auto& scratch = *new (memory) ElementScratch<T>(plan);
+  if (run_without_staging<F, T>(plan, chunk, range, scratch.rooms)) return;
   CompensatedSum sum;
   for (std::int64_t first = range.first; first < range.last; first += kTileElements) {
     const std::int64_t rest = range.last - first;
-    sum.add(run_element_tile<F, T>(plan, first, rest < kTileElements ? rest : kTileElements,
-                                   loss_writer, gradient_writer));
+    sum.add(
+        run_element_tile<F, T>(plan, first, rest < kTileElements ? rest : kTileElements, scratch));
   }
-  loss_writer.flush();
-  gradient_writer.flush();
+  scratch.loss_writer.flush();
+  scratch.gradient_writer.flush();
   if (is_summed(plan)) plan.sums[chunk] = sum.total();
   if (plan.gradient.streams) finish_streams();
 }

@@ -72,12 +72,12 @@ template <>
 struct Formula<LossType::sigmoid_cross_entropy> {
   // max(y, 0) - y t' + log(1 + exp(-|y|)); the first two terms are taken together as y (1 - t') for
   // y > 0 and -y t' below, which cannot cancel. 1 - t' is formed from 1 - t for the same reason.
-  // The term y - y only keeps what IEEE says of inf - inf t': NaN.
+  // The term y - y only keeps what IEEE says of inf - inf t': NaN where t' is above 0.
   template <class V>
   MPSNN_INLINE V loss(V y, V t, const Parameters<V>& p) {
     const V smooth = mul_add(t, p.label_scale, p.label_offset);
     const V rest = mul_add(Scalar<V>(1) - t, p.label_scale, p.label_offset);
-    const V above = y * rest + select<V>(smooth == V{}, V{}, y - y);
+    const V above = y * rest + select<V>(smooth <= V{}, V{}, y - y);
     const V linear = select<V>(y > V{}, above, -label_product(smooth, y));
     return linear + log1p_of_unit(exp_of_nonpositive(-abs(y)));
   }

@@ -20,11 +20,11 @@ namespace mpsnn_loss::cpu::MPSNN_ISA {
 namespace {
 
 template <LossType type, class T>
-void run_loss(const Plan& plan, std::int64_t chunk, [[maybe_unused]] std::byte* scratch) {
+void run_loss(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
   if constexpr (info(type).family == Family::channel) {
     run_softmax_chunk<T>(plan, chunk, scratch);
   } else {
-    run_element_chunk<Formula<type>, T>(plan, chunk);
+    run_element_chunk<Formula<type>, T>(plan, chunk, scratch);
   }
 }
 
@@ -50,9 +50,25 @@ void run_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
   function(plan, chunk, scratch);
 }
 
+/// The most that any loop needs; with shorter vectors it is less.
+template <class T>
+constexpr std::int64_t scratch_bytes() {
+  using enum Layout;
+  std::int64_t most = sizeof(ElementScratch<T>);
+  for (const std::int64_t bytes :
+       {kSoftmaxScratch<T, long_row, false>, kSoftmaxScratch<T, long_row, true>,
+        kSoftmaxScratch<T, short_rows, false>, kSoftmaxScratch<T, short_rows, true>,
+        kSoftmaxScratch<T, planes, false>, kSoftmaxScratch<T, planes, true>}) {
+    if (bytes > most) most = bytes;
+  }
+  return most;
+}
+constexpr std::int64_t kOfFloat = scratch_bytes<float>(), kOfDouble = scratch_bytes<double>();
+
 }  // namespace
 
 extern const KernelSet kernel_set;
-const KernelSet kernel_set{MPSNN_STRING(MPSNN_ISA), run_chunk};
+const KernelSet kernel_set{MPSNN_STRING(MPSNN_ISA), kOfFloat > kOfDouble ? kOfFloat : kOfDouble,
+                           run_chunk};
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

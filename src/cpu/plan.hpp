@@ -61,7 +61,7 @@ struct Plan {
   std::int64_t chunks;
   std::int64_t chunk_units;       // at most, within one image or across whole images
   std::int64_t chunks_per_image;  // 0: chunks hold whole images
-  std::int64_t row_scratch;       // bytes that a chunk needs beside the stack
+  std::int64_t row_scratch;       // bytes of scratch that a chunk needs for a whole row
 };
 
 /// How losses that couple channels go through the channels of a pixel, its row: tile by tile where
@@ -123,7 +123,9 @@ class CompensatedSum {
 /// What one instruction set provides.
 struct KernelSet {
   const char* name;
-  /// `scratch`: plan.row_scratch bytes that no other thread uses, aligned for any element.
+  /// What a chunk needs beside plan.row_scratch: the stack is the caller's, and may be small.
+  std::int64_t scratch_bytes;
+  /// `scratch`: bytes for both that no other thread uses, aligned for any vector.
   void (*run_chunk)(const Plan& plan, std::int64_t chunk, std::byte* scratch);
 };
 

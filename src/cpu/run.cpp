@@ -146,6 +146,8 @@ class Run {
     return divisors_.is_one() && (!gradients || across_ || is_per_element(gradients));
   }
 
+  /// The precision of a result, and so its bits, must not depend on what else is asked for: losses
+  /// and gradients that need different ones are computed one after the other.
   void compute(std::int64_t first, std::int64_t count) {
     Plan plan = make_plan(first, count);
     PerImage scales(has_one_scale() ? 1 : count, 0.0);
@@ -158,15 +160,16 @@ class Run {
     }
     plan.scale_per_image = !scales.is_one();
     plan.gradient_scales = scales.begin();
-    if (plan.double_precision || scales_fit) return run_plan(plan, first);
-    // The loss does not depend on the scale, nor may its bits depend on the gradient beside it.
-    if (plan.want_loss) {
+    const bool wide = plan.double_precision, wide_gradient = wide || !scales_fit;
+    const bool wide_loss = wide || (plan.loss.data != nullptr && !fits_float(plan.loss_scale));
+    if (plan.want_loss && plan.want_gradient && wide_loss != wide_gradient) {
       Plan loss_plan = plan;
       loss_plan.want_gradient = loss_plan.by_labels = false;
+      loss_plan.double_precision = wide_loss;
       run_plan(loss_plan, first);
+      plan.want_loss = plan.sums_per_image = false;
     }
-    plan.want_loss = plan.sums_per_image = false;
-    plan.double_precision = true;
+    plan.double_precision = plan.want_gradient ? wide_gradient : wide_loss;
     run_plan(plan, first);
   }
 
@@ -200,7 +203,7 @@ class Run {
     plan.loss_scale = p.weight;
     plan.double_precision = request_.predictions.descriptor.format == Format::float64 ||
                             !fits_float(plan.label_offset) || !fits_float(p.epsilon) ||
-                            !fits_float(p.delta) || (!reduces_loss_ && !fits_float(p.weight));
+                            !fits_float(p.delta);
     if (plan.want_gradient) plan.gradient = make_sink(request_.gradient, first);
     if (plan.want_loss && !reduces_loss_) plan.loss = make_sink(request_.loss, first);
     cut(plan, call_);
@@ -218,8 +221,9 @@ class Run {
     const bool sums_up = plan.want_loss && plan.loss.data == nullptr;
     PerImage sums(!sums_up ? 1 : plan.sums_per_image ? plan.shape.images : plan.chunks, 0.0);
     plan.sums = sums.begin();
-    const auto run_chunk = active_instruction_set().run_chunk;
-    parallel_for(plan.chunks, plan.row_scratch,
+    const KernelSet& kernels = active_instruction_set();
+    const auto run_chunk = kernels.run_chunk;
+    parallel_for(plan.chunks, kernels.scratch_bytes + plan.row_scratch,
                  [&plan, run_chunk](std::int64_t chunk, std::byte* scratch) {
                    run_chunk(plan, chunk, scratch);
                  });

@@ -103,6 +103,14 @@ MPSNN_INLINE Mask<V> first_lanes(std::size_t count) {
   return kLaneNumbers<V> < static_cast<decltype(Mask<V>{}[0] + 0)>(count);
 }
 
+/// 1 in one lane, or in none where there is no lane of that number.
+template <class V>
+MPSNN_INLINE V one_at(std::int64_t lane) {
+  const bool exists = lane >= 0 && lane < static_cast<std::int64_t>(lanes<V>);
+  const auto number = static_cast<decltype(Mask<V>{}[0] + 0)>(exists ? lane : -1);
+  return (kLaneNumbers<V> == number) ? V{} + Scalar<V>(1) : V{};
+}
+
 /// The first `count` lanes from memory, zero in the others; nothing beyond them is touched.
 template <class V>
 MPSNN_INLINE V load_first(const Scalar<V>* from, std::size_t count) {

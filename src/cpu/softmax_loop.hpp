@@ -1,18 +1,19 @@
 // The loop of softmax cross entropy, whose channels are coupled: a row of C channels per pixel.
 //
 //   e_c = exp(y_c - max y), S = Σ e_c        -lp_c = log S + (max y - y_c), both parts >= 0
-//   a_c = g_c ω v_c t'_c / D                 dL/dy_j = e_j (Σ a_c / S) - a_j
+//   a_c = g_c ω v_c t'_c / D                 dL/dy_j = e_j (Σ a_c / S) - a_j (softmax_dominant.hpp)
 //                                            dL/dt_c = g_c ω v_c (1 - s) (-lp_c) / D
 //
 // One algorithm for long rows and groups of short ones (softmax_operands.hpp).
 #pragma once
 
+#include <new>
 #include <type_traits>
 
 #include "cpu/formulas.hpp"
 #include "cpu/math.hpp"
 #include "cpu/plan.hpp"
-#include "cpu/softmax_sums.hpp"
+#include "cpu/softmax_dominant.hpp"
 #include "cpu/staging.hpp"
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
@@ -20,8 +21,8 @@ namespace mpsnn_loss::cpu::MPSNN_ISA {
 /// A long row, or some short ones. Factors: weights or source gradients differ from channel to
 /// channel.
 template <class T, Layout layout, bool Factors>
-class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
-  using Base = SoftmaxSums<T, layout, Factors>;
+class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
+  using Base = SoftmaxDominant<T, layout, Factors>;
   using Base::by_class_, Base::channels_, Base::cross_, Base::first_, Base::label_sum_,
       Base::log_sum_, Base::maximum_, Base::pixel_, Base::plan_, Base::pulls_, Base::ratio_,
       Base::reduces_, Base::row_scratch_, Base::row_weight_, Base::rows_, Base::scale_,
@@ -35,9 +36,13 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
  public:
   using Base::most_rows;
 
-  /// `row_scratch`: room for the exponentials of a long row.
-  SoftmaxRows(const Plan& plan, std::byte* row_scratch)
-      : Base(plan, row_scratch), loss_writer_(plan.loss), gradient_writer_(plan.gradient) {}
+  /// `row_scratch`: room for the exponentials of a long row; `wide_scratch`: for a loop in float64
+  /// that looks again at what float32 computed.
+  SoftmaxRows(const Plan& plan, std::byte* row_scratch, std::byte* wide_scratch)
+      : Base(plan, row_scratch),
+        wide_scratch_(wide_scratch),
+        loss_writer_(plan.loss),
+        gradient_writer_(plan.gradient) {}
 
   /// Writes the outputs of `rows` rows; returns the sum of their losses where those are reduced to
   /// one.
@@ -49,6 +54,9 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
     losses_.finite = gradients_.finite = true;
     if (reduces_) find_losses();
     if (writes_values_) write_surprises();
+    if constexpr (kLong) {
+      if (pulls_) this->find_in_long_row();
+    }
     if (pulls_) write_gradient();
     return finish();
   }
@@ -129,14 +137,16 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
     if (plan_.want_loss && plan_.loss.data != nullptr) {
       const T scale = static_cast<T>(plan_.loss_scale);
       write_rows(loss_writer_, losses_,
-                 [&](std::int64_t r, std::int64_t, std::int64_t count, Operands in, T* out) {
-                   in.g = nullptr;
+                 [&](std::int64_t r, std::int64_t, std::int64_t count, const Operands& in, T* out) {
                    const V row_scale = row_weight_.in_lanes(r) * scale;
                    return write_tile(
                        r, count, out, [&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
                          const V minus_lp = surprise(r, load_at(in.y + i));
                          const V u = label_product(smooth(load_at(in.t + i)), minus_lp);
-                         return this->with_factors(u, in, i, load_at) * row_scale;
+                         // v ω first, as where v is one value per row.
+                         if (!Factors || in.v == nullptr) return u * row_scale;
+                         const V v = load_at(in.v + i);
+                         return select<V>(v == V{}, V{}, u * (v * row_scale));
                        });
                  });
     }
@@ -156,11 +166,14 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
   void write_gradient() {
     const Smoothing smooth = smoothing();
     PerRow of_sum, of_label, of_row;  // what exponentials, labels and nothing are multiplied with
+    PerRow limits;                    // of exponentials that are not dominant
+    const V infinity = broadcast<V>(__builtin_inff());
     for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
       const V scale = scale_.group(g);
       of_sum.set_group(g, ratio_.group(g) * scale);
       of_label.set_group(g, -(smooth.scale * scale));
       of_row.set_group(g, -(smooth.offset * scale));
+      if constexpr (!kLong) limits.set_group(g, this->threshold(g));
     });
     const std::int64_t elements = strand_elements();
     const T* const kept = place_of_exponentials();
@@ -176,33 +189,42 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
         hot.set_group(g, mul_add(load<V>(e), of_sum.group(g), minus_a));
       });
     }
-    write_rows(
-        gradient_writer_, gradients_,
-        [&](std::int64_t r, std::int64_t c, std::int64_t count, const Operands& in,
-            T* out) MPSNN_INLINE_LAMBDA {
-          const T* const e = kept + (kLong ? c : r * elements);
-          const V by_e = of_sum.in_lanes(r), by_t = of_label.in_lanes(r), rest = of_row.in_lanes(r);
-          const auto write_with = [&](auto minus_a) MPSNN_INLINE_LAMBDA {
-            return write_tile(r, count, out, [&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
-              return mul_add(load_at(e + i), by_e, minus_a(i, load_at));
-            });
-          };
-          if constexpr (Factors) {
-            const V scale = scale_.in_lanes(r);
-            return write_with([&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
-              return -this->with_factors(smooth(load_at(in.t + i)) * scale, in, i, load_at);
-            });
-          } else if (by_class_) {
-            const V sum = write_with([&](std::int64_t, auto) MPSNN_INLINE_LAMBDA { return rest; });
-            const std::int64_t index = class_of(r) - c;
-            if (index >= 0 && index < count) out[index] = hot[r];
-            return sum;
-          } else {
-            return write_with([&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
-              return mul_add(load_at(in.t + i), by_t, rest);
-            });
-          }
-        });
+    write_rows(gradient_writer_, gradients_,
+               [&](std::int64_t r, std::int64_t c, std::int64_t count, const Operands& in,
+                   T* out) MPSNN_INLINE_LAMBDA {
+                 const T* const e = kept + (kLong ? c : r * elements);
+                 const V by_e = of_sum.in_lanes(r), by_t = of_label.in_lanes(r),
+                         rest = of_row.in_lanes(r);
+                 const std::int64_t hot_class = by_class_ ? class_of(r) - c : -1;
+                 const auto write_with = [&](auto minus_a) MPSNN_INLINE_LAMBDA {
+                   const V sum = write_tile(
+                       r, count, out, [&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
+                         return mul_add(load_at(e + i), by_e, minus_a(i, load_at));
+                       });
+                   if (hot_class >= 0 && hot_class < count) out[hot_class] = hot[r];
+                   if constexpr (kLong) {
+                     this->put_in_long_row(c, count, out);
+                   } else if constexpr (kPlanes) {
+                     const V limit = limits.group(r);
+                     if (any<V>(limit < infinity)) this->put_in_planes(count, e, out, limit);
+                   } else if (limits[r] < infinity[0]) {
+                     this->put_in_row(count, e, out, limits[r]);
+                   }
+                   return sum;
+                 };
+                 if constexpr (Factors) {
+                   const V scale = scale_.in_lanes(r);
+                   return write_with([&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
+                     return -this->with_factors(smooth(load_at(in.t + i)) * scale, in, i, load_at);
+                   });
+                 } else if (by_class_) {
+                   return write_with([&](std::int64_t, auto) MPSNN_INLINE_LAMBDA { return rest; });
+                 } else {
+                   return write_with([&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
+                     return mul_add(load_at(in.t + i), by_t, rest);
+                   });
+                 }
+               });
   }
 
   void write_zeros() {
@@ -274,7 +296,8 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
     part.want_loss = loss;
     part.want_gradient = !loss;
     flush();
-    SoftmaxRows<double, Layout::long_row, Factors> again(part, row_scratch_);
+    auto& again = *new (wide_scratch_)
+                      SoftmaxRows<double, Layout::long_row, Factors>(part, row_scratch_, nullptr);
     const double sum = again.run(pixel_ + row, 1);
     again.flush();
     return sum;
@@ -282,15 +305,24 @@ class SoftmaxRows : SoftmaxSums<T, layout, Factors> {
 
   static constexpr bool kLastResort = sizeof(T) == sizeof(double);
 
+  std::byte* const wide_scratch_;
   TileWriter<T> loss_writer_, gradient_writer_;
   Checked losses_, gradients_;
   alignas(V) T planes_out_[kPlanes ? kTileElements + kWidth * kWidth : 1];
 };
 
+/// Bytes of a loop and of one in float64 behind it, which would be too much for a small stack.
+template <class T, Layout layout, bool Factors>
+inline constexpr std::int64_t kSoftmaxScratch =
+    sizeof(SoftmaxRows<T, layout, Factors>) +
+    sizeof(SoftmaxRows<double, Layout::long_row, Factors>);
+
 template <class T, Layout layout, bool Factors>
 void run_softmax_rows(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
+  using Rows = SoftmaxRows<T, layout, Factors>;
   const Range range = chunk_range(plan, chunk);
-  SoftmaxRows<T, layout, Factors> rows(plan, scratch);
+  auto& rows = *new (scratch) Rows(plan, scratch + kSoftmaxScratch<T, layout, Factors>,
+                                   scratch + sizeof(Rows));
   const std::int64_t most = rows.most_rows();
   CompensatedSum sum;
   for (std::int64_t pixel = range.first; pixel < range.last; pixel += most) {

@@ -74,7 +74,7 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
 
   void sum_up() {
     const bool loss = reduces_ || writes_values_;
-    if constexpr (!kLong) find_exponentials();
+    if constexpr (layout == Layout::short_rows) find_exponentials();
     const auto sum = [&](auto labels, auto losses) {
       if constexpr (kLong) {
         sum_long_row<labels, losses>();
@@ -106,6 +106,8 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
   std::byte* const row_scratch_;
 
   PerRow maximum_;    // max y
+  PerRow largest_;    // exp max y
+  PerRow sum_;        // S
   PerRow label_sum_;  // Σ t' v g
   PerRow ratio_;      // that by S
   PerRow cross_;      // for losses: Σ t' v (max y - y)
@@ -117,13 +119,14 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
   }
 
   void find_exponentials() {
-    if (one_shift_ = layout == Layout::short_rows && maxima_are_near(); one_shift_)
-      return write_exponentials(0, rows_ * channels_, ExpShift<V>(maximum_.in_lanes(0)));
+    one_shift_ = maxima_are_near();
+    const ExpShift<V> of_all(maximum_.in_lanes(0));
+    if (one_shift_) write_exponentials(0, rows_ * channels_, of_all);
     const std::int64_t elements = strand_elements();
     for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
       const ExpShift<V> shifts(maximum_.group(g));
-      if constexpr (kPlanes) return write_exponentials(g * elements, elements, shifts);
-      for (std::int64_t r = g * kWidth; r < rows_ && r < (g + 1) * kWidth; ++r)
+      largest_.set_group(g, (one_shift_ ? of_all : shifts).exp(maximum_.group(g)));
+      for (std::int64_t r = g * kWidth; !one_shift_ && r < rows_ && r < (g + 1) * kWidth; ++r)
         write_exponentials(r * elements, elements, shifts.of_lane(r - g * kWidth));
     });
   }
@@ -143,7 +146,7 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
   /// Of `count` elements from `first` on, and more where those of later rows follow.
   MPSNN_INLINE_MEMBER void write_exponentials(std::int64_t first, std::int64_t count,
                                               const ExpShift<V>& shift) {
-    const bool large = !kPlanes && plan_.gradient.streams;
+    const bool large = plan_.gradient.streams;
     const T* const y = in_.y + first;
     const T* const t = by_class_ ? y : in_.t + first;
     T* const e = exponentials_ + first;
@@ -193,20 +196,23 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
 
   template <bool Labels, bool Loss>
   MPSNN_INLINE_MEMBER Sums sums_of(const Smoothing& smooth, const Tiles& tiles,
-                                   std::int64_t strand) const {
+                                   std::int64_t strand) {
     const V maximum = maximum_.in_lanes(strand);
-    const T* const e = exponentials_ + strand * strand_elements();
+    T* const e = exponentials_ + strand * strand_elements();
+    const ExpShift<V> shift(maximum);  // of planes
     Sums sums{};
     tiles.for_each(
         strand, [&](std::int64_t, std::int64_t count, const Operands& in) MPSNN_INLINE_LAMBDA {
           const auto sums_at = [&](std::int64_t i, auto load_at, auto,
                                    Mask<V> live) MPSNN_INLINE_LAMBDA {
-            const V x = load_at(e + i);
-            V y{}, other{};
-            if constexpr (Loss) {
-              y = load_at(in.y + i);
-              other = select<V>(y == maximum, V{}, x);
+            V x, y{}, other{};
+            if constexpr (kPlanes || Loss) y = load_at(in.y + i);
+            if constexpr (kPlanes) {
+              store<V>(e + i, x = shift.exp(y));
+            } else {
+              x = load_at(e + i);
             }
+            if constexpr (Loss) other = select<V>(y == maximum, V{}, x);
             const Terms term = terms<Labels, Loss>(smooth, maximum, in, y, i, live, load_at);
             return Sums{x, term.label, term.cross, other};
           };
@@ -228,8 +234,12 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
 
   template <bool Labels, bool Loss>
   MPSNN_INLINE_MEMBER Sums sums_of_group(const Smoothing& smooth, const Tiles& tiles,
-                                         std::int64_t g) const {
-    if constexpr (kPlanes) return sums_of<Labels, Loss>(smooth, tiles, g);
+                                         std::int64_t g) {
+    if constexpr (kPlanes) {
+      const V maximum = maximum_.group(g);
+      largest_.set_group(g, ExpShift<V>(maximum).exp(maximum));
+      return sums_of<Labels, Loss>(smooth, tiles, g);
+    }
     Square<V> exponentials, labels, cross, others;
     for_each_row_of(g, exponentials, [&](std::int64_t row, V& of_row) MPSNN_INLINE_LAMBDA {
       const Sums sums = sums_of<Labels, Loss>(smooth, tiles, row);
@@ -260,34 +270,33 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
     const V all_offsets =
         broadcast<V>(static_cast<T>(plan_.label_offset * static_cast<double>(channels_)));
     const Tiles tiles(*this, Labels);
-    PerRow all, others;  // of the exponentials
+    PerRow others;  // of the exponentials
     for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
       const Sums sums = sums_of_group<Labels, Loss>(smooth, tiles, g);
       V label = Labels ? sums.labels : broadcast<V>(1);
       if constexpr (!Factors) label = mul_add(label, smooth.scale, all_offsets);
       label_sum_.set_group(g, label);
+      sum_.set_group(g, sums.exponentials);
       ratio_.set_group(g, label / sums.exponentials);
       if constexpr (Loss) {
         cross_.set_group(g, sums.cross);
-        all.set_group(g, sums.exponentials);
         others.set_group(g, sums.others);
       }
     });
     if constexpr (Loss) {
       // Apart from the sums, so that the steps of several logarithms overlap.
       for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
-        log_sum_.set_group(g, log_of_sum(g, all.group(g), others.group(g)));
+        log_sum_.set_group(g, log_of_sum(g, others.group(g)));
       });
     }
   }
 
   /// log S of a group of rows, which may be far smaller than 1: S is as many times the exponential
   /// of the maximum as that stands in a row, and what the others add.
-  MPSNN_INLINE_MEMBER V log_of_sum(std::int64_t g, V sum, V others) const {
-    const V maximum = maximum_.group(g);
-    const V largest = ExpShift<V>(one_shift_ ? maximum_.in_lanes(0) : maximum).exp(maximum);
+  MPSNN_INLINE_MEMBER V log_of_sum(std::int64_t g, V others) const {
+    const V largest = largest_.group(g);
     const V magic = broadcast<V>(MathConstants<T>::round_magic);
-    const V ties = ((sum - others) / largest + magic) - magic;
+    const V ties = ((sum_.group(g) - others) / largest + magic) - magic;
     return log(two_sum(ties, others / largest));
   }
 
@@ -337,11 +346,13 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
     double label = Labels ? labels.total() : 1;
     if (!Factors)
       label = label * plan_.label_scale + plan_.label_offset * static_cast<double>(channels_);
+    largest_.set_group(0, shift.exp(maximum));
+    set(sum_, sum);
     set(label_sum_, label);
     set(ratio_, label / sum);
     if constexpr (Loss) {
       set(cross_, cross.total());
-      set(log_sum_, __builtin_log(sum / static_cast<double>(shift.exp(maximum)[0])));
+      set(log_sum_, __builtin_log(sum / static_cast<double>(largest_[0])));
     }
   }
 

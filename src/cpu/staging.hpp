@@ -15,6 +15,12 @@ struct alignas(Vector<T>) TileRoom {
   T elements[kTileElements + static_cast<std::int64_t>(lanes<Vector<T>>)];
 };
 
+/// Rooms for the operands of a tile.
+template <class T>
+struct TileRooms {
+  TileRoom<T> y, t, v, g;
+};
+
 /// True where a source is absent or used as it lies.
 template <class T>
 MPSNN_INLINE bool is_in_place(const Source& source) {

@@ -97,20 +97,27 @@ MPSNN_INLINE V sum_of(const Block<V>& u) {
   return (u[0] + u[1]) + (u[2] + u[3]);
 }
 
-/// Sums over vectors in float64. A block is added in its own precision before it is widened.
+/// Sums over vectors in float64, which do not lose what a long sum of doubles would. A block is
+/// added in its own precision before it is widened.
 template <class T>
 class Accumulator;
 
 template <>
 class Accumulator<double> {
  public:
-  MPSNN_INLINE_MEMBER void add(DoubleVector u) { sum_ += u; }
+  MPSNN_INLINE_MEMBER void add(DoubleVector u) {
+    const Sum<DoubleVector> sum = two_sum(sum_, u);
+    sum_ = sum.value;
+    error_ += sum.error;
+  }
   MPSNN_INLINE_MEMBER void add_block(const Block<DoubleVector>& u) { add(sum_of(u)); }
-  MPSNN_INLINE_MEMBER double total() const { return sum_of_lanes(sum_); }
+  MPSNN_INLINE_MEMBER double total() const {
+    const double sum = sum_of_lanes(sum_), exact = sum + sum_of_lanes(error_);
+    return exact == exact ? exact : sum;  // the error of an infinite sum is NaN
+  }
 
  private:
-  friend class Accumulator<float>;
-  DoubleVector sum_{};
+  DoubleVector sum_{}, error_{};
 };
 
 template <>
@@ -118,14 +125,14 @@ class Accumulator<float> {
  public:
   MPSNN_INLINE_MEMBER void add(FloatVector u) {
     const Wide wide = widen(u);
-    low_.add(wide.low);
-    high_.add(wide.high);
+    low_ += wide.low;
+    high_ += wide.high;
   }
   MPSNN_INLINE_MEMBER void add_block(const Block<FloatVector>& u) { add(sum_of(u)); }
-  MPSNN_INLINE_MEMBER double total() const { return sum_of_lanes(low_.sum_ + high_.sum_); }
+  MPSNN_INLINE_MEMBER double total() const { return sum_of_lanes(low_ + high_); }
 
  private:
-  Accumulator<double> low_, high_;
+  DoubleVector low_{}, high_{};
 };
 
 /// A sum that is formed in the precision of its terms within a tile, which adds few vectors to each

@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -187,6 +188,62 @@ Pool& pool() {
 
 std::atomic<int> chosen_threads{0};
 
+constexpr std::size_t kCacheLine = 64;
+
+std::byte* allocate(std::int64_t bytes) {
+  return static_cast<std::byte*>(
+      ::operator new(static_cast<std::size_t>(bytes), std::align_val_t{kCacheLine}));
+}
+void release(std::byte* data) { ::operator delete(data, std::align_val_t{kCacheLine}); }
+
+/// What a thread keeps until it ends, so that small calls need not allocate. After that it counts
+/// as lent for ever.
+struct KeptScratch {
+  std::byte* data = nullptr;
+  std::int64_t bytes = 0;
+  bool is_lent = false;
+};
+thread_local constinit KeptScratch kept;
+struct AtThreadEnd {
+  ~AtThreadEnd() {
+    release(kept.data);
+    kept = {nullptr, 0, true};
+  }
+};
+
+/// The scratch of one parallel_for: what the thread keeps, or memory of its own where that is lent
+/// already or would be too much to keep.
+class Scratch {
+ public:
+  explicit Scratch(std::int64_t bytes) : borrowed_(!kept.is_lent && bytes <= kMostKept) {
+    if (borrowed_ && bytes > kept.bytes) {
+      static thread_local const AtThreadEnd at_end;
+      static_cast<void>(at_end);
+      std::byte* const larger = allocate(bytes);
+      release(kept.data);
+      kept = {larger, bytes, false};
+    }
+    data_ = borrowed_ ? kept.data : allocate(bytes);
+    if (borrowed_) kept.is_lent = true;
+  }
+  ~Scratch() {
+    if (borrowed_) {
+      kept.is_lent = false;
+    } else {
+      release(data_);
+    }
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  std::byte* data() const { return data_; }
+
+ private:
+  static constexpr std::int64_t kMostKept = 4 << 20;
+
+  const bool borrowed_;
+  std::byte* data_;
+};
+
 }  // namespace
 
 int num_threads() {
@@ -205,18 +262,17 @@ void set_num_threads(std::int64_t count) {
 
 void parallel_for(std::int64_t count, std::int64_t scratch_bytes,
                   void (*run)(void*, std::int64_t, std::byte*), void* context) {
-  constexpr std::int64_t kCacheLine = 64;
+  constexpr auto kLine = static_cast<std::int64_t>(kCacheLine);
   const int parts = count > 1 ? static_cast<int>(std::min<std::int64_t>(num_threads(), count)) : 1;
-  const std::int64_t bytes = (scratch_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
-  std::unique_ptr<std::byte[]> scratch;
-  if (bytes > 0) scratch.reset(new std::byte[static_cast<std::size_t>(bytes * parts)]);
+  const std::int64_t bytes = (scratch_bytes + kLine - 1) / kLine * kLine;
+  const Scratch scratch(bytes * parts);
   if (parts > 1) {
     const auto taken =
         std::make_unique<std::atomic<std::int64_t>[]>(static_cast<std::size_t>(parts));
-    Job job{run, context, count, parts, scratch.get(), bytes, taken.get(), {}};
+    Job job{run, context, count, parts, scratch.data(), bytes, taken.get(), {}};
     if (pool().try_run(job)) return;
   }
-  for (std::int64_t i = 0; i < count; ++i) run(context, i, scratch.get());
+  for (std::int64_t i = 0; i < count; ++i) run(context, i, scratch.data());
 }
 
 }  // namespace mpsnn_loss::cpu

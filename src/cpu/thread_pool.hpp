@@ -14,9 +14,11 @@ int num_threads();
 void set_num_threads(std::int64_t count);
 
 /// Calls run(context, i, scratch) once for every i in [0, count), on the caller and on the pool;
-/// which thread does which is not fixed. `scratch` is scratch_bytes that the thread has to itself.
+/// which thread does which is not fixed. `scratch` is scratch_bytes that the thread has to itself,
+/// aligned to a line of the cache; calling threads keep a moderate amount from call to call.
 /// While another caller has the pool, all run here. Works in a child after fork. `run` must not
-/// throw. On the pool it runs in the default floating-point environment.
+/// throw; std::bad_alloc comes before it is called. On the pool it runs in the default
+/// floating-point environment.
 void parallel_for(std::int64_t count, std::int64_t scratch_bytes,
                   void (*run)(void* context, std::int64_t i, std::byte* scratch), void* context);
 

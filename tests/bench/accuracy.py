@@ -269,18 +269,25 @@ def loss_rows(dtype: str, points: int) -> Iterator[Row]:
 
 
 def softmax_rows(dtype: str, points: int) -> Iterator[Row]:
-    """The gradient for many classes, in its own measure, with labels of any sum."""
-    for classes, deviation in ((10, 1), (10, 60), (1000, 3), (1000, 60), (50257, 3)):
+    """The gradient for many classes, in its own measure, with labels of any sum; where one class
+    stands out, too."""
+    for classes, deviation, above in (
+        *((10, 1, 0), (10, 60, 0), (1000, 3, 0), (1000, 60, 0), (50257, 3, 0)),
+        *((10, 1, 20), (100, 1, 20), (1000, 1, 20)),
+    ):
         rng = np.random.default_rng(0)
         rows, worst = max(1, min(points, CHUNK) // classes), 0.0
         for _ in range(0, max(1, points // classes), rows):
-            y = (deviation * rng.standard_normal((rows, 1, 1, classes))).astype(dtype)
+            y = deviation * rng.standard_normal((rows, 1, 1, classes))
+            y[..., 0] += above * rng.random((rows, 1, 1))
+            y = y.astype(dtype)
             t = rng.random(y.shape).astype(dtype)
             call = reference.make_call(y, t, "softmax_cross_entropy", reduction="sum")
             actual = ml.loss_gradient(y, t, "softmax_cross_entropy", reduction="sum")
             bound = reference.gradient_bound(call, dtype)
             worst = max(worst, share_of_bound(actual, call.gradient(), bound))
         name = f"softmax gradient, {classes} classes, {deviation} × normal"
+        name += f", one up to {above} above" if above else ""
         yield Row(name, dtype, points, worst, "", 1.0, "of the bound")
 
 

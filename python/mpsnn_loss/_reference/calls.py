@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpsnn_loss._reference.formulas import LOSSES, Array, Formula, softmax
+from mpsnn_loss._reference.formulas import LOSSES, Array, Formula, is_first_top, softmax_and_rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,12 @@ class Call:
     def _softmax_gradient(self, scale: Array) -> Array:
         """Every label of a pixel pulls at every channel: p_j · sum of a - a_j."""
         a = np.where(self.element_weights == 0, 0.0, scale * self.smoothed_labels)
-        gradient = softmax(self.predictions) * a.sum(axis=-1, keepdims=True) - a
+        p, rest = softmax_and_rest(self.predictions)
+        gradient = p * a.sum(axis=-1, keepdims=True) - a
+        # The first largest channel may have p near 1, where that cancels.
+        top = is_first_top(self.predictions)
+        at_top = p * np.where(top, 0.0, a).sum(axis=-1, keepdims=True) - a * rest
+        gradient = np.where(top & np.isfinite(at_top), at_top, gradient)
         ignored = (self.element_weights == 0).all(axis=-1, keepdims=True)
         return np.where(ignored, 0.0, gradient)
 

@@ -34,10 +34,18 @@ def over(label_factor: Array, other: Array) -> Array:
     return np.where(label_factor == 0, 0.0, label_factor / other)
 
 
-def softmax_and_log(y: Array) -> tuple[Array, Array]:
-    """p and lp over the channels. A row with NaN or +inf, or with only -inf, is NaN."""
+def is_first_top(y: Array) -> NDArray[np.bool_]:
+    """True at the first largest channel of each row."""
     if y.size == 0:
-        return y, y
+        return np.zeros(y.shape, bool)
+    first: NDArray[np.bool_] = np.arange(y.shape[-1]) == y.argmax(axis=-1)[..., None]
+    return first
+
+
+def softmax_parts(y: Array) -> tuple[Array, Array, Array]:
+    """p, 1 - p and lp over the channels. A row with NaN or +inf, or with only -inf, is NaN."""
+    if y.size == 0:
+        return y, y, y
     top = y.max(axis=-1, keepdims=True)
     # What the rounding of y - top lost is kept, so that far-away channels stay accurate.
     shifted = y - top
@@ -46,19 +54,25 @@ def softmax_and_log(y: Array) -> tuple[Array, Array]:
     lost = np.where(np.isfinite(lost), lost, 0.0)
     exponential = np.exp(shifted) * (1 + lost)
     # The first largest channel gives exactly 1; log1p of the others keeps a tiny loss accurate.
-    is_first_top = np.arange(y.shape[-1]) == y.argmax(axis=-1)[..., None]
-    others = np.where(is_first_top, 0.0, exponential).sum(axis=-1, keepdims=True)
+    is_top = is_first_top(y)
+    others = np.where(is_top, 0.0, exponential).sum(axis=-1, keepdims=True)
     undefined = ~np.isfinite(top)
     p = np.where(undefined, np.nan, exponential / (1 + others))
-    return p, np.where(undefined, np.nan, shifted + (lost - np.log1p(others)))
+    rest = np.where(is_top, np.where(undefined, np.nan, others / (1 + others)), 1 - p)
+    return p, rest, np.where(undefined, np.nan, shifted + (lost - np.log1p(others)))
 
 
 def softmax(y: Array) -> Array:
-    return softmax_and_log(y)[0]
+    return softmax_parts(y)[0]
+
+
+def softmax_and_rest(y: Array) -> tuple[Array, Array]:
+    """p and 1 - p, which is small where p is near 1."""
+    return softmax_parts(y)[:2]
 
 
 def log_softmax(y: Array) -> Array:
-    return softmax_and_log(y)[1]
+    return softmax_parts(y)[2]
 
 
 def sigmoid_minus_label(y: Array, t: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mpsnn_loss._reference.calls import Call
-from mpsnn_loss._reference.formulas import Array, log_softmax, softmax
+from mpsnn_loss._reference.formulas import Array, is_first_top, log_softmax, softmax_and_rest
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,9 @@ class Tolerance:
     element_relative: float
     log_softmax_ulp: float
     log_softmax_absolute: float
-    softmax_gradient: float  # relative to max(p_j · sum of |a|, |a_j|)
+    softmax_gradient: float  # relative to what `_softmax_gradient_bound` says
     sums: float  # relative to the sum of the magnitudes of the terms
+    softmax_range: float  # logits further below the largest may count as -inf
 
     def element(self, value: Array) -> Array:
         return self._bound(value, self.element_ulp)
@@ -43,8 +44,8 @@ class Tolerance:
         return np.where(subnormal, np.maximum(bound, tiny), bound)
 
 
-FLOAT32 = Tolerance(np.float32, 4, 0.0, 8, 1e-7, 1e-6, 1e-6)
-FLOAT64 = Tolerance(np.float64, 0, 1e-14, 0, 1e-15, 1e-14, 1e-13)
+FLOAT32 = Tolerance(np.float32, 4, 0.0, 8, 1e-7, 1e-6, 1e-6, 103)
+FLOAT64 = Tolerance(np.float64, 0, 1e-14, 0, 1e-15, 1e-14, 1e-13, 724)
 # float16 storage computes in float32; `error_ratios` allows for the one rounding at the end.
 TOLERANCES = {"float16": FLOAT32, "float32": FLOAT32, "float64": FLOAT64}
 
@@ -81,9 +82,7 @@ def gradient_bound(
             factor = scale * (1 - call.label_smoothing)
             inherent = _log_softmax_bound(call, tolerance, factor)
         else:
-            a = magnitudes(scale * call.smoothed_labels)
-            pulls = magnitudes(softmax(call.predictions)) * a.sum(axis=-1, keepdims=True)
-            bound = tolerance.softmax_gradient * np.maximum(pulls, a)
+            bound = _softmax_gradient_bound(call, tolerance, scale)
             return tolerance.not_below_normal(bound, gradient)
         return _element_bound(call, tolerance, gradient, inherent)
 
@@ -102,6 +101,25 @@ def _operands(call: Call, result: str, scale: Array) -> Array:
 
 def _log_softmax_bound(call: Call, tolerance: Tolerance, factor: Array) -> Array:
     return magnitudes(factor) * tolerance.log_softmax(log_softmax(call.predictions))
+
+
+def _softmax_gradient_bound(call: Call, tolerance: Tolerance, scale: Array) -> Array:
+    """Relative to p_j · sum of the other |a| + |a_j| · sum of the other p, and growing with the
+    range of the row."""
+    y, s = call.predictions, call.label_smoothing if call.smooths else 0.0
+    labels = np.abs(call.labels) * (1 - s) + np.abs(call.smoothed_labels - call.labels * (1 - s))
+    a = magnitudes(scale * labels)
+    p, rest = (magnitudes(part) for part in softmax_and_rest(y))
+    others = np.where(is_first_top(y), 0.0, a).sum(axis=-1, keepdims=True)
+    # Of the other channels only the largest may be most of the sum, and their 1 - p is large.
+    others = np.where(is_first_top(y), others, a.sum(axis=-1, keepdims=True) - a)
+    operands = p * np.maximum(others, 0.0) + a * rest
+    top = y.max(axis=-1, keepdims=True, initial=-np.inf)
+    below = np.nan_to_num(top - y, nan=0.0, posinf=np.inf)
+    spread = np.minimum(below.max(axis=-1, keepdims=True, initial=0.0), tolerance.softmax_range + 1)
+    bound = tolerance.softmax_gradient * (1 + spread / 8) * operands
+    counts_as_none = p * a.sum(axis=-1, keepdims=True)
+    return bound + np.where(below > tolerance.softmax_range, counts_as_none, 0.0)
 
 
 def _element_bound(call: Call, tolerance: Tolerance, value: Array, inherent: Array) -> Array:
