@@ -30,6 +30,8 @@ class HostArray {
   Format format() const { return format_; }
   void* data() const { return buffer_.buf; }
   bool writable() const { return buffer_.readonly == 0; }
+  /// The object whose memory it is.
+  PyObject* holder() const { return buffer_.obj; }
   ArrayView view(const char* name) const { return {name, axes(), format_, data(), writable()}; }
   MemoryRange memory() const {
     const auto begin = reinterpret_cast<std::uintptr_t>(data());

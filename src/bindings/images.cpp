@@ -11,6 +11,7 @@
 #include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
+#include "bindings/owners.hpp"
 #include "core/error.hpp"
 
 namespace py = pybind11;
@@ -226,6 +227,7 @@ BatchPointer from_array(py::object device, py::object array) {
 void register_batch(py::module_& m) {
   const auto protocol = py::custom_type_setup([](PyHeapTypeObject* type) {
     refuse_new_instances(type);
+    collect_images(type);
     type->ht_type.tp_as_buffer = &type->as_buffer;
     type->as_buffer.bf_getbuffer = get_buffer;
     type->as_buffer.bf_releasebuffer = release_buffer;
@@ -266,6 +268,7 @@ void register_batch(py::module_& m) {
   type.def("__repr__", [](const ImageBatch& b) {
     return "<MPSImageBatch " + shape_text(b.descriptor()) + " on '" + b.device()->name() + "'>";
   });
+  attach_when_made<ImageBatch>(type);
   // The rest of the protocol (iteration, index, count, reversed) is the mixin's.
   const py::object sequence = py::module_::import("collections.abc").attr("Sequence");
   sequence.attr("register")(type);
@@ -278,9 +281,14 @@ void register_batch(py::module_& m) {
 void register_images(py::module_& m) {
   register_batch(m);
   py::class_<Image> type(
-      m, "MPSImage", py::custom_type_setup(set_apart),
+      m, "MPSImage", py::custom_type_setup([](PyHeapTypeObject* heap) {
+        set_apart(heap);
+        collect_images(heap);
+      }),
+
       "One image of a batch. Equal where it is the same image of the same storage.");
   refuse_empty_instances(type);
+  attach_when_made<Image>(type);
   type.def(
       py::init([](py::object device, py::object descriptor) {
         const auto& target = to_device("device", device);
