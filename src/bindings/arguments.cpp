@@ -291,6 +291,22 @@ bool to_bool(const char* name, py::handle value) {
   throw TypeError(refusal(name, "be True or False", describe(value)));
 }
 
+HeldBytes::HeldBytes(const char* name, py::handle value) {
+  if (PyObject_CheckBuffer(value.ptr()) == 0)
+    throw TypeError(refusal(name, "be bytes or another C-contiguous buffer", describe(value)));
+  if (PyObject_GetBuffer(value.ptr(), &buffer_, PyBUF_CONTIG_RO) == 0 &&
+      PyBuffer_IsContiguous(&buffer_, 'C') != 0) {
+    return;
+  }
+  PyBuffer_Release(&buffer_);
+  // NumPy says ValueError, others BufferError, of what is not contiguous.
+  const bool is_layout = PyErr_Occurred() == nullptr || is_numpy_array(value) ||
+                         PyErr_ExceptionMatches(PyExc_BufferError) != 0;
+  if (!is_layout) throw py::error_already_set();
+  PyErr_Clear();
+  throw ValueError(refusal(name, "be C-contiguous", describe(value)));
+}
+
 std::optional<std::string> to_label(py::handle value) {
   if (value.is_none()) return std::nullopt;
   if (PyUnicode_Check(value.ptr()) == 0)

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "core/backend.hpp"
 #include "core/enumerations.hpp"
@@ -67,6 +68,22 @@ void for_each_item(const char* name, const char* expectation, pybind11::handle v
   for (const pybind11::handle item : pybind11::iter(value))
     f(item, std::string(name) + "[" + std::to_string(i++) + "]");
 }
+/// Bytes of another object, which cannot change while this lives.
+class HeldBytes {
+ public:
+  /// TypeError unless `value` has a buffer, ValueError unless that is C-contiguous.
+  HeldBytes(const char* name, pybind11::handle value);
+  HeldBytes(const HeldBytes&) = delete;
+  HeldBytes& operator=(const HeldBytes&) = delete;
+  ~HeldBytes() { PyBuffer_Release(&buffer_); }
+  std::string_view get() const {
+    return {static_cast<const char*>(buffer_.buf), static_cast<std::size_t>(buffer_.len)};
+  }
+
+ private:
+  Py_buffer buffer_{};
+};
+
 /// A label: a string, or None for none.
 std::optional<std::string> to_label(pybind11::handle value);
 const std::shared_ptr<Device>& to_device(const char* name, pybind11::handle value);

@@ -44,6 +44,8 @@ class HostArray {
   ElementType type() const { return look_.type; }
   std::byte* data() const { return look_.data; }
   bool writable() const { return look_.writable; }
+  /// The object whose memory it is.
+  PyObject* holder() const { return array_ != nullptr ? array_ : buffer_.obj; }
   /// Every address that belongs to it.
   MemoryRange memory() const { return memory_of(strided()); }
   /// "float32 of shape (2, 3)"

@@ -14,6 +14,7 @@
 #include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
+#include "bindings/owners.hpp"
 #include "core/completion.hpp"
 #include "core/error.hpp"
 
@@ -23,11 +24,6 @@ namespace mpsnn_loss::bindings {
 namespace {
 
 using BufferPointer = std::shared_ptr<CommandBuffer>;
-
-void commit(CommandBuffer& buffer) {
-  const WithoutGil released;  // the work may run here, and handlers take the GIL
-  buffer.commit();
-}
 
 /// Waits in slices, so that an interrupt from the keyboard is answered.
 void wait(CommandBuffer& buffer, py::object timeout) {
@@ -79,6 +75,9 @@ class Handlers {
 
   void add(py::object handler) { handlers_.push_back(std::move(handler)); }
   void clear() { std::exchange(handlers_, {}).clear(); }
+  /// From now on they are not their buffer's Python object's own.
+  void hide() { are_shown_ = false; }
+  bool are_shown() const { return are_shown_; }
   int traverse(visitproc visit, void* arg) const {
     for (const py::object& handler : handlers_) Py_VISIT(handler.ptr());
     return 0;
@@ -114,6 +113,7 @@ class Handlers {
   const CommandBuffer* const key_;
   const std::weak_ptr<CommandBuffer> buffer_;  // it would otherwise own itself
   std::vector<py::object> handlers_;
+  bool are_shown_ = true;
 };
 
 void add_completed_handler(const BufferPointer& buffer, py::object handler) {
@@ -137,15 +137,21 @@ void add_completed_handler(const BufferPointer& buffer, py::object handler) {
 std::shared_ptr<Handlers> open_handlers(PyObject* self) {
   const auto* buffer = contents<CommandBuffer>(self);  // the collector may come before them
   const bool open = buffer != nullptr && buffer->status() < CommandBufferStatus::committed;
-  return open ? Handlers::of(buffer) : nullptr;
+  auto handlers = open ? Handlers::of(buffer) : nullptr;
+  return handlers != nullptr && handlers->are_shown() ? handlers : nullptr;
 }
 
 void collect_handlers(PyHeapTypeObject* heap) {
   heap->ht_type.tp_flags |= Py_TPFLAGS_HAVE_GC;
   heap->ht_type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
     Py_VISIT(Py_TYPE(self));
+    if (const int stopped = traverse_calls(self, visit, arg); stopped != 0) return stopped;
     const auto handlers = open_handlers(self);
     return handlers == nullptr ? 0 : handlers->traverse(visit, arg);
+  };
+  heap->ht_type.tp_dealloc = [](PyObject* self) {
+    detach_calls(self);
+    py::detail::pybind11_object_dealloc(self);
   };
   heap->ht_type.tp_clear = [](PyObject* self) {
     if (const auto handlers = open_handlers(self)) handlers->clear();
@@ -153,12 +159,21 @@ void collect_handlers(PyHeapTypeObject* heap) {
   };
 }
 
-void leave(const BufferPointer& buffer, py::object type) {
+void commit(PyObject* self, CommandBuffer& buffer) {
+  // The collector must not look at what other threads change without the GIL.
+  detach_calls(self);
+  if (const auto handlers = Handlers::of(&buffer)) handlers->hide();
+  const WithoutGil released;  // the work may run here, and handlers take the GIL
+  buffer.commit();
+}
+
+void leave(py::handle self, const BufferPointer& buffer, py::object type) {
   if (!type.is_none()) {
+    detach_calls(self.ptr());
     const WithoutGil released;  // dropping images takes it where it has to
     return buffer->discard();
   }
-  if (buffer->status() < CommandBufferStatus::committed) commit(*buffer);
+  if (buffer->status() < CommandBufferStatus::committed) commit(self.ptr(), *buffer);
   wait(*buffer, py::none());
 }
 
@@ -236,10 +251,11 @@ void register_command_buffers(py::module_& m) {
       "The id<MTLCommandBuffer> as an integer, borrowed; None on the CPU engine.");
   type.def("enqueue", &CommandBuffer::enqueue, py::call_guard<WithoutGil>(),
            "Reserves the buffer's place in the queue's order. RuntimeError once committed.");
-  type.def("commit", &commit,
-           "Hands the buffer to the device. Small work of the CPU engine is done on return, large "
-           "work goes on meanwhile.\n"
-           "RuntimeError the second time.");
+  type.def(
+      "commit", [](py::handle self) { commit(self.ptr(), py::cast<CommandBuffer&>(self)); },
+      "Hands the buffer to the device. Small work of the CPU engine is done on return, large "
+      "work goes on meanwhile.\n"
+      "RuntimeError the second time.");
   type.def("wait_until_completed", &wait, py::arg("timeout") = py::none(),
            "Waits until the work is done and all handlers have returned.\n\n"
            "Raises DeviceError where the work failed, TimeoutError after `timeout` seconds, "
@@ -250,8 +266,8 @@ void register_command_buffers(py::module_& m) {
            "RuntimeError once committed.\n"
            "An exception in it goes to sys.unraisablehook.");
   type.def("__enter__", [](py::object self) { return self; });
-  type.def("__exit__", [](const BufferPointer& b, py::object exception, py::object, py::object) {
-    leave(b, exception);
+  type.def("__exit__", [](py::handle self, py::object exception, py::object, py::object) {
+    leave(self, py::cast<BufferPointer>(self), exception);
   });
   type.def("__repr__", [](const CommandBuffer& b) {
     return "<CommandBuffer" + (b.label().empty() ? "" : " '" + b.label() + "'") + " " +

@@ -126,7 +126,7 @@ void register_image_descriptor(py::module_& m) {
   define_extent(type, "height", &Shape::height, "Rows.");
   define_extent(type, "feature_channels", &Shape::channels, "Channels per pixel.");
   type.def("__eq__", [](const ImageDescriptor& a, py::object b) {
-    if (!py::isinstance<ImageDescriptor>(b)) return false;
+    if (!is_instance<ImageDescriptor>(b)) return false;
     const auto& other = py::cast<const ImageDescriptor&>(b);
     return a.batch.shape == other.batch.shape && a.batch.format == other.batch.format;
   });
@@ -204,7 +204,7 @@ void register_descriptors(py::module_& m) {
   define_parameter(type, "delta", &LossParameters::delta, check_delta,
                    "Constant of the Huber loss, greater than 0. Default 1.");
   type.def("__eq__", [](const LossDescriptor& a, py::object b) {
-    return py::isinstance<LossDescriptor>(b) && a == py::cast<const LossDescriptor&>(b);
+    return is_instance<LossDescriptor>(b) && a == py::cast<const LossDescriptor&>(b);
   });
   type.attr("__hash__") = py::none();
   type.def("__copy__", [](const LossDescriptor& d) { return d; });

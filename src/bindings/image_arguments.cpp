@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "bindings/arguments.hpp"
-#include "bindings/gil.hpp"
+#include "bindings/owners.hpp"
 #include "core/error.hpp"
 #include "core/gathered_images.hpp"
 
@@ -22,13 +22,7 @@ std::shared_ptr<ImageBatch> wrap_array(const char* name, std::unique_ptr<HostArr
   if (const std::string reason = device->supports_images(descriptor.shape); !reason.empty())
     throw ValueError(
         refusal(name, "have a size of the device (" + reason + ")", to_string(descriptor.shape)));
-  const bool writable = held->writable();
-  std::shared_ptr<void> owner(held.release(), [](void* array) {
-    if (interpreter_has_ended()) return;
-    const WithGil gil;
-    delete static_cast<HostArray*>(array);
-  });
-  return device->wrap_images(descriptor, data, writable, std::move(owner));
+  return borrow(*device, descriptor, data, std::move(held));
 }
 
 }  // namespace

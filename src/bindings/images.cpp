@@ -12,6 +12,7 @@
 #include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
+#include "bindings/owners.hpp"
 #include "core/error.hpp"
 
 namespace py = pybind11;
@@ -187,15 +188,12 @@ void write_bytes(const Image& image, py::object data, py::object data_layout,
                  py::object image_index) {
   const std::uint64_t layout = to_member_value(kDataLayout, "data_layout", data_layout);
   check_image_index(image_index);
-  if (PyObject_CheckBuffer(data.ptr()) == 0)
-    throw TypeError(refusal("data", "be bytes or another C-contiguous buffer", describe(data)));
   const BatchDescriptor& d = image.batch->descriptor();
   if (!image.batch->writable())
     throw ValueError("the image borrows read-only memory and must not be written");
   image.batch->check_readable({image.index, 1});
-  const auto bytes = py::reinterpret_steal<py::bytes>(PyBytes_FromObject(data.ptr()));
-  if (!bytes) throw py::error_already_set();
-  const auto view = static_cast<std::string_view>(bytes);
+  const HeldBytes bytes("data", data);
+  const std::string_view view = bytes.get();
   if (static_cast<std::int64_t>(view.size()) != d.image_bytes()) {
     throw ValueError(refusal(
         "data", "have " + std::to_string(d.image_bytes()) + " bytes, one image of " + shape_text(d),
@@ -218,6 +216,7 @@ BatchPointer from_array(py::object device, py::object array) {
 void register_batch(py::module_& m) {
   const auto protocol = py::custom_type_setup([](PyHeapTypeObject* type) {
     refuse_new_instances(type);
+    collect_images(type);
     type->ht_type.tp_as_buffer = &type->as_buffer;
     type->as_buffer.bf_getbuffer = get_buffer;
     type->as_buffer.bf_releasebuffer = release_buffer;
@@ -244,7 +243,7 @@ void register_batch(py::module_& m) {
   type.def("__len__", [](const ImageBatch& b) { return b.shape().images; });
   type.def("__getitem__", &get_item, py::arg("index"));
   type.def("__contains__", [](const BatchPointer& b, py::object x) {
-    if (!py::isinstance<Image>(x)) return false;
+    if (!is_instance<Image>(x)) return false;
     const auto& image = py::cast<const Image&>(x);
     for (std::int64_t i = 0; i < b->shape().images; ++i) {
       if (b->storage(i) == image.batch->storage(image.index)) return true;
@@ -258,6 +257,7 @@ void register_batch(py::module_& m) {
   type.def("__repr__", [](const ImageBatch& b) {
     return "<MPSImageBatch " + shape_text(b.descriptor()) + " on '" + b.device()->name() + "'>";
   });
+  attach_when_made<ImageBatch>(type);
   // The rest of the protocol (iteration, index, count, reversed) is the mixin's.
   const py::object sequence = py::module_::import("collections.abc").attr("Sequence");
   sequence.attr("register")(type);
@@ -270,9 +270,14 @@ void register_batch(py::module_& m) {
 void register_images(py::module_& m) {
   register_batch(m);
   py::class_<Image> type(
-      m, "MPSImage", py::custom_type_setup(set_apart),
+      m, "MPSImage", py::custom_type_setup([](PyHeapTypeObject* heap) {
+        set_apart(heap);
+        collect_images(heap);
+      }),
+
       "One image of a batch. Equal where it is the same image of the same storage.");
   refuse_empty_instances(type);
+  attach_when_made<Image>(type);
   type.def(
       py::init([](py::object device, py::object descriptor) {
         const auto& target = to_device("device", device);
@@ -315,7 +320,7 @@ void register_images(py::module_& m) {
            py::arg("image_index") = 0,
            "Fills the image from a buffer of exactly its bytes, in its storage format.");
   type.def("__eq__", [](const Image& a, py::object b) {
-    if (!py::isinstance<Image>(b)) return false;
+    if (!is_instance<Image>(b)) return false;
     const auto& other = py::cast<const Image&>(b);
     return a.batch->storage(a.index) == other.batch->storage(other.index);
   });

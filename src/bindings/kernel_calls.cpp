@@ -15,6 +15,7 @@
 #include "bindings/instances.hpp"
 #include "bindings/kernel_handles.hpp"
 #include "bindings/module.hpp"
+#include "bindings/owners.hpp"
 #include "core/error.hpp"
 #include "core/floating_point.hpp"
 #include "core/loss_call.hpp"
@@ -53,11 +54,15 @@ ResultAllocator to_allocator(py::handle value) {
   throw ValueError(refusal("allocator", kExpectation, describe(value)));
 }
 
-void record(CommandBuffer& buffer, const LossCall& call) {
-  if (buffer.device() == cpu_device()) return buffer.encode(call);
-  // A full queue of a GPU waits here for buffers whose handlers may need the GIL.
-  const WithoutGil released;
-  buffer.encode(call);
+void record(py::handle object, CommandBuffer& buffer, const LossCall& call) {
+  if (buffer.device() == cpu_device()) {
+    buffer.encode(call);
+  } else {
+    // A full queue of a GPU waits here for buffers whose handlers may need the GIL.
+    const WithoutGil released;
+    buffer.encode(call);
+  }
+  attach_call(object.ptr(), *call);
 }
 
 /// A request with the kernel's properties captured, and nothing else.
@@ -153,7 +158,7 @@ std::shared_ptr<ImageBatch> encode(const std::shared_ptr<Kernel>& kernel,
   if (given(a.destination)) {
     auto destination = images.destination(device);
     (is_loss ? request.loss : request.gradient) = make_operand(name, destination);
-    record(buffer, LossCall(std::move(request)));
+    record(a.command_buffer, buffer, LossCall(std::move(request)));
     return destination;
   }
   // A destination is made last, once everything else is known to fit.
@@ -161,7 +166,7 @@ std::shared_ptr<ImageBatch> encode(const std::shared_ptr<Kernel>& kernel,
   LossCall call(std::move(request));
   auto destination = device->make_images(output);
   call.add_output(make_operand(name, destination));
-  record(buffer, call);
+  record(a.command_buffer, buffer, call);
   return destination;
 }
 

@@ -72,20 +72,12 @@ Handle copy_kernel(const Handle& handle, py::object device) {
   return copy;
 }
 
-std::string_view bytes_of(py::handle data, py::bytes& keep) {
-  if (PyObject_CheckBuffer(data.ptr()) == 0)
-    throw TypeError(refusal("data", "be bytes", describe(data)));
-  keep = py::reinterpret_steal<py::bytes>(PyBytes_FromObject(data.ptr()));
-  if (!keep) throw py::error_already_set();
-  return static_cast<std::string_view>(keep);
-}
-
 template <class Handle>
 Handle from_bytes(py::object data, py::object device) {
-  py::bytes keep;
-  const std::string_view bytes = bytes_of(data, keep);
+  const auto& target = to_device("device", device);
+  const HeldBytes bytes("data", data);
   Handle handle;
-  handle.kernel = unarchive(bytes, Handle::kind, to_device("device", device));
+  handle.kernel = unarchive(bytes.get(), Handle::kind, target);
   return handle;
 }
 

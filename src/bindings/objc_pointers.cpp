@@ -61,13 +61,9 @@ void define_archives(py::module_& m) {
       "from_archived_data",
       [](py::object data, py::object device) {
         const auto& target = to_device("device", device);
-        if (PyObject_CheckBuffer(data.ptr()) == 0)
-          throw TypeError(refusal("data", "be bytes", describe(data)));
-        const auto bytes = py::reinterpret_steal<py::bytes>(PyBytes_FromObject(data.ptr()));
-        if (!bytes) throw py::error_already_set();
+        const HeldBytes bytes("data", data);
         Handle handle;
-        handle.kernel =
-            target->unarchive_kernel(Handle::kind, static_cast<std::string_view>(bytes));
+        handle.kernel = target->unarchive_kernel(Handle::kind, bytes.get());
         return handle;
       },
       py::arg("data"), py::arg("device"),
