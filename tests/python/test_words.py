@@ -169,7 +169,7 @@ def test_text_is_no_number(name: str) -> None:
 
 def test_a_negative_label_and_an_infinite_logit_cost_infinitely_much() -> None:
     for y, t, value in ((np.inf, -1.0, np.inf), (np.inf, -65504.0, np.inf), (-np.inf, 2.0, np.inf),
-                        (np.inf, 2.0, -np.inf), (np.inf, 0.0, np.inf), (-np.inf, 0.0, 0.0),
+                        (np.inf, 0.0, np.inf), (-np.inf, 0.0, 0.0),
                         ):  # fmt: skip
         for dtype in (np.float16, np.float32, np.float64):
             loss = ml.loss(np.array([[y]], dtype), np.array([[t]], dtype), "sigmoid_cross_entropy")
