@@ -118,10 +118,10 @@ int forks() {
   return fork_count;
 }
 
-WorkInFlight::WorkInFlight() : counted_in_(kNoProcess) {
+WorkInFlight::WorkInFlight(bool always) : counted_in_(kNoProcess) {
   Shared& s = shared();
   const std::lock_guard lock(s.mutex);
-  if (s.ending && innermost == nullptr) return;
+  if (s.ending && innermost == nullptr && !always) return;
   ++s.in_flight;
   counted_in_ = fork_count;
 }
@@ -202,7 +202,7 @@ WaitInHandlers::~WaitInHandlers() {
 
 void run_elsewhere(std::function<void()> handlers) {
   Shared& s = shared();
-  Task task{std::move(handlers), {}};
+  Task task{std::move(handlers), WorkInFlight(true)};
   const std::lock_guard lock(s.mutex);
   if (s.idle_threads == 0) start_idle_thread(s);
   s.tasks.push_back(std::move(task));

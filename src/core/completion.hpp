@@ -22,7 +22,9 @@ int forks();
 /// have returned.
 class WorkInFlight {
  public:
-  WorkInFlight();
+  WorkInFlight() : WorkInFlight(false) {}
+  /// What ends work that began before counts always.
+  explicit WorkInFlight(bool always);
   ~WorkInFlight();
   WorkInFlight(WorkInFlight&& other) noexcept;
   WorkInFlight(const WorkInFlight&) = delete;
