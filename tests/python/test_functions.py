@@ -326,7 +326,7 @@ def test_class_indices_are_checked_after_the_last_argument_was_converted(
 def test_class_indices_that_another_thread_changes_are_no_class(
     device: ml.Device, loss_type: str, channels: int
 ) -> None:
-    """Nothing is read or written out of bounds: they are refused, or their pixels are of no class."""
+    """Nothing is read or written out of bounds: they are refused, or are no class."""
     predictions = np.full((4000, channels), 0.5, "f4")
     labels = np.zeros(4000, "i8")
     stop = threading.Event()

@@ -118,8 +118,10 @@ def _softmax_gradient_bound(call: Call, tolerance: Tolerance, scale: Array) -> A
     below = np.nan_to_num(top - y, nan=0.0, posinf=np.inf)
     spread = np.minimum(below.max(axis=-1, keepdims=True, initial=0.0), tolerance.softmax_range + 1)
     bound = tolerance.softmax_gradient * (1 + spread / 8) * operands
-    counts_as_none = p * a.sum(axis=-1, keepdims=True)
-    return bound + np.where(below > tolerance.softmax_range, counts_as_none, 0.0)
+    counts_as_none = np.where(
+        below > tolerance.softmax_range, p * a.sum(axis=-1, keepdims=True), 0.0
+    )
+    return np.asarray(bound + counts_as_none)
 
 
 def _element_bound(call: Call, tolerance: Tolerance, value: Array, inherent: Array) -> Array:
