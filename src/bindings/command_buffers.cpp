@@ -50,7 +50,8 @@ void wait(CommandBuffer& buffer, py::object timeout) {
 
 /// The completed handlers of one buffer. Until the buffer is committed nothing but its Python
 /// object keeps them, and the collector sees them through it: a handler may close over its own
-/// buffer.
+/// buffer. Those of a committed buffer that waits for an open one are kept by that one likewise: a
+/// handler may close over it, and nobody else may be left to commit it.
 class Handlers {
  public:
   /// Those of a buffer that has some, else null. The GIL guards the register.
@@ -80,7 +81,17 @@ class Handlers {
   bool are_shown() const { return are_shown_; }
   int traverse(visitproc visit, void* arg) const {
     for (const py::object& handler : handlers_) Py_VISIT(handler.ptr());
+    for (const auto& later : behind_) {
+      const auto handlers = later.lock();
+      if (handlers == nullptr) continue;
+      for (const py::object& handler : handlers->handlers_) Py_VISIT(handler.ptr());
+    }
     return 0;
+  }
+  /// Those of another buffer, which waits for this one.
+  void keep_behind(const std::shared_ptr<Handlers>& later) {
+    std::erase_if(behind_, [](const auto& handlers) { return handlers.expired(); });
+    behind_.push_back(later);
   }
   /// An exception of a handler is reported, and the others still run.
   void call() {
@@ -113,24 +124,30 @@ class Handlers {
   const CommandBuffer* const key_;
   const std::weak_ptr<CommandBuffer> buffer_;  // it would otherwise own itself
   std::vector<py::object> handlers_;
+  std::vector<std::weak_ptr<Handlers>> behind_;
   bool are_shown_ = true;
 };
+
+/// The handlers of an open buffer, of which there may be none yet.
+std::shared_ptr<Handlers> open_handlers(const BufferPointer& buffer) {
+  auto handlers = Handlers::of(buffer.get());
+  if (handlers != nullptr) {
+    buffer->check_encodable();  // the same moment ends both
+    return handlers;
+  }
+  handlers = Handlers::make(buffer);
+  buffer->on_completed([handlers] {
+    if (interpreter_has_ended()) return;
+    const WithGil gil;
+    handlers->call();
+  });
+  return handlers;
+}
 
 void add_completed_handler(const BufferPointer& buffer, py::object handler) {
   if (PyCallable_Check(handler.ptr()) == 0)
     throw TypeError(refusal("handler", "be callable", describe(handler)));
-  auto handlers = Handlers::of(buffer.get());
-  if (handlers == nullptr) {
-    handlers = Handlers::make(buffer);
-    buffer->on_completed([handlers] {
-      if (interpreter_has_ended()) return;
-      const WithGil gil;
-      handlers->call();
-    });
-  } else {
-    buffer->check_encodable();  // the same moment ends both
-  }
-  handlers->add(std::move(handler));
+  open_handlers(buffer)->add(std::move(handler));
 }
 
 /// The handlers of a Python object whose buffer is still open; null where there are none.
@@ -141,6 +158,43 @@ std::shared_ptr<Handlers> open_handlers(PyObject* self) {
   return handlers != nullptr && handlers->are_shown() ? handlers : nullptr;
 }
 
+/// From now on other threads change what the collector saw, without the GIL.
+void hide_from_collector(PyObject* self) {
+  detach_calls(self);
+  if (const auto handlers = Handlers::of(contents<CommandBuffer>(self))) handlers->hide();
+}
+
+/// Shows the handlers of a committed buffer through the open one that it waits for.
+void show_behind_gate(const CommandBuffer& buffer) {
+  const auto handlers = Handlers::of(&buffer);
+  const auto gate = handlers == nullptr ? nullptr : buffer.gate();
+  if (gate == nullptr || buffer.status() != CommandBufferStatus::committed) return;
+  try {
+    const auto first = open_handlers(gate);
+    if (first->are_shown()) first->keep_behind(handlers);
+  } catch (const StateError&) {  // another thread has committed it
+  }
+}
+
+void commit(PyObject* self, CommandBuffer& buffer) {
+  hide_from_collector(self);
+  {
+    const WithoutGil released;  // the work may run here, and handlers take the GIL
+    buffer.commit();
+  }
+  show_behind_gate(buffer);
+}
+
+/// The collector has found an open buffer that nobody can reach. What waits for it runs, and
+/// handlers of that are called, before anything of them is cleared.
+void finalize(PyObject* self) {
+  const py::error_scope errors;
+  auto* const buffer = contents<CommandBuffer>(self);
+  if (buffer == nullptr || buffer->status() >= CommandBufferStatus::committed) return;
+  hide_from_collector(self);
+  buffer->discard();
+}
+
 void collect_handlers(PyHeapTypeObject* heap) {
   heap->ht_type.tp_flags |= Py_TPFLAGS_HAVE_GC;
   heap->ht_type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
@@ -149,6 +203,7 @@ void collect_handlers(PyHeapTypeObject* heap) {
     const auto handlers = open_handlers(self);
     return handlers == nullptr ? 0 : handlers->traverse(visit, arg);
   };
+  heap->ht_type.tp_finalize = finalize;
   heap->ht_type.tp_dealloc = [](PyObject* self) {
     detach_calls(self);
     py::detail::pybind11_object_dealloc(self);
@@ -159,17 +214,9 @@ void collect_handlers(PyHeapTypeObject* heap) {
   };
 }
 
-void commit(PyObject* self, CommandBuffer& buffer) {
-  // The collector must not look at what other threads change without the GIL.
-  detach_calls(self);
-  if (const auto handlers = Handlers::of(&buffer)) handlers->hide();
-  const WithoutGil released;  // the work may run here, and handlers take the GIL
-  buffer.commit();
-}
-
 void leave(py::handle self, const BufferPointer& buffer, py::object type) {
   if (!type.is_none()) {
-    detach_calls(self.ptr());
+    hide_from_collector(self.ptr());
     const WithoutGil released;  // dropping images takes it where it has to
     return buffer->discard();
   }

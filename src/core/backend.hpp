@@ -226,6 +226,8 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
   /// Begin and end of the work in seconds of one monotonic clock; 0 until finished.
   virtual std::pair<double, double> times() const = 0;
   virtual void* native_handle() const { return nullptr; }
+  /// The open buffer that stands first in the queue, so that nothing else of it runs; or null.
+  virtual std::shared_ptr<CommandBuffer> gate() const { return nullptr; }
 
  protected:
   // The call is the caller's: freed under the buffer's mutex, it might wait for the GIL.

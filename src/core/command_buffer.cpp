@@ -37,7 +37,7 @@ void CommandBuffer::check_open(const char* action) const {
 /// The images of one call, taken for its buffer, and given back unless the call was encoded.
 class CommandBuffer::Claim {
  public:
-  explicit Claim(CommandBuffer& buffer) : buffer_(buffer) {}
+  explicit Claim(CommandBuffer& buffer) : buffer_(buffer) { taken_.reserve(6); }
   Claim(const Claim&) = delete;
   Claim& operator=(const Claim&) = delete;
   ~Claim() {
@@ -55,7 +55,7 @@ class CommandBuffer::Claim {
       taken.is_used = true;
       if (!writes) uses.collect_writers(images, by, writers_);
     };
-    operand.images->for_each_use(operand.images->all(), use);
+    operand.images->for_each_use(operand.images->all(), std::ref(use));  // no copy
   }
   void keep() noexcept {
     buffer_.input_writers_.merge(writers_);

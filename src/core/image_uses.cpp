@@ -83,98 +83,106 @@ void ImageUses::Segment::check_values() const {
     throw StateError("the command buffer that should have written these images was discarded");
 }
 
-/// The segments that the images lie in, trimmed, and joined where they have the same past.
-std::pair<ImageUses::Segments::iterator, ImageUses::Segments::iterator> ImageUses::find(
-    ImageRange images) const {
-  if (segments_.empty()) return {segments_.end(), segments_.end()};
-  const auto first = std::prev(segments_.upper_bound(images.first));
-  first->second.trim();
-  auto last = first, next = std::next(first);
-  while (next != segments_.end() && next->first < images.end()) {
-    next->second.trim();
-    if (last->second.has_same_past(next->second)) {
-      next = segments_.erase(next);
-    } else {
-      last = next++;
-    }
+/// Calls f with the segments that the images lie in, trimmed, and joined where they have the same
+/// past.
+template <class F>
+void ImageUses::for_each(ImageRange images, F f) const {
+  if (segments_.empty()) {
+    whole_.trim();
+    return f(whole_);
   }
-  return {first, next};
+  auto segment = std::prev(segments_.upper_bound(images.first));
+  segment->second.trim();
+  for (auto next = std::next(segment);; next = std::next(segment)) {
+    const bool is_last = next == segments_.end() || next->first >= images.end();
+    if (!is_last) next->second.trim();
+    if (!is_last && segment->second.has_same_past(next->second)) {
+      segments_.erase(next);
+      continue;
+    }
+    f(segment->second);
+    if (is_last) return;
+    segment = next;
+  }
 }
 
 void ImageUses::split(std::int64_t at) {
-  if (at >= images_) return;
+  if (at <= 0 || at >= images_) return;
+  if (segments_.empty()) {
+    segments_.emplace(0, whole_);
+    whole_ = {};
+  }
   const auto segment = std::prev(segments_.upper_bound(at));
   if (segment->first != at) segments_.emplace_hint(std::next(segment), at, segment->second);
 }
 
 void ImageUses::add(const char* argument, ImageRange images, const ProgressPointer& by,
                     bool writes) {
+  const auto of = [writes](Segment& s) -> Uses& { return writes ? s.writers : s.readers; };
   const std::lock_guard lock(mutex_);
-  if (segments_.empty()) segments_[0];
-  find(images);
   split(images.first);
   split(images.end());
-  const auto [first, end] = find(images);
-  for (auto segment = first; segment != end; ++segment) {
-    segment->second.check_conflict(argument, *by, writes);
-    make_room(writes ? segment->second.writers : segment->second.readers);
-  }
-  for (auto segment = first; segment != end; ++segment) {
-    Uses& uses = writes ? segment->second.writers : segment->second.readers;
+  for_each(images, [&](Segment& segment) {
+    segment.check_conflict(argument, *by, writes);
+    make_room(of(segment));
+  });
+  for_each(images, [&](Segment& segment) {
+    Uses& uses = of(segment);
     if (!uses.empty() && uses.back().by == by) {
       ++uses.back().times;
-      continue;
+      return;
     }
     if (!writes && !uses.empty() && uses.back().by->queue != by->queue)
-      segment->second.readers_of_many_queues = true;
+      segment.readers_of_many_queues = true;
     uses.push_back({by, 1});
-  }
+  });
 }
 
 void ImageUses::remove(ImageRange images, const ProgressPointer& by, bool writes) noexcept {
   const std::lock_guard lock(mutex_);
-  const auto end = segments_.lower_bound(images.end());
-  for (auto segment = segments_.lower_bound(images.first); segment != end; ++segment) {
-    Uses& uses = writes ? segment->second.writers : segment->second.readers;
+  const auto take_back = [&](Segment& segment) {
+    Uses& uses = writes ? segment.writers : segment.readers;
     const auto found =
         std::find_if(uses.rbegin(), uses.rend(), [&](const Use& use) { return use.by == by; });
     if (found != uses.rend() && --found->times == 0) uses.erase(std::next(found).base());
-  }
+  };
+  if (segments_.empty()) return take_back(whole_);
+  const auto end = segments_.lower_bound(images.end());
+  for (auto segment = segments_.lower_bound(images.first); segment != end; ++segment)
+    take_back(segment->second);
 }
 
 void ImageUses::check_readable(ImageRange images) const {
   const std::lock_guard lock(mutex_);
-  const auto [first, end] = find(images);
-  for (auto segment = first; segment != end; ++segment) {
-    if (segment->second.writers.empty()) continue;
+  for_each(images, [](const Segment& segment) {
+    if (segment.writers.empty()) return;
     throw StateError(
         "the command buffer that writes these images has not completed: commit it and wait");
-  }
-  for (auto segment = first; segment != end; ++segment) segment->second.check_values();
+  });
+  for_each(images, [](const Segment& segment) { segment.check_values(); });
 }
 
 void ImageUses::check_usable(ImageRange images) const {
   const std::lock_guard lock(mutex_);
-  const auto [first, end] = find(images);
-  for (auto segment = first; segment != end; ++segment) segment->second.check_values();
+  for_each(images, [](const Segment& segment) { segment.check_values(); });
 }
 
 void ImageUses::collect_writers(ImageRange images, const ProgressPointer& reader,
                                 std::set<ProgressPointer>& writers) const {
   const std::lock_guard lock(mutex_);
-  const auto [first, end] = find(images);
-  for (auto segment = first; segment != end; ++segment) {
-    for (const Use& use : segment->second.writers) {
+  for_each(images, [&](const Segment& segment) {
+    for (const Use& use : segment.writers) {
       if (use.by != reader && use.by->pending()) writers.insert(use.by);
     }
-  }
+  });
 }
 
 std::size_t ImageUses::size() const {
   const std::lock_guard lock(mutex_);
-  std::size_t size = segments_.size();
-  for (const auto& [first, segment] : segments_)
-    size += segment.writers.size() + segment.readers.size();
+  const auto size_of = [](const Segment& s) { return 1 + s.writers.size() + s.readers.size(); };
+  if (segments_.empty()) return size_of(whole_);
+  std::size_t size = 0;
+  for (const auto& [first, segment] : segments_) size += size_of(segment);
   return size;
 }
 

@@ -99,12 +99,14 @@ class ImageUses {
   };
   using Segments = std::map<std::int64_t, Segment>;  // by their first image; without gaps
 
-  std::pair<Segments::iterator, Segments::iterator> find(ImageRange images) const;
+  template <class F>
+  void for_each(ImageRange images, F f) const;
   void split(std::int64_t at);
 
   const std::int64_t images_;
   mutable std::mutex mutex_;
-  mutable Segments segments_;  // none until the first use
+  mutable Segment whole_;      // all images, until they are told apart
+  mutable Segments segments_;  // none until then
 };
 
 }  // namespace mpsnn_loss

@@ -4,9 +4,15 @@
 
 namespace mpsnn_loss {
 
-QueueOrder::Place QueueOrder::add() {
+QueueOrder::Place QueueOrder::add(CommandBuffer* buffer) {
   const std::lock_guard lock(mutex_);
-  places_.emplace_hint(places_.end(), next_, nullptr);
+  if (spare_.empty()) {
+    places_.emplace_hint(places_.end(), next_, Holder{buffer, nullptr});
+  } else {
+    spare_.key() = next_;
+    spare_.mapped().buffer = buffer;
+    places_.insert(places_.end(), std::move(spare_));
+  }
   return next_++;
 }
 
@@ -17,21 +23,27 @@ void QueueOrder::remove(Place place) noexcept {
 
 void QueueOrder::commit(Place place, std::shared_ptr<CommandBuffer> buffer) noexcept {
   const std::lock_guard lock(mutex_);
-  places_.find(place)->second = std::move(buffer);
+  places_.find(place)->second.committed = std::move(buffer);
 }
 
 std::shared_ptr<CommandBuffer> QueueOrder::take() noexcept {
   const std::lock_guard lock(mutex_);
   const auto first = places_.begin();
-  if (first == places_.end() || first->second == nullptr) return nullptr;
-  auto buffer = std::move(first->second);
-  places_.erase(first);
+  if (first == places_.end() || first->second.committed == nullptr) return nullptr;
+  auto buffer = std::move(first->second.committed);
+  spare_ = places_.extract(first);
   return buffer;
 }
 
 bool QueueOrder::is_ready() const noexcept {
   const std::lock_guard lock(mutex_);
-  return !places_.empty() && places_.begin()->second != nullptr;
+  return !places_.empty() && places_.begin()->second.committed != nullptr;
+}
+
+std::shared_ptr<CommandBuffer> QueueOrder::gate() const noexcept {
+  const std::lock_guard lock(mutex_);
+  if (places_.empty() || places_.begin()->second.committed != nullptr) return nullptr;
+  return places_.begin()->second.buffer->weak_from_this().lock();
 }
 
 }  // namespace mpsnn_loss

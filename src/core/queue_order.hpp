@@ -16,7 +16,7 @@ class QueueOrder {
   using Place = std::uint64_t;
 
   /// The last place, for a buffer that is still open.
-  Place add();
+  Place add(CommandBuffer* buffer);
   /// Gives up the place of a buffer that will not be committed.
   void remove(Place place) noexcept;
   /// From now on the order holds the buffer, until it is taken.
@@ -25,10 +25,18 @@ class QueueOrder {
   std::shared_ptr<CommandBuffer> take() noexcept;
   /// Whether there is one.
   bool is_ready() const noexcept;
+  /// The open buffer that all others wait for; null where there is none.
+  std::shared_ptr<CommandBuffer> gate() const noexcept;
 
  private:
+  struct Holder {
+    CommandBuffer* buffer;
+    std::shared_ptr<CommandBuffer> committed;  // null until commit
+  };
+
   mutable std::mutex mutex_;
-  std::map<Place, std::shared_ptr<CommandBuffer>> places_;  // null until commit
+  std::map<Place, Holder> places_;
+  std::map<Place, Holder>::node_type spare_;  // of the last that was taken
   Place next_ = 0;
 };
 

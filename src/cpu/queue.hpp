@@ -66,10 +66,11 @@ class CpuCommandBuffer final : public CommandBuffer {
   using CommandBuffer::complete;
   using CommandBuffer::has_handlers;
   std::pair<double, double> times() const override;
+  std::shared_ptr<CommandBuffer> gate() const override { return queue_->order().gate(); }
 
  private:
   void do_encode(const LossCall& call) override;
-  void do_enqueue() override { place_ = queue_->order().add(); }
+  void do_enqueue() override { place_ = queue_->order().add(this); }
   void do_commit() override;
   void do_discard() override;
   void check_queue() const override { queue_->check_alive(); }

@@ -96,6 +96,8 @@ class OwnCommandBuffer final : public MetalCommandBuffer {
     return {[buffer_.get() GPUStartTime], [buffer_.get() GPUEndTime]};
   }
 
+  std::shared_ptr<CommandBuffer> gate() const override { return queue_->order().gate(); }
+
   /// Hands the buffer to Metal, whose handler ends its life.
   void submit() {
     try {
@@ -122,7 +124,7 @@ class OwnCommandBuffer final : public MetalCommandBuffer {
     if (!buffer_) buffer_ = queue_->open_buffer(label());
     return buffer_.get();
   }
-  void do_enqueue() override { place_ = queue_->order().add(); }
+  void do_enqueue() override { place_ = queue_->order().add(this); }
   void do_commit() override {
     queue_->order().commit(*place_, shared_from_this());
     queue_->submit_ready();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 DEVICE = ml.cpu_device()
 ONES = np.ones((2, 3), np.float32)
+LONG = 60.0  # seconds: the end of a test that hangs, not a measure of anything
 
 
 class Array(np.ndarray):
@@ -89,6 +91,38 @@ def test_work_in_flight_keeps_its_arrays_whole() -> None:
     assert (result.to_array() == 1).all()
     gc.collect()
     assert watched() is None
+
+
+def test_a_handler_that_holds_the_buffer_it_waits_for_is_called_and_collected() -> None:
+    queue, called = DEVICE.make_command_queue(), threading.Event()
+    before, later = queue.command_buffer(), queue.command_buffer()
+    before.enqueue()
+    witness = ONES.copy().view(Array)
+    later.add_completed_handler(lambda _, held=(before, witness): called.set())
+    later.commit()
+    watched = weakref.ref(witness)
+    gc.collect()
+    assert not called.is_set()
+    del before, witness
+    gc.collect()  # nobody can commit what stands before: it is dropped
+    later.wait_until_completed(timeout=LONG)
+    assert called.is_set()
+    gc.collect()
+    assert watched() is None
+
+
+def test_a_buffer_that_others_wait_for_keeps_their_handlers_whole_while_it_is_held() -> None:
+    queue, called = DEVICE.make_command_queue(), []
+    before, *others = (queue.command_buffer() for _ in range(4))
+    before.enqueue()
+    for i, later in enumerate(others):
+        later.add_completed_handler(lambda _, held=[before, i]: called.append(held[1]))
+        later.commit()
+        gc.collect()
+    before.commit()
+    for later in others:
+        later.wait_until_completed(timeout=LONG)
+    assert sorted(called) == [0, 1, 2]
 
 
 def instances() -> list[Any]:
