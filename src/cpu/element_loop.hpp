@@ -139,11 +139,8 @@ ElementFunction<T> element_function(const Plan& plan) {
 /// What a chunk works in, which would be too much for a small stack.
 template <class T>
 struct ElementScratch {
-  explicit ElementScratch(const Plan& plan)
-      : loss_writer(plan.loss), gradient_writer(plan.gradient) {}
-
-  TileWriter<T> loss_writer, gradient_writer;
   TileRooms<T> rooms;
+  WriterRoom<T> losses, gradients;
   T image_losses[kTileElements];
   // For float64 to look again at what float32 computed.
   static constexpr std::int64_t kWide = sizeof(T) == sizeof(float) ? kTileElements : 1;
@@ -187,11 +184,12 @@ MPSNN_INLINE void repair(float* values, const double* wide, std::int64_t count) 
 /// Runs one tile; returns the sum of its losses where they are reduced to one.
 template <class F, class T>
 double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count,
+                        TileWriter<T>& loss_writer, TileWriter<T>& gradient_writer,
                         ElementScratch<T>& scratch) {
   const bool writes_losses = plan.want_loss && plan.loss.data != nullptr;
-  T* const gradients = plan.want_gradient ? scratch.gradient_writer.room(first) : nullptr;
+  T* const gradients = plan.want_gradient ? gradient_writer.room(first) : nullptr;
   T* const losses = plan.sums_per_image ? scratch.image_losses
-                    : writes_losses     ? scratch.loss_writer.room(first)
+                    : writes_losses     ? loss_writer.room(first)
                                         : nullptr;
   TileResult result = compute_tile<F, T>(plan, first, count, losses, gradients, scratch.rooms);
   bool sum_wide = false;
@@ -207,8 +205,8 @@ double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count
       sum_wide = !result.losses_finite;
     }
   }
-  if (plan.want_gradient) scratch.gradient_writer.advance(count);
-  if (writes_losses) scratch.loss_writer.advance(count);
+  if (plan.want_gradient) gradient_writer.advance(count);
+  if (writes_losses) loss_writer.advance(count);
   if (plan.sums_per_image) {
     if (sum_wide) {
       add_to_image_sums(plan, scratch.wide_losses, first, count);
@@ -236,16 +234,18 @@ bool run_without_staging(const Plan& plan, std::int64_t chunk, const Range& rang
 template <class F, class T>
 void run_element_chunk(const Plan& plan, std::int64_t chunk, std::byte* memory) {
   const Range range = chunk_range(plan, chunk);
-  auto& scratch = *new (memory) ElementScratch<T>(plan);
+  auto& scratch = *new (memory) ElementScratch<T>;
   if (run_without_staging<F, T>(plan, chunk, range, scratch.rooms)) return;
+  TileWriter<T> loss_writer(plan.loss, scratch.losses);
+  TileWriter<T> gradient_writer(plan.gradient, scratch.gradients);
   CompensatedSum sum;
   for (std::int64_t first = range.first; first < range.last; first += kTileElements) {
     const std::int64_t rest = range.last - first;
-    sum.add(
-        run_element_tile<F, T>(plan, first, rest < kTileElements ? rest : kTileElements, scratch));
+    sum.add(run_element_tile<F, T>(plan, first, rest < kTileElements ? rest : kTileElements,
+                                   loss_writer, gradient_writer, scratch));
   }
-  scratch.loss_writer.flush();
-  scratch.gradient_writer.flush();
+  loss_writer.flush();
+  gradient_writer.flush();
   if (is_summed(plan)) plan.sums[chunk] = sum.total();
   if (plan.gradient.streams) finish_streams();
 }

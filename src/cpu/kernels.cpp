@@ -52,23 +52,22 @@ void run_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
 
 /// The most that any loop needs; with shorter vectors it is less.
 template <class T>
-constexpr std::int64_t scratch_bytes() {
+constexpr std::size_t scratch_bytes() {
   using enum Layout;
-  std::int64_t most = sizeof(ElementScratch<T>);
-  for (const std::int64_t bytes :
-       {kSoftmaxScratch<T, long_row, false>, kSoftmaxScratch<T, long_row, true>,
-        kSoftmaxScratch<T, short_rows, false>, kSoftmaxScratch<T, short_rows, true>,
-        kSoftmaxScratch<T, planes, false>, kSoftmaxScratch<T, planes, true>}) {
+  std::size_t most = 0;
+  for (const std::size_t bytes :
+       {sizeof(ElementScratch<T>), sizeof(SoftmaxScratch<T, long_row>),
+        sizeof(SoftmaxScratch<T, short_rows>), sizeof(SoftmaxScratch<T, planes>)}) {
     if (bytes > most) most = bytes;
   }
   return most;
 }
-constexpr std::int64_t kOfFloat = scratch_bytes<float>(), kOfDouble = scratch_bytes<double>();
+constexpr std::size_t kOfFloat = scratch_bytes<float>(), kOfDouble = scratch_bytes<double>();
 
 }  // namespace
 
 extern const KernelSet kernel_set;
-const KernelSet kernel_set{MPSNN_STRING(MPSNN_ISA), kOfFloat > kOfDouble ? kOfFloat : kOfDouble,
-                           run_chunk};
+const KernelSet kernel_set{MPSNN_STRING(MPSNN_ISA),
+                           std::int64_t{kOfFloat > kOfDouble ? kOfFloat : kOfDouble}, run_chunk};
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

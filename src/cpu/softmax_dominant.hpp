@@ -20,7 +20,8 @@ class SoftmaxDominant : public SoftmaxSums<T, layout, Factors> {
   using Base::Base;
 
  protected:
-  using Base::by_class_, Base::plan_, Base::ratio_, Base::scale_, Base::sum_, Base::label_sum_;
+  using Base::by_class_, Base::channels_, Base::plan_, Base::ratio_, Base::scale_, Base::sum_,
+      Base::label_sum_;
   using Base::class_of, Base::largest_, Base::place_of_exponentials, Base::smoothing, Base::walk,
       Base::with_factors;
   using Base::kPlanes, Base::kWidth;
@@ -53,10 +54,32 @@ class SoftmaxDominant : public SoftmaxSums<T, layout, Factors> {
   }
 
   /// What the exponential of the dominant channel is above, and no other; infinity where a row has
-  /// none.
+  /// none, but few planes have no need to look beforehand.
   MPSNN_INLINE_MEMBER V threshold(std::int64_t g) const {
     const V limit = sum_.group(g) * kDominant;
+    if (kPlanes && channels_ <= Base::kFewPlanes) return limit;
     return select<V>(largest_.group(g) > limit, limit, broadcast<V>(__builtin_inff()));
+  }
+
+  /// Writes the gradients pull(index) of a group of planes that are so few that all stay in
+  /// registers, with those of dominant channels among them; returns the sum of the others.
+  template <std::size_t channels, class Pull>
+  MPSNN_INLINE V write_few_planes(const T* e, T* out, V limit, Pull pull) {
+    V gradients[channels], others{};
+    Mask<V> dominant[channels];
+    for (std::size_t c = 0; c < channels; ++c) {
+      const auto i = static_cast<std::int64_t>(c) * kWidth;
+      gradients[c] = pull(i);
+      dominant[c] = load<V>(e + i) > limit;
+      others = add_other(dominant[c], gradients[c], others);
+    }
+    const V value = V{} - others;
+    const Mask<V> finite = value - value == V{};
+    for (std::size_t c = 0; c < channels; ++c) {
+      store<V>(out + static_cast<std::int64_t>(c) * kWidth,
+               select<V>(dominant[c] & finite, value, gradients[c]));
+    }
+    return others;
   }
 
   /// Puts the gradients of the dominant channels among those of a group of planes.

@@ -25,7 +25,7 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
   using Base = SoftmaxDominant<T, layout, Factors>;
   using Base::by_class_, Base::channels_, Base::cross_, Base::first_, Base::label_sum_,
       Base::log_sum_, Base::maximum_, Base::pixel_, Base::plan_, Base::pulls_, Base::ratio_,
-      Base::reduces_, Base::row_scratch_, Base::row_weight_, Base::rows_, Base::scale_,
+      Base::reduces_, Base::row_scratch_, Base::room_, Base::row_weight_, Base::rows_, Base::scale_,
       Base::weighted_, Base::writes_values_;
   using Base::class_of, Base::place_of_exponentials, Base::fold_rows, Base::for_each_group,
       Base::smoothing, Base::strand_elements, Base::strands, Base::walk;
@@ -36,13 +36,16 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
  public:
   using Base::most_rows;
 
-  /// `row_scratch`: room for the exponentials of a long row; `wide_scratch`: for a loop in float64
+  using WideRoom = SoftmaxRoom<double, Layout::long_row>;
+
+  /// `row_scratch`: room for the exponentials of a long row; `wide_room`: for a loop in float64
   /// that looks again at what float32 computed.
-  SoftmaxRows(const Plan& plan, std::byte* row_scratch, std::byte* wide_scratch)
-      : Base(plan, row_scratch),
-        wide_scratch_(wide_scratch),
-        loss_writer_(plan.loss),
-        gradient_writer_(plan.gradient) {}
+  SoftmaxRows(const Plan& plan, typename Base::Room& room, std::byte* row_scratch,
+              WideRoom& wide_room)
+      : Base(plan, room, row_scratch),
+        wide_room_(wide_room),
+        loss_writer_(plan.loss, room.losses_out),
+        gradient_writer_(plan.gradient, room.gradients_out) {}
 
   /// Writes the outputs of `rows` rows; returns the sum of their losses where those are reduced to
   /// one.
@@ -81,7 +84,7 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
   MPSNN_INLINE_MEMBER void write_rows(TileWriter<T>& writer, Checked& sums, Write write) {
     const std::int64_t elements = strand_elements(), end = rows_ * channels_, first = first_;
     T* const rows_out = kLong ? nullptr : writer.room(first);
-    T* const all_out = kPlanes ? planes_out_ : rows_out;
+    T* const all_out = kPlanes ? room_.gradients.elements : rows_out;
     const Tiles tiles(*this, true);
     V strand_sums[static_cast<std::size_t>(kPlanes ? kMostRows / kWidth : kMostRows)], all{};
     for (std::int64_t s = 0; s < strands(); ++s) {
@@ -97,7 +100,7 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
       strand_sums[s] = sum;
       all += sum;
     }
-    if constexpr (kPlanes) from_planes(planes_out_, end, channels_, rows_out);
+    if constexpr (kPlanes) from_planes(all_out, end, channels_, rows_out);
     if constexpr (!kLong) writer.advance(end);
     sums.finite = is_finite(all);
     if (!sums.finite) fold_rows(sums.values, Add(), [&](std::int64_t s) { return strand_sums[s]; });
@@ -197,10 +200,24 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
                          rest = of_row.in_lanes(r);
                  const std::int64_t hot_class = by_class_ ? class_of(r) - c : -1;
                  const auto write_with = [&](auto minus_a) MPSNN_INLINE_LAMBDA {
-                   const V sum = write_tile(
-                       r, count, out, [&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
-                         return mul_add(load_at(e + i), by_e, minus_a(i, load_at));
-                       });
+                   const auto pull = [&](std::int64_t i, auto load_at) MPSNN_INLINE_LAMBDA {
+                     return mul_add(load_at(e + i), by_e, minus_a(i, load_at));
+                   };
+                   if constexpr (kPlanes) {
+                     const auto whole = [&](std::int64_t i) MPSNN_INLINE_LAMBDA {
+                       return pull(i, [](const T* at) { return load<V>(at); });
+                     };
+                     const V limit = limits.group(r);
+                     if (channels_ == 1)
+                       return this->template write_few_planes<1>(e, out, limit, whole);
+                     if (channels_ == 2)
+                       return this->template write_few_planes<2>(e, out, limit, whole);
+                     if (channels_ == 3)
+                       return this->template write_few_planes<3>(e, out, limit, whole);
+                     if (channels_ == 4)
+                       return this->template write_few_planes<4>(e, out, limit, whole);
+                   }
+                   const V sum = write_tile(r, count, out, pull);
                    if (hot_class >= 0 && hot_class < count) out[hot_class] = hot[r];
                    if constexpr (kLong) {
                      this->put_in_long_row(c, count, out);
@@ -296,8 +313,8 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
     part.want_loss = loss;
     part.want_gradient = !loss;
     flush();
-    auto& again = *new (wide_scratch_)
-                      SoftmaxRows<double, Layout::long_row, Factors>(part, row_scratch_, nullptr);
+    SoftmaxRows<double, Layout::long_row, Factors> again(part, wide_room_, row_scratch_,
+                                                         wide_room_);
     const double sum = again.run(pixel_ + row, 1);
     again.flush();
     return sum;
@@ -305,24 +322,24 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
 
   static constexpr bool kLastResort = sizeof(T) == sizeof(double);
 
-  std::byte* const wide_scratch_;
+  WideRoom& wide_room_;
   TileWriter<T> loss_writer_, gradient_writer_;
   Checked losses_, gradients_;
-  alignas(V) T planes_out_[kPlanes ? kTileElements + kWidth * kWidth : 1];
 };
 
-/// Bytes of a loop and of one in float64 behind it, which would be too much for a small stack.
-template <class T, Layout layout, bool Factors>
-inline constexpr std::int64_t kSoftmaxScratch =
-    sizeof(SoftmaxRows<T, layout, Factors>) +
-    sizeof(SoftmaxRows<double, Layout::long_row, Factors>);
+/// The rooms of a chunk; behind them is that for a row.
+template <class T, Layout layout>
+struct SoftmaxScratch {
+  SoftmaxRoom<T, layout> room;
+  SoftmaxRoom<double, Layout::long_row> wide_room;
+};
 
 template <class T, Layout layout, bool Factors>
-void run_softmax_rows(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
-  using Rows = SoftmaxRows<T, layout, Factors>;
+void run_softmax_rows(const Plan& plan, std::int64_t chunk, std::byte* memory) {
   const Range range = chunk_range(plan, chunk);
-  auto& rows = *new (scratch) Rows(plan, scratch + kSoftmaxScratch<T, layout, Factors>,
-                                   scratch + sizeof(Rows));
+  auto& scratch = *new (memory) SoftmaxScratch<T, layout>;
+  SoftmaxRows<T, layout, Factors> rows(plan, scratch.room, memory + sizeof scratch,
+                                       scratch.wide_room);
   const std::int64_t most = rows.most_rows();
   CompensatedSum sum;
   for (std::int64_t pixel = range.first; pixel < range.last; pixel += most) {

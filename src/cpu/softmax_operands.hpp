@@ -11,6 +11,21 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
+/// What the loop works in, which would be too much for a small stack.
+template <class T, Layout layout>
+struct SoftmaxRoom {
+  static constexpr auto kWidth = static_cast<std::int64_t>(lanes<Vector<T>>);
+  static constexpr bool kLong = layout == Layout::long_row, kPlanes = layout == Layout::planes;
+  struct alignas(Vector<T>) Planes {
+    T elements[kPlanes ? kTileElements + kWidth * kWidth : 1];
+  };
+
+  TileRooms<T> tiles;
+  Planes y, t, v, g, gradients;
+  alignas(Vector<T>) T exponentials[kLong ? 1 : kTileElements + kWidth];
+  WriterRoom<T> losses_out, gradients_out;
+};
+
 /// Factors: weights or source gradients differ from channel to channel.
 template <class T, Layout layout, bool Factors>
 class SoftmaxOperands {
@@ -19,8 +34,11 @@ class SoftmaxOperands {
   static constexpr auto kWidth = static_cast<std::int64_t>(lanes<V>);
   static constexpr bool kLong = layout == Layout::long_row, kPlanes = layout == Layout::planes;
 
-  SoftmaxOperands(const Plan& plan, bool by_class)
+  using Room = SoftmaxRoom<T, layout>;
+
+  SoftmaxOperands(const Plan& plan, bool by_class, Room& room)
       : plan_(plan),
+        room_(room),
         channels_(plan.shape.channels),
         by_class_(by_class),
         weighted_(is_weighted(plan)) {}
@@ -185,6 +203,7 @@ class SoftmaxOperands {
   }
 
   const Plan& plan_;
+  Room& room_;
   const std::int64_t channels_;
   const bool by_class_;                            // class indices are used as they are
   std::int64_t pixel_ = 0, rows_ = 0, first_ = 0;  // first_: element of the first row's channel 0
@@ -239,13 +258,14 @@ class SoftmaxOperands {
 
   Operands read_tile(std::int64_t first, std::int64_t count, bool labels_too) {
     Operands in;
-    in.y = stage(plan_.predictions, plan_.shape, first, count, y_);
+    in.y = stage(plan_.predictions, plan_.shape, first, count, room_.tiles.y);
     const bool makes_planes = kPlanes && plan_.class_indices != nullptr;
-    if (labels_too && !by_class_ && !makes_planes) in.t = stage_labels(plan_, first, count, t_);
+    if (labels_too && !by_class_ && !makes_planes)
+      in.t = stage_labels(plan_, first, count, room_.tiles.t);
     if constexpr (Factors) {
-      in.v = stage_weights(plan_, first, count, v_);
+      in.v = stage_weights(plan_, first, count, room_.tiles.v);
       if (plan_.source_gradients.data != nullptr)
-        in.g = stage(plan_.source_gradients, plan_.shape, first, count, g_);
+        in.g = stage(plan_.source_gradients, plan_.shape, first, count, room_.tiles.g);
     }
     return in;
   }
@@ -253,10 +273,10 @@ class SoftmaxOperands {
   /// The same in planes.
   Operands side_by_side(const Operands& rows) {
     Operands in;
-    in.y = planes_of(rows.y, planes_.y);
-    in.t = plan_.class_indices == nullptr ? planes_of(rows.t, planes_.t) : class_planes();
-    in.v = planes_of(rows.v, planes_.v);
-    in.g = planes_of(rows.g, planes_.g);
+    in.y = planes_of(rows.y, room_.y.elements);
+    in.t = plan_.class_indices == nullptr ? planes_of(rows.t, room_.t.elements) : class_planes();
+    in.v = planes_of(rows.v, room_.v.elements);
+    in.g = planes_of(rows.g, room_.g.elements);
     return in;
   }
 
@@ -269,23 +289,15 @@ class SoftmaxOperands {
   /// Zeros with a one for the class of each row.
   const T* class_planes() {
     for_each_group([&](std::int64_t g) {
-      T* const planes = planes_.t + g * kWidth * channels_;
+      T* const planes = room_.t.elements + g * kWidth * channels_;
       for (std::int64_t c = 0; c < channels_; ++c) store<V>(planes + c * kWidth, V{});
       for (std::int64_t r = 0; r < kWidth && g * kWidth + r < rows_; ++r) {
         const std::int64_t index = read_class(plan_, pixel_ + g * kWidth + r);
         if (index >= 0 && index < channels_) planes[index * kWidth + r] = T(1);
       }
     });
-    return planes_.t;
+    return room_.t.elements;
   }
-
-  struct Planes {
-    static constexpr std::int64_t kElements = kPlanes ? kTileElements + kWidth * kWidth : 1;
-    alignas(V) T y[kElements], t[kElements], v[kElements], g[kElements];
-  };
-
-  TileRoom<T> y_, t_, v_, g_;
-  Planes planes_;
 };
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

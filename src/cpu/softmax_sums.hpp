@@ -17,20 +17,25 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
   using typename Base::V;
 
   /// `row_scratch`: room for the exponentials of a long row.
-  SoftmaxSums(const Plan& plan, std::byte* row_scratch)
-      : Base(plan, plan.class_indices != nullptr && !Factors && !writes_values(plan) &&
-                       plan.shape.channels > kMostInPlanes),
+  SoftmaxSums(const Plan& plan, typename Base::Room& room, std::byte* row_scratch)
+      : Base(plan,
+             plan.class_indices != nullptr && !Factors && !writes_values(plan) &&
+                 plan.shape.channels > kMostInPlanes,
+             room),
         pulls_(plan.want_gradient && !plan.by_labels),
         reduces_(plan.want_loss && plan.loss.data == nullptr),
         writes_values_(writes_values(plan)),
         row_scratch_(row_scratch) {}
 
  protected:
-  using Base::by_class_, Base::channels_, Base::first_, Base::plan_, Base::rows_, Base::in_;
+  using Base::by_class_, Base::channels_, Base::first_, Base::plan_, Base::room_, Base::rows_,
+      Base::in_;
   using Base::class_of, Base::fold_rows, Base::for_each_group, Base::for_each_row_of,
       Base::strand_elements, Base::walk, Base::with_row;
   using Base::kLong, Base::kPlanes, Base::kWidth;
   using typename Base::Operands, typename Base::PerRow, typename Base::Tiles;
+  /// So many planes stay in registers while their gradients are written.
+  static constexpr std::int64_t kFewPlanes = 4;
   static constexpr auto kBlockWidth = kWidth * std::int64_t{kBlock};
 
   /// t' = t (1 - s) + s / K. A local copy of it stays in registers.
@@ -95,7 +100,7 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
   /// Where the exponentials are kept: a long row's in its gradient where one follows and is in
   /// place, to be overwritten.
   T* place_of_exponentials() {
-    if constexpr (!kLong) return exponentials_;
+    if constexpr (!kLong) return room_.exponentials;
     auto* const scratch = reinterpret_cast<T*>(row_scratch_);
     return pulls_ ? place_of(plan_.gradient, first_, scratch) : scratch;
   }
@@ -106,7 +111,7 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
   std::byte* const row_scratch_;
 
   PerRow maximum_;    // max y
-  PerRow largest_;    // exp max y
+  PerRow largest_;    // exp max y; of few planes only for losses
   PerRow sum_;        // S
   PerRow label_sum_;  // Σ t' v g
   PerRow ratio_;      // that by S
@@ -119,14 +124,18 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
   }
 
   void find_exponentials() {
-    one_shift_ = maxima_are_near();
-    const ExpShift<V> of_all(maximum_.in_lanes(0));
-    if (one_shift_) write_exponentials(0, rows_ * channels_, of_all);
+    if (one_shift_ = maxima_are_near(); one_shift_) {
+      const ExpShift<V> shift(maximum_.in_lanes(0));
+      write_exponentials(0, rows_ * channels_, shift);
+      return for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
+        largest_.set_group(g, shift.exp(maximum_.group(g)));
+      });
+    }
     const std::int64_t elements = strand_elements();
     for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
       const ExpShift<V> shifts(maximum_.group(g));
-      largest_.set_group(g, (one_shift_ ? of_all : shifts).exp(maximum_.group(g)));
-      for (std::int64_t r = g * kWidth; !one_shift_ && r < rows_ && r < (g + 1) * kWidth; ++r)
+      largest_.set_group(g, shifts.exp(maximum_.group(g)));
+      for (std::int64_t r = g * kWidth; r < rows_ && r < (g + 1) * kWidth; ++r)
         write_exponentials(r * elements, elements, shifts.of_lane(r - g * kWidth));
     });
   }
@@ -146,10 +155,10 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
   /// Of `count` elements from `first` on, and more where those of later rows follow.
   MPSNN_INLINE_MEMBER void write_exponentials(std::int64_t first, std::int64_t count,
                                               const ExpShift<V>& shift) {
-    const bool large = plan_.gradient.streams;
+    const bool large = !kPlanes && plan_.gradient.streams;
     const T* const y = in_.y + first;
     const T* const t = by_class_ ? y : in_.t + first;
-    T* const e = exponentials_ + first;
+    T* const e = room_.exponentials + first;
     walk(
         count,
         [&](std::int64_t i, auto load_at, auto store_at, Mask<V>) MPSNN_INLINE_LAMBDA {
@@ -198,7 +207,7 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
   MPSNN_INLINE_MEMBER Sums sums_of(const Smoothing& smooth, const Tiles& tiles,
                                    std::int64_t strand) {
     const V maximum = maximum_.in_lanes(strand);
-    T* const e = exponentials_ + strand * strand_elements();
+    T* const e = room_.exponentials + strand * strand_elements();
     const ExpShift<V> shift(maximum);  // of planes
     Sums sums{};
     tiles.for_each(
@@ -206,8 +215,8 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
           const auto sums_at = [&](std::int64_t i, auto load_at, auto,
                                    Mask<V> live) MPSNN_INLINE_LAMBDA {
             V x, y{}, other{};
-            if constexpr (kPlanes || Loss) y = load_at(in.y + i);
-            if constexpr (kPlanes) {
+            if constexpr (Loss) y = load_at(in.y + i);
+            if constexpr (kPlanes && Loss) {  // which is faster than a pass of their own
               store<V>(e + i, x = shift.exp(y));
             } else {
               x = load_at(e + i);
@@ -237,7 +246,11 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
                                          std::int64_t g) {
     if constexpr (kPlanes) {
       const V maximum = maximum_.group(g);
-      largest_.set_group(g, ExpShift<V>(maximum).exp(maximum));
+      if constexpr (!Loss) {
+        const std::int64_t elements = strand_elements();
+        write_exponentials(g * elements, elements, ExpShift<V>(maximum));
+      }
+      if (Loss || channels_ > kFewPlanes) largest_.set_group(g, ExpShift<V>(maximum).exp(maximum));
       return sums_of<Labels, Loss>(smooth, tiles, g);
     }
     Square<V> exponentials, labels, cross, others;
@@ -370,7 +383,6 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
 
   static constexpr T kNear = 8;  // 12 of the powers of two that are head room
   bool one_shift_ = false;       // of short rows
-  alignas(V) T exponentials_[kLong ? 1 : kTileElements + kWidth];
 };
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

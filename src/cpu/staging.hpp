@@ -40,13 +40,21 @@ MPSNN_INLINE T* place_of(const Sink& sink, std::int64_t first, T* scratch) {
   return is_in_place<T>(sink) ? reinterpret_cast<T*>(sink.data) + first : scratch;
 }
 
-/// Where the results of a chunk are made, tile after tile: in place, or here and then put where
-/// they belong. Streamed ones leave in whole lines of the cache; a line that is begun waits for its
-/// rest.
+/// Where a tile of results is made that is not in place, behind the begin of a line of the cache.
+template <class T>
+struct WriterRoom {
+  static constexpr std::int64_t kLine = 64 / sizeof(T);
+
+  T elements[kTileElements + kLine + static_cast<std::int64_t>(lanes<Vector<T>>)];
+};
+
+/// Where the results of a chunk are made, tile after tile: in place, or in a room and then put
+/// where they belong. Streamed ones leave in whole lines of the cache; a line that is begun waits
+/// for its rest.
 template <class T>
 class TileWriter {
  public:
-  explicit TileWriter(const Sink& sink) : sink_(sink) {}
+  TileWriter(const Sink& sink, WriterRoom<T>& room) : sink_(sink), elements_(room.elements) {}
 
   /// Room for a tile from element `first` on, and for lanes - 1 more that may be spoilt where it is
   /// not in place.
@@ -74,11 +82,11 @@ class TileWriter {
   }
 
  private:
-  static constexpr std::int64_t kLine = 64 / sizeof(T);
+  static constexpr std::int64_t kLine = WriterRoom<T>::kLine;
 
   const Sink& sink_;
+  T* const elements_;
   std::int64_t first_ = 0, filled_ = 0;
-  T elements_[kTileElements + kLine + static_cast<std::int64_t>(lanes<Vector<T>>)];
 };
 
 /// `count` elements of a source from element `first` of the predictions' layout on.

@@ -215,7 +215,8 @@ struct AtThreadEnd {
 /// already or would be too much to keep.
 class Scratch {
  public:
-  explicit Scratch(std::int64_t bytes) : borrowed_(!kept.is_lent && bytes <= kMostKept) {
+  Scratch(std::int64_t each, int parts) : borrowed_(!kept.is_lent && each <= kMostKept) {
+    const std::int64_t bytes = each * parts;
     if (borrowed_ && bytes > kept.bytes) {
       static thread_local const AtThreadEnd at_end;
       static_cast<void>(at_end);
@@ -238,7 +239,7 @@ class Scratch {
   std::byte* data() const { return data_; }
 
  private:
-  static constexpr std::int64_t kMostKept = 4 << 20;
+  static constexpr std::int64_t kMostKept = 1 << 20;  // of each part
 
   const bool borrowed_;
   std::byte* data_;
@@ -265,7 +266,7 @@ void parallel_for(std::int64_t count, std::int64_t scratch_bytes,
   constexpr auto kLine = static_cast<std::int64_t>(kCacheLine);
   const int parts = count > 1 ? static_cast<int>(std::min<std::int64_t>(num_threads(), count)) : 1;
   const std::int64_t bytes = (scratch_bytes + kLine - 1) / kLine * kLine;
-  const Scratch scratch(bytes * parts);
+  const Scratch scratch(bytes, parts);
   if (parts > 1) {
     const auto taken =
         std::make_unique<std::atomic<std::int64_t>[]>(static_cast<std::size_t>(parts));

@@ -7,6 +7,7 @@ from typing import Any
 import mpsnn_loss as ml
 import numpy as np
 import pytest
+from reference import losses
 
 F = np.float32
 BIG = F(3e38)
@@ -80,3 +81,24 @@ def test_sums_of_many_rows_in_float64(channels: int) -> None:
         exact = float(np.sum(rows.astype(np.longdouble)))
         given = ml.loss(y, t, loss_type, reduction="sum")
         assert given == pytest.approx(exact, rel=1e-13, abs=1e-13 * float(np.abs(rows).sum()))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_an_infinite_logit_gives_what_the_formula_says(dtype: str) -> None:
+    values = np.array([-np.inf, -1, -0.0, 0, 0.5, 1, 2, np.inf, np.nan])
+    y, t = np.meshgrid([np.inf, -np.inf], values)
+    y, t = y.astype(dtype), t.astype(dtype)
+    call = losses.make_call(
+        y[:, None, None], t[:, None, None], "sigmoid_cross_entropy", reduction="none"
+    )
+    given = ml.loss(y, t, "sigmoid_cross_entropy", reduction="none")
+    np.testing.assert_array_equal(given, call.forward().reshape(y.shape))
+
+
+def test_the_reference_knows_rows_without_channels() -> None:
+    nothing = np.zeros((2, 1, 1, 0))
+    for name, formula in losses.LOSSES.items():
+        reduction = "sum" if formula.per_pixel else "mean"
+        call = losses.make_call(nothing, nothing, name, reduction=reduction, label_smoothing=0.1)
+        assert call.gradient().shape == nothing.shape
+        assert call.forward().shape == (2,)
