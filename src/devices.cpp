@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "core/completion.hpp"
 #include "core/error.hpp"
 #include "cpu/device.hpp"
 #include "cpu/instruction_sets.hpp"
@@ -13,6 +14,8 @@
 namespace mpsnn_loss {
 
 namespace {
+
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
 
 /// Found at the first question, never at import: Metal must not be touched by those who do not use
 /// it.

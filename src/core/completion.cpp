@@ -1,7 +1,5 @@
 #include "core/completion.hpp"
 
-#include <pthread.h>
-
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -44,16 +42,14 @@ struct Shared {
 };
 
 std::atomic<int> fork_count{0};
+alignas(Shared) std::byte memory_of_shared[sizeof(Shared)];
+std::atomic<bool> is_made{false};
 
 /// Lives for ever, as our threads may outlive static objects.
 Shared& shared() {
-  alignas(Shared) static std::byte memory[sizeof(Shared)];
   static Shared* const made = [] {
-    auto* const first = new (memory) Shared;
-    pthread_atfork(nullptr, nullptr, [] {
-      ++fork_count;
-      new (memory) Shared;  // a thread of the parent may have held the mutex
-    });
+    auto* const first = new (memory_of_shared) Shared;
+    is_made = true;
     return first;
   }();
   return *made;
@@ -113,9 +109,11 @@ void run_tasks() {
 
 }  // namespace
 
-int forks() {
-  shared();  // counts from now on
-  return fork_count;
+int forks() { return fork_count; }
+
+void after_fork_in_child() {
+  ++fork_count;
+  if (is_made) new (memory_of_shared) Shared;  // a thread of the parent may have held the mutex
 }
 
 WorkInFlight::WorkInFlight(bool always) : counted_in_(kNoProcess) {

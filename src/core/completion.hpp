@@ -17,6 +17,8 @@ class CommandBuffer;
 /// How often this process and its ancestors have forked. A child has none of its parent's other
 /// threads, and nothing of what follows remembers their work there.
 int forks();
+/// For whoever knows of forks: to be called in the child, whose only thread it is.
+void after_fork_in_child();
 
 /// Work that others do not see the end of: on threads of ours or of a driver, until its handlers
 /// have returned.
