@@ -124,17 +124,13 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
   }
 
   void find_exponentials() {
-    if (one_shift_ = maxima_are_near(); one_shift_) {
-      const ExpShift<V> shift(maximum_.in_lanes(0));
-      write_exponentials(0, rows_ * channels_, shift);
-      return for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
-        largest_.set_group(g, shift.exp(maximum_.group(g)));
-      });
-    }
+    const ExpShift<V> shift(maximum_.in_lanes(0));
+    one_shift_ = maxima_are_near() && !has_edges(write_exponentials(0, rows_ * channels_, shift));
     const std::int64_t elements = strand_elements();
     for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
-      const ExpShift<V> shifts(maximum_.group(g));
+      const ExpShift<V> shifts = one_shift_ ? shift : ExpShift<V>(maximum_.group(g));
       largest_.set_group(g, shifts.exp(maximum_.group(g)));
+      if (one_shift_) return;
       for (std::int64_t r = g * kWidth; r < rows_ && r < (g + 1) * kWidth; ++r)
         write_exponentials(r * elements, elements, shifts.of_lane(r - g * kWidth));
     });
@@ -152,9 +148,22 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
     return !any<V>(far);
   }
 
-  /// Of `count` elements from `first` on, and more where those of later rows follow.
-  MPSNN_INLINE_MEMBER void write_exponentials(std::int64_t first, std::int64_t count,
-                                              const ExpShift<V>& shift) {
+  /// Whether an element may count as 0 beside the first row's maximum and not beside its own, or
+  /// the other way round. `least`: no element is less.
+  bool has_edges(V least) const {
+    const V edge = maximum_.in_lanes(0) + MathConstants<T>::exp_range;
+    Mask<V> found{};
+    const auto look = [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
+      found |= live & (abs(load_at(in_.y + i) - edge) <= kNear);
+    };
+    if (any<V>(least < edge + kNear)) walk(rows_ * channels_, look);
+    return any<V>(found);
+  }
+
+  /// Of `count` elements from `first` on, and more where later rows follow; returns the least.
+  MPSNN_INLINE_MEMBER V write_exponentials(std::int64_t first, std::int64_t count,
+                                           const ExpShift<V>& shift) {
+    V least = maximum_.in_lanes(0);
     const bool large = !kPlanes && plan_.gradient.streams;
     const T* const y = in_.y + first;
     const T* const t = by_class_ ? y : in_.t + first;
@@ -166,9 +175,12 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
             __builtin_prefetch(y + i + kTileElements);
             __builtin_prefetch(t + i + kTileElements);
           }
-          store_at(e + i, shift.exp(load_at(y + i)));
+          const V x = load_at(y + i);
+          least = x < least ? x : least;
+          store_at(e + i, shift.exp(x));
         },
         0, true);
+    return least;
   }
 
   /// What one vector adds to the sums of its row.
@@ -318,8 +330,7 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
     const V maximum = maximum_.group(0);
     const ExpShift<V> shift(maximum);
     const Smoothing smooth = smoothing();
-    // The logarithm of S is made of what float32 has no places for next to the largest, so S grows
-    // in float64.
+    // Next to the largest, float32 has no places for what log S is made of.
     Accumulator<T> exponentials;
     TileSum<T> labels, cross;
     Tiles(*this, Labels)
@@ -382,7 +393,7 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
   }
 
   static constexpr T kNear = 8;  // 12 of the powers of two that are head room
-  bool one_shift_ = false;       // of short rows
+  bool one_shift_ = false;
 };
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

@@ -272,6 +272,22 @@ def test_a_row_of_softmax_has_the_same_bits_alone_and_in_a_batch(classes: int, d
             assert same_bits([alone, (losses[row], slopes[row])])
 
 
+@pytest.mark.parametrize("depth", [94.0, 96.0, 100.0, 102.0, 103.0, 103.4, 106.0, np.inf])
+@pytest.mark.parametrize("apart", [-7.5, -1.0, 1.0, 7.5])
+def test_the_least_logits_of_a_row_have_the_same_bits_alone_and_in_a_batch(
+    depth: float, apart: float
+) -> None:
+    y = np.random.default_rng(0).uniform(-3, 0, (40, 20)).astype(np.float32)
+    y[:, 0] = 0
+    y[1::2] += np.float32(apart)
+    y[:, 7] = y.max(1) - np.float32(depth)
+    t = np.eye(20, dtype=np.float32)[np.zeros(40, int)]
+    options: dict[str, Any] = {"reduction": "sum", "weight": 1e12}
+    batch = ml.loss_gradient(y, t, SOFTMAX, **options)
+    alone = [ml.loss_gradient(y[i : i + 1], t[i : i + 1], SOFTMAX, **options) for i in range(40)]
+    assert same_bits([batch, np.concatenate(alone)])
+
+
 def test_calls_from_many_threads_give_the_same_bits() -> None:
     y, t = data((301, 203), dtype=np.float32), data((301, 203), 1, np.float32)
     losses = ["huber", SOFTMAX, "log"]
