@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cstring>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "bindings/arguments.hpp"
 #include "bindings/foreign_arrays.hpp"
 #include "bindings/instances.hpp"
-#include "core/element.hpp"
 #include "core/error.hpp"
 
 namespace py = pybind11;
@@ -156,8 +156,8 @@ bool HostArray::look_at(const Py_buffer& buffer) {
 }
 
 void HostArray::release() {
-  Py_CLEAR(array_);
-  if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
+  PyObject* const holder = std::exchange(holder_, nullptr);
+  is_exported_ ? PyBuffer_Release(&buffer_) : Py_DECREF(holder);
 }
 
 void HostArray::refuse_type(py::handle value) const {
@@ -167,7 +167,7 @@ void HostArray::refuse_type(py::handle value) const {
 
 void HostArray::hold(py::handle array) {
   if (!look_at(array.ptr(), look_)) refuse_type(array);
-  array_ = array.inc_ref().ptr();
+  holder_ = array.inc_ref().ptr();
 }
 
 bool HostArray::take_memory(const char* name, py::handle value) {
@@ -185,13 +185,14 @@ bool HostArray::take_memory(const char* name, py::handle value) {
   if (is_released(value)) throw ValueError(refusal(name, "be an array", "a released memoryview"));
   refuse_hidden(name, value);
   if (PyObject_GetBuffer(value.ptr(), &buffer_, PyBUF_RECORDS_RO) != 0) {
-    buffer_ = {};
     // A batch that is not one array on the host, or not finished, says so through __array__.
     if (!is_instance<ImageBatch>(value) || PyErr_ExceptionMatches(PyExc_BufferError) == 0)
       throw py::error_already_set();
     PyErr_Clear();
     return false;
   }
+  is_exported_ = true;
+  holder_ = buffer_.obj;
   if (!look_at(buffer_)) refuse_type(value);
   return true;
 }
@@ -208,9 +209,9 @@ void HostArray::take_destination(const char* name, py::handle value) {
 }
 
 void HostArray::check_unchanged() const {
-  if (array_ == nullptr) return;  // an exported buffer does not move
+  if (!is_taken() || is_exported_) return;  // an exported buffer does not move
   Look now;
-  if (look_at(array_, now) && now == look_) return;
+  if (look_at(holder_, now) && now == look_) return;
   throw StateError(std::string(name_) + " must not change while other arguments are read");
 }
 
@@ -290,13 +291,13 @@ py::array make_array(std::span<const std::int64_t> axes, Format format) {
   return py::array(to_dtype(format), std::vector<py::ssize_t>(axes.begin(), axes.end()));
 }
 
-py::object make_scalar(double value, Format format) {
+py::object make_scalar(const void* value, Format format) {
   // An element that is read is a scalar; to call its type takes four times as long.
   static const auto& arrays = *new std::array<py::array, 3>{make_array({}, Format::float16),
                                                             make_array({}, Format::float32),
                                                             make_array({}, Format::float64)};
   py::array array = arrays[static_cast<std::size_t>(format)];
-  write_value(static_cast<std::byte*>(array.mutable_data()), format, value);
+  std::memcpy(array.mutable_data(), value, static_cast<std::size_t>(info(format).size));
   return array[py::tuple()];
 }
 

@@ -25,7 +25,9 @@ class HostArray {
   HostArray() = default;
   HostArray(const HostArray&) = delete;
   HostArray& operator=(const HostArray&) = delete;
-  ~HostArray() { release(); }
+  ~HostArray() {
+    if (is_taken()) release();
+  }
 
   // Taking. Each throws TypeError naming the argument where its elements are no real numbers.
   /// Whatever NumPy can make an array of.
@@ -34,7 +36,7 @@ class HostArray {
   bool take_memory(const char* name, pybind11::handle value);
   /// The same for a destination, which nothing may be converted into.
   void take_destination(const char* name, pybind11::handle value);
-  bool is_taken() const { return array_ != nullptr || buffer_.obj != nullptr; }
+  bool is_taken() const { return holder_ != nullptr; }
   /// Whether taking it may have run code of others: anything but an exact numpy.ndarray.
   bool may_have_run_code() const { return may_have_run_code_; }
   /// RuntimeError where the array has other memory, axes or elements than when it was taken.
@@ -45,7 +47,7 @@ class HostArray {
   std::byte* data() const { return look_.data; }
   bool writable() const { return look_.writable; }
   /// The object whose memory it is.
-  PyObject* holder() const { return array_ != nullptr ? array_ : buffer_.obj; }
+  PyObject* holder() const { return holder_; }
   /// Every address that belongs to it.
   MemoryRange memory() const { return memory_of(strided()); }
   /// "float32 of shape (2, 3)"
@@ -97,16 +99,17 @@ class HostArray {
 
   const char* name_ = "";
   bool may_have_run_code_ = false;
-  PyObject* array_ = nullptr;  // of NumPy, or else
-  Py_buffer buffer_{};         // exported by another object
+  bool is_exported_ = false;
+  PyObject* holder_ = nullptr;  // an array of NumPy, or what exported
+  Py_buffer buffer_;
   Look look_;
   std::unique_ptr<std::byte[]> converted_;
 };
 
 /// A fresh NumPy array.
 pybind11::array make_array(std::span<const std::int64_t> axes, Format format);
-/// numpy.float32(value) and the like.
-pybind11::object make_scalar(double value, Format format);
+/// A scalar of NumPy with the value that lies there.
+pybind11::object make_scalar(const void* value, Format format);
 pybind11::dtype to_dtype(Format format);
 /// The storage format that a dtype of NumPy is, in native byte order.
 std::optional<Format> storage_format_of(pybind11::handle dtype);

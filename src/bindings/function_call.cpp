@@ -59,7 +59,6 @@ class ArrayCall {
     check_unchanged(
         std::array{&predictions_, &labels_, &weights_, &source_gradient_, &loss_, &gradient_});
     // From here on no code of others runs, and addresses hold.
-    const DefaultFloatingPoint environment;
     read_weights();
     if (!given(arguments_.number_of_classes))
       request_.descriptor.number_of_classes = std::max<std::int64_t>(1, axes().back());
@@ -272,12 +271,8 @@ class ArrayCall {
   }
 
   py::object take_result() {
-    if (work_ != Work::gradient && !loss_result_) {
-      const Format loss_dtype = loss_format(format_);
-      loss_result_ = make_scalar(
-          loss_dtype == Format::float32 ? static_cast<double>(scalar_.single) : scalar_.real,
-          loss_dtype);
-    }
+    if (work_ != Work::gradient && !loss_result_)
+      loss_result_ = make_scalar(&scalar_, loss_format(format_));
     if (work_ == Work::loss) return std::move(loss_result_);
     if (work_ == Work::gradient) return std::move(gradient_result_);
     return py::make_tuple(std::move(loss_result_), std::move(gradient_result_));
@@ -296,10 +291,7 @@ class ArrayCall {
   std::size_t conversion_count_ = 0;
   std::vector<std::int64_t> expanded_;  // axes of weights that do not fold
   py::object loss_result_, gradient_result_;
-  union {
-    float single;
-    double real;
-  } scalar_{.real = 0};
+  double scalar_ = 0;    // room for a loss of either format
   std::byte nothing_{};  // where predictions without elements lie
 };
 
@@ -309,6 +301,7 @@ void compute(Device& device, const LossCall& call) {
   const bool is_short = call->predictions.shape().elements() < kLongCall;
   if (is_short && &device == cpu_device().get()) return device.compute(call);
   const WithoutGil released;
+  const DefaultFloatingPoint environment;
   device.compute(call);
 }
 

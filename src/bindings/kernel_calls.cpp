@@ -17,7 +17,6 @@
 #include "bindings/module.hpp"
 #include "bindings/owners.hpp"
 #include "core/error.hpp"
-#include "core/floating_point.hpp"
 #include "core/loss_call.hpp"
 #include "devices.hpp"
 
@@ -196,7 +195,6 @@ class KernelCall {
     check_unchanged(std::array{&arrays_[kPredictions], &arrays_[kLabels], &arrays_[kWeights],
                                &arrays_[kGradients], &arrays_[kOut]});
     // From here on no code of others runs, and addresses hold.
-    const DefaultFloatingPoint environment;
     LossRequest request = begin_request(kernel_);
     place(request.predictions, kPredictions, "predictions");
     place(request.labels, kLabels, "labels");
