@@ -114,13 +114,11 @@ pybind11::dtype to_dtype(Format format);
 /// The storage format that a dtype of NumPy is, in native byte order.
 std::optional<Format> storage_format_of(pybind11::handle dtype);
 
-/// To be called once all arguments are taken: RuntimeError where one has changed since.
-template <class Arrays>
-void check_unchanged(const Arrays& arrays) {
-  bool is_needed = false;
-  for (const HostArray* array : arrays) is_needed = is_needed || array->may_have_run_code();
-  if (!is_needed) return;  // the usual case, which a second look would make a tenth slower
-  for (const HostArray* array : arrays) array->check_unchanged();
+/// To be called once all arguments are taken: RuntimeError where one has changed since. Where no
+/// code of others ran, which is the usual case, a second look would only take time.
+template <class... Arrays>
+void check_unchanged(const Arrays&... arrays) {
+  if ((arrays.may_have_run_code() || ...)) (arrays.check_unchanged(), ...);
 }
 
 /// The memory of the caller that a scalar is read from.

@@ -56,8 +56,7 @@ class ArrayCall {
 
   PyObject* run() {
     take_arguments();
-    check_unchanged(
-        std::array{&predictions_, &labels_, &weights_, &source_gradient_, &loss_, &gradient_});
+    check_unchanged(predictions_, labels_, weights_, source_gradient_, loss_, gradient_);
     // From here on no code of others runs, and addresses hold.
     read_weights();
     if (!given(arguments_.number_of_classes))
@@ -136,16 +135,17 @@ class ArrayCall {
     return wide ? Format::float64 : Format::float32;
   }
 
-  /// The array as an operand: in place, or to be converted once everything is found valid.
+  /// The array as an operand: in place, or to be converted once everything is found valid, perhaps
+  /// expanded to other axes.
   void add(Operand LossRequest::* operand, HostArray& array, const BatchDescriptor& form,
-           std::span<const std::int64_t> axes_wanted, Underflow underflow = Underflow::to_zero) {
+           Underflow underflow = Underflow::to_zero, std::span<const std::int64_t> expanded = {}) {
     const char* const name = array.view().name;
-    const bool in_place =
-        array.is_in_place(form.format) && std::ranges::equal(array.axes(), axes_wanted);
+    const bool in_place = array.is_in_place(form.format) && expanded.empty();
     request_.*operand = make_operand(name, form, in_place ? array.data() : nullptr, false);
     if (in_place) return;
     keep_apart(name, array.memory());
-    conversions_[conversion_count_++] = {&array, operand, axes_wanted, underflow};
+    conversions_[conversion_count_++] = {&array, operand,
+                                         expanded.empty() ? array.axes() : expanded, underflow};
   }
 
   /// Weights decide how the axes fold, so predictions are folded here.
@@ -161,15 +161,15 @@ class ArrayCall {
           make_operand("predictions", {layout.predictions, format_}, &nothing_, false);
       return;
     }
-    add(&LossRequest::predictions, predictions_, {layout.predictions, format_}, axes());
+    add(&LossRequest::predictions, predictions_, {layout.predictions, format_});
     if (!weights_.is_taken()) return;
     const BatchDescriptor form{layout.weights, operand_format(weights_)};
     if (layout.weights_fit)
-      return add(&LossRequest::weights, weights_, form, weights_.axes(), Underflow::to_smallest);
+      return add(&LossRequest::weights, weights_, form, Underflow::to_smallest);
     expanded_.assign(axes().begin(), axes().end());
     expanded_.front() = layout.weights.images;
     expanded_.back() = layout.weights.channels;
-    add(&LossRequest::weights, weights_, form, expanded_, Underflow::to_smallest);
+    add(&LossRequest::weights, weights_, form, Underflow::to_smallest, expanded_);
   }
 
   void read_labels() {
@@ -186,8 +186,7 @@ class ArrayCall {
     if (ignored_)
       throw ValueError("ignore_index must be None where the labels are not class indices");
     if (!is_empty_)
-      add(&LossRequest::labels, labels_, {request_.predictions.shape(), operand_format(labels_)},
-          axes());
+      add(&LossRequest::labels, labels_, {request_.predictions.shape(), operand_format(labels_)});
   }
 
   void read_source_gradient() {
@@ -200,8 +199,7 @@ class ArrayCall {
     }
     view.format = operand_format(source_gradient_);
     const Operand operand = source_gradient_operand(request_, view, axes());
-    if (!is_empty_)
-      add(&LossRequest::source_gradients, source_gradient_, operand.descriptor, view.axes);
+    if (!is_empty_) add(&LossRequest::source_gradients, source_gradient_, operand.descriptor);
   }
 
   /// Nothing is allocated or read before the whole call is known to be valid.

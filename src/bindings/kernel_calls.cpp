@@ -192,8 +192,8 @@ class KernelCall {
     take(kLabels, "labels", labels_);
     if (given(weights_)) take(kWeights, "weights", weights_);
     if (given(out_)) arrays_[kOut].take_destination("out", out_);
-    check_unchanged(std::array{&arrays_[kPredictions], &arrays_[kLabels], &arrays_[kWeights],
-                               &arrays_[kGradients], &arrays_[kOut]});
+    check_unchanged(arrays_[kPredictions], arrays_[kLabels], arrays_[kWeights], arrays_[kGradients],
+                    arrays_[kOut]);
     // From here on no code of others runs, and addresses hold.
     LossRequest request = begin_request(kernel_);
     place(request.predictions, kPredictions, "predictions");

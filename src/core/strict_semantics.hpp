@@ -16,4 +16,5 @@
 #error "mpsnn_loss is used by many threads: compile without -fno-threadsafe-statics"
 #endif
 
-static_assert(0.1 != 0.1F, "constants without a suffix are double: no -fsingle-precision-constant");
+static_assert(sizeof(0.1) == sizeof(double),
+              "constants without a suffix are double: no -fsingle-precision-constant");
