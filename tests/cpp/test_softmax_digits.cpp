@@ -114,7 +114,9 @@ TEST_CASE("a softmax gradient keeps its digits where one channel is sure") {
             for (std::int64_t c = 0; c < channels; ++c) {
               long double& f = factor[static_cast<std::size_t>(c)];
               if (problem.gradients) f *= in.gradients.get(r * channels + c);
-              if (problem.weights) f *= in.weights.get(problem.weights->channels == 1 ? r : c);
+              // They differ along one axis at most.
+              if (const auto& w = problem.weights)
+                f *= in.weights.get((w->height == 1 ? 0 : r) + (w->channels == 1 ? 0 : c));
             }
             worst = std::max(worst, worst_of_row(problem, in, out, r * channels, factor));
           }
