@@ -182,6 +182,7 @@ class _Object(metaclass=type):  # noqa: UP050
 
 # --- Devices, queues and command buffers ---
 
+@disjoint_base
 class Device(_Object):
     @property
     def name(self) -> str: ...
@@ -194,6 +195,7 @@ class Device(_Object):
     def supports(self, x: MPSCNNLossDescriptor | MPSKernel | DTypeLike) -> tuple[bool, str]: ...
     def make_command_queue(self, label: str | None = None) -> CommandQueue: ...
 
+@disjoint_base
 class CommandQueue(_Object):
     @property
     def device(self) -> Device: ...
@@ -205,6 +207,7 @@ class CommandQueue(_Object):
     def from_objc_pointer(pointer: _Pointer) -> CommandQueue: ...
     def command_buffer(self, label: str | None = None) -> CommandBuffer: ...
 
+@disjoint_base
 class CommandBuffer(_Object):
     @property
     def status(self) -> CommandBufferStatus: ...
@@ -237,6 +240,7 @@ class CommandBuffer(_Object):
 
 # --- Descriptors ---
 
+@disjoint_base
 class MPSCNNLossDescriptor(_Object):
     def __init__(
         self,
@@ -287,6 +291,7 @@ class MPSCNNLossDescriptor(_Object):
     def __copy__(self) -> MPSCNNLossDescriptor: ...
     def __deepcopy__(self, memo: dict[int, Any], /) -> MPSCNNLossDescriptor: ...
 
+@disjoint_base
 class MPSImageDescriptor(_Object):
     def __init__(
         self,
@@ -319,6 +324,7 @@ class MPSImageDescriptor(_Object):
 
 # --- Images and states ---
 
+@disjoint_base
 class MPSImage(_Object):
     def __init__(self, device: Device, descriptor: MPSImageDescriptor) -> None: ...
     @property
@@ -348,6 +354,7 @@ class MPSImage(_Object):
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
+@disjoint_base
 class MPSImageBatch(_Object, Sequence[MPSImage]):
     @staticmethod
     def from_array(device: Device, array: ArrayLike) -> MPSImageBatch: ...
@@ -383,6 +390,7 @@ class MPSImageBatch(_Object, Sequence[MPSImage]):
     ) -> CapsuleType: ...
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
+@disjoint_base
 class MPSState(_Object):
     @property
     def weight(self) -> float: ...
@@ -401,6 +409,7 @@ class MPSState(_Object):
 
 # --- Kernels ---
 
+@disjoint_base
 class MPSKernel(_Object):
     @property
     def device(self) -> Device: ...
@@ -417,6 +426,7 @@ class MPSKernel(_Object):
     @property
     def objc_pointer(self) -> int | None: ...
 
+@disjoint_base
 class MPSCNNKernel(MPSKernel):
     @property
     def offset(self) -> _Offset: ...
@@ -467,6 +477,7 @@ class MPSCNNKernel(MPSKernel):
     @destination_image_allocator.setter
     def destination_image_allocator(self, value: _Allocator, /) -> None: ...
 
+@disjoint_base
 class MPSCNNBinaryKernel(MPSKernel):
     @property
     def primary_offset(self) -> _Offset: ...
@@ -670,6 +681,7 @@ class MPSNNLossGradient(MPSCNNBinaryKernel):
     @staticmethod
     def from_archived_data(data: _Bytes, device: Device) -> MPSNNLossGradient: ...
 
+@disjoint_base
 class MPSNNInitialGradient(MPSCNNKernel):
     def __init__(self, device: Device) -> None: ...
     def encode_batch(
