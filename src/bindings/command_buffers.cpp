@@ -17,6 +17,7 @@
 #include "bindings/owners.hpp"
 #include "core/completion.hpp"
 #include "core/error.hpp"
+#include "core/floating_point.hpp"
 
 namespace py = pybind11;
 
@@ -26,16 +27,9 @@ namespace {
 using BufferPointer = std::shared_ptr<CommandBuffer>;
 
 /// Waits in slices, so that an interrupt from the keyboard is answered.
-void wait(CommandBuffer& buffer, py::object timeout) {
+void wait_in_slices(CommandBuffer& buffer, double seconds) {
   using Clock = std::chrono::steady_clock;
   constexpr double kSlice = 0.1;
-  double seconds = std::numeric_limits<double>::infinity();
-  if (!timeout.is_none()) {
-    seconds = to_real("timeout", timeout);
-    if (!(seconds >= 0))
-      throw ValueError(refusal("timeout", "be at least 0 seconds or None", describe(timeout)));
-  }
-  if (buffer.finished_within(0)) return buffer.wait(0);
   const auto begin = Clock::now();
   for (;;) {
     const double left = seconds - std::chrono::duration<double>(Clock::now() - begin).count();
@@ -46,6 +40,18 @@ void wait(CommandBuffer& buffer, py::object timeout) {
     }
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
   }
+}
+
+void wait(CommandBuffer& buffer, py::object timeout) {
+  double seconds = std::numeric_limits<double>::infinity();
+  if (!timeout.is_none()) {
+    seconds = to_real("timeout", timeout);
+    if (!(seconds >= 0))
+      throw ValueError(refusal("timeout", "be at least 0 seconds or None", describe(timeout)));
+  }
+  if (buffer.finished_within(0)) return buffer.wait(0);
+  // Seconds are counted in floating point, which the caller may have set to trap.
+  in_default_floating_point([&] { wait_in_slices(buffer, seconds); });
 }
 
 /// The completed handlers of one buffer. Until the buffer is committed nothing but its Python
