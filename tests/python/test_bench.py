@@ -35,7 +35,8 @@ def test_bench_prints_a_row_for_every_loss_shape_and_work(tmp_path: Path) -> Non
         rows = [line for line in lines if line.startswith(f"{loss_type.name.lower()} ")]
         assert len(rows) == 6
         for row in rows:
-            assert all(float(number) > 0 for number in row.split()[-3:])
+            # A rate is rounded, to 0 where the machine is busy with something else.
+            assert all(float(number) >= 0 for number in row.split()[-3:])
     assert list(tmp_path.iterdir()) == []
 
 
