@@ -9,7 +9,7 @@
 namespace mpsnn_loss {
 
 /// How one element is stored. float16 computes in float32.
-enum class Format : std::uint8_t { float16, float32, float64 };
+enum class Format : std::uint32_t { float16, float32, float64 };
 
 struct FormatInfo {
   Format format;

@@ -1,5 +1,6 @@
 #include "arithmetic.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -224,15 +225,22 @@ struct PixelGradient {
     }
   }
 
+  /// p Σa - a; of the largest channel, whose p may be near 1, from what the others sum up to.
   void append_softmax_by_prediction(std::vector<double>& to) const {
     const std::vector<double> lp = log_softmax(s, pixel);
+    const auto top = static_cast<std::size_t>(std::max_element(lp.begin(), lp.end()) - lp.begin());
     std::vector<double> a;
-    double sum = 0;
+    double a_of_others = 0, others = 0;
     for (std::size_t c = 0; c < s.y.channels; ++c) {
       a.push_back(s.weight(pixel, c) == 0 ? 0 : product(s.label(pixel, c), scale(c)));
-      sum += a[c];
+      if (c == top) continue;
+      a_of_others += a[c];
+      others += std::exp(s.y.at(pixel, c) - s.y.at(pixel, top));
     }
-    for (std::size_t c = 0; c < s.y.channels; ++c) to.push_back(std::exp(lp[c]) * sum - a[c]);
+    for (std::size_t c = 0; c < s.y.channels; ++c) {
+      to.push_back(c == top ? (a_of_others - a[c] * others) / (1 + others)
+                            : std::exp(lp[c]) * (a_of_others + a[top]) - a[c]);
+    }
   }
 
   void append(std::vector<double>& to) const {
