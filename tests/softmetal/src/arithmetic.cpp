@@ -238,8 +238,9 @@ struct PixelGradient {
       others += std::exp(s.y.at(pixel, c) - s.y.at(pixel, top));
     }
     for (std::size_t c = 0; c < s.y.channels; ++c) {
-      to.push_back(c == top ? (a_of_others - a[c] * others) / (1 + others)
-                            : std::exp(lp[c]) * (a_of_others + a[top]) - a[c]);
+      to.push_back(c == top && !std::isnan(lp[c])
+                       ? (a_of_others - a[c] * others) / (1 + others)
+                       : std::exp(lp[c]) * (a_of_others + a[top]) - a[c]);
     }
   }
 
