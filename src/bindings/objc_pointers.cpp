@@ -23,7 +23,10 @@ void* to_object_pointer(py::handle value) {
   if (const py::object method = find_attribute(value, "__c_void_p__"))
     address = method().attr("value");
   if (address.is_none()) throw ValueError(refusal("pointer", "not be nil", "nil"));
-  if (PyIndex_Check(address.ptr()) == 0 || PyBool_Check(address.ptr()) != 0)
+  // A bool or a member of an enumeration is a number, but nobody's address.
+  const bool is_other_integer =
+      PyLong_Check(address.ptr()) != 0 && PyLong_CheckExact(address.ptr()) == 0;
+  if (PyIndex_Check(address.ptr()) == 0 || is_other_integer)
     throw TypeError(refusal("pointer", kExpectation, describe(value)));
   const std::uint64_t word = to_unsigned("pointer", address);
   if (word == 0) throw ValueError(refusal("pointer", "not be nil", "0"));
