@@ -215,10 +215,6 @@ void HostArray::check_unchanged() const {
   throw StateError(std::string(name_) + " must not change while other arguments are read");
 }
 
-std::string HostArray::description() const {
-  return std::string(name_of(look_.type)) + " of shape " + to_string(look_.axes.data(), look_.rank);
-}
-
 Format HostArray::require_in_place() const {
   const auto format = storage_format(look_.type);
   if (!format)

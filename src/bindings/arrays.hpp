@@ -50,8 +50,6 @@ class HostArray {
   PyObject* holder() const { return holder_; }
   /// Every address that belongs to it.
   MemoryRange memory() const { return memory_of(strided()); }
-  /// "float32 of shape (2, 3)"
-  std::string description() const;
 
   /// C-contiguous, aligned and in native byte order: the memory can be read as it is.
   bool is_in_place() const { return look_.in_place; }
