@@ -37,25 +37,29 @@ constexpr NumpyType integer_row() {
   return {is_signed ? 'i' : 'u', sizeof(T), integer_of(is_signed, sizeof(T))};
 }
 
-/// By NumPy's type number. Numbers of types that others register lie far above.
-constexpr std::array<NumpyType, 14> kNumpyTypes{{
-    {'b', 1, ElementType::boolean},
-    integer_row<signed char>(),
-    integer_row<unsigned char>(),
-    integer_row<short>(),
-    integer_row<unsigned short>(),
-    integer_row<int>(),
-    integer_row<unsigned int>(),
-    integer_row<long>(),
-    integer_row<unsigned long>(),
-    integer_row<long long>(),
-    integer_row<unsigned long long>(),
-    {'f', 4, ElementType::float32},
-    {'f', 8, ElementType::float64},
-    {'f', sizeof(long double), ElementType::long_double},
-}};
-constexpr int kNumpyHalf = 23;
-constexpr NumpyType kHalf{'f', 2, ElementType::float16};
+/// By NumPy's type number; of kind 0 where it is of no use here. Numbers of types that others
+/// register lie far above.
+constexpr std::size_t kNumpyHalf = 23;
+constexpr auto kNumpyTypes = [] {
+  std::array<NumpyType, kNumpyHalf + 1> rows{{
+      {'b', 1, ElementType::boolean},
+      integer_row<signed char>(),
+      integer_row<unsigned char>(),
+      integer_row<short>(),
+      integer_row<unsigned short>(),
+      integer_row<int>(),
+      integer_row<unsigned int>(),
+      integer_row<long>(),
+      integer_row<unsigned long>(),
+      integer_row<long long>(),
+      integer_row<unsigned long long>(),
+      {'f', 4, ElementType::float32},
+      {'f', 8, ElementType::float64},
+      {'f', sizeof(long double), ElementType::long_double},
+  }};
+  rows[kNumpyHalf] = {'f', 2, ElementType::float16};
+  return rows;
+}();
 
 std::int64_t item_size(const PyObject* dtype) {
   static const bool is_numpy_2 = py::detail::npy_api::get().PyArray_RUNTIME_VERSION_ >= 0x12;
@@ -65,11 +69,9 @@ std::int64_t item_size(const PyObject* dtype) {
 
 bool numpy_type_of(PyObject* dtype, ElementType& type) {
   const auto& descriptor = *py::detail::array_descriptor_proxy(dtype);
-  const int number = descriptor.type_num;
-  if (number != kNumpyHalf && (number < 0 || number >= static_cast<int>(kNumpyTypes.size())))
-    return false;
-  const NumpyType& row =
-      number == kNumpyHalf ? kHalf : kNumpyTypes[static_cast<std::size_t>(number)];
+  const auto number = static_cast<std::size_t>(descriptor.type_num);
+  if (number >= kNumpyTypes.size()) return false;
+  const NumpyType& row = kNumpyTypes[number];
   type = row.type;
   return descriptor.kind == row.kind && item_size(dtype) == row.size;
 }

@@ -152,8 +152,9 @@ class ArrayCall {
   void read_weights() {
     ArrayView predictions = predictions_.view();
     predictions.format = format_;
-    const ArrayView weights = weights_.view();
-    Layout layout = fold(predictions, weights_.is_taken() ? &weights : nullptr, loss());
+    const bool has_weights = weights_.is_taken();
+    const ArrayView weights = has_weights ? weights_.view() : ArrayView{};
+    Layout layout = fold(predictions, has_weights ? &weights : nullptr, loss());
     if (is_empty_ && (work_ == Work::gradient || request_.descriptor.reduces_across_batch()))
       layout.predictions.images = 1;  // no image wants a loss of its own
     if (is_empty_) {
@@ -162,7 +163,7 @@ class ArrayCall {
       return;
     }
     add(&LossRequest::predictions, predictions_, {layout.predictions, format_});
-    if (!weights_.is_taken()) return;
+    if (!has_weights) return;
     const BatchDescriptor form{layout.weights, operand_format(weights_)};
     if (layout.weights_fit)
       return add(&LossRequest::weights, weights_, form, Underflow::to_smallest);

@@ -216,7 +216,7 @@ class KernelCall {
   void take(Argument which, const char* name, py::handle value) {
     HostArray& array = arrays_[which];
     if (!is_instance<ImageBatch>(value) && array.take_memory(name, value)) {
-      to_batch(name, array.axes(), array.require_in_place());
+      forms_[which] = to_batch(name, array.axes(), array.require_in_place());
       return;
     }
     images_[which] = to_images(name, value, kernel_->device());
@@ -226,8 +226,7 @@ class KernelCall {
   void place(Operand& operand, Argument which, const char* name) {
     const HostArray& array = arrays_[which];
     if (array.is_taken()) {
-      operand = make_operand(name, to_batch(name, array.axes(), *storage_format(array.type())),
-                             array.data(), array.writable());
+      operand = make_operand(name, forms_[which], array.data(), array.writable());
     } else if (images_[which] != nullptr) {
       operand = make_operand(name, images_[which]);
     }
@@ -254,6 +253,7 @@ class KernelCall {
   const std::shared_ptr<Kernel>& kernel_;
   const py::handle predictions_, labels_, source_gradient_, weights_, out_;
   std::array<HostArray, kArguments> arrays_;
+  std::array<BatchDescriptor, kArguments> forms_;  // of the arrays
   std::array<std::shared_ptr<ImageBatch>, kArguments> images_;
 };
 

@@ -18,24 +18,40 @@ struct Extent {
   bool written;
 };
 
-/// Room for the extents of one call: on the stack where they are few, as for host arrays.
+/// The extents of one call, outputs first: on the stack where they are few, as for host arrays.
 class Extents {
  public:
-  static constexpr std::size_t kFew = 10;
-
-  explicit Extents(std::size_t count) {
-    if (count > kFew) many_.resize(count);
-    data_ = many_.empty() ? few_.data() : many_.data();
-  }
   void add(const char* name, const MemoryRange& range, bool written) {
-    if (range.begin != range.end) data_[size_++] = {range, name, written};
+    if (range.begin == range.end) return;
+    const Extent extent{range, name, written};
+    if (size_ == kFew) many_.assign(few_.begin(), few_.end());
+    if (size_ < kFew) {
+      few_[size_] = extent;
+    } else {
+      many_.push_back(extent);
+    }
+    ++size_;
   }
-  std::span<Extent> all() const { return {data_, size_}; }
+  void add(const Operand& operand, bool written) {
+    if (operand.data != nullptr) {
+      const auto begin = reinterpret_cast<std::uintptr_t>(operand.data);
+      const auto end = begin + static_cast<std::uintptr_t>(operand.descriptor.bytes());
+      add(operand.name, {begin, end}, written);
+    } else if (operand.images != nullptr) {
+      for (std::int64_t i = 0; i < operand.shape().images; ++i) {
+        const auto [begin, end] = operand.images->extent(i);
+        add(operand.name, {begin, end}, written);
+      }
+    }
+  }
+  bool are_few() const { return size_ <= kFew; }
+  std::span<Extent> all() { return are_few() ? std::span(few_).first(size_) : std::span(many_); }
 
  private:
+  static constexpr std::size_t kFew = 10;
+
   std::array<Extent, kFew> few_;
-  std::vector<Extent> many_;
-  Extent* data_;
+  std::vector<Extent> many_;  // all of them, once they are more
   std::size_t size_ = 0;
 };
 
@@ -95,25 +111,6 @@ void require_state_count(const char* name, std::size_t count, std::int64_t image
       refusal(name, "hold 1 state or " + std::to_string(images), std::to_string(count)));
 }
 
-std::size_t extent_count(const Operand& operand) {
-  if (!operand || !operand.has_memory()) return 0;
-  if (operand.data != nullptr) return 1;
-  return static_cast<std::size_t>(operand.shape().images);
-}
-
-void add_extents(const Operand& operand, bool written, Extents& extents) {
-  if (!operand || !operand.has_memory()) return;
-  if (operand.data != nullptr) {
-    const auto begin = reinterpret_cast<std::uintptr_t>(operand.data);
-    const auto end = begin + static_cast<std::uintptr_t>(operand.descriptor.bytes());
-    return extents.add(operand.name, {begin, end}, written);
-  }
-  for (std::int64_t i = 0; i < operand.shape().images; ++i) {
-    const auto [begin, end] = operand.images->extent(i);
-    extents.add(operand.name, {begin, end}, written);
-  }
-}
-
 [[noreturn]] void refuse_overlap(const Extent& first, const Extent& second) {
   const Extent& written = first.written ? first : second;
   const Extent& other = first.written ? second : first;
@@ -122,23 +119,17 @@ void add_extents(const Operand& operand, bool written, Extents& extents) {
 }
 
 void require_disjoint_outputs(const LossRequest& r) {
-  const std::initializer_list<const Operand*> outputs = {&r.loss, &r.gradient};
-  const std::initializer_list<const Operand*> inputs = {&r.predictions, &r.labels, &r.weights,
-                                                        &r.source_gradients};
-  std::size_t count = r.also_read.size();
-  for (const Operand* operand : outputs) count += extent_count(*operand);
-  for (const Operand* operand : inputs) count += extent_count(*operand);
-  Extents extents(count);
-  for (const Operand* operand : outputs) add_extents(*operand, true, extents);
-  for (const Operand* operand : inputs) add_extents(*operand, false, extents);
+  Extents extents;
+  for (const Operand* operand : {&r.loss, &r.gradient}) extents.add(*operand, true);
+  for (const Operand* operand : {&r.predictions, &r.labels, &r.weights, &r.source_gradients})
+    extents.add(*operand, false);
   for (const auto& [name, range] : r.also_read) extents.add(name, range, false);
-  if (count <= Extents::kFew) {  // are compared each with each sooner than sorted
-    for (const Extent& output : extents.all()) {
-      for (const Extent& other : extents.all()) {
-        if (output.written && &other != &output && output.range.begin < other.range.end &&
-            other.range.begin < output.range.end) {
-          refuse_overlap(output, other);
-        }
+  if (extents.are_few()) {  // are compared each with each sooner than sorted
+    const std::span<Extent> all = extents.all();
+    for (auto output = all.begin(); output != all.end() && output->written; ++output) {
+      for (auto other = output + 1; other != all.end(); ++other) {
+        if (output->range.begin < other->range.end && other->range.begin < output->range.end)
+          refuse_overlap(*output, *other);
       }
     }
     return;

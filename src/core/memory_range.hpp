@@ -7,7 +7,7 @@ namespace mpsnn_loss {
 
 /// The addresses [begin, end).
 struct MemoryRange {
-  std::uintptr_t begin = 0, end = 0;
+  std::uintptr_t begin, end;
 };
 
 }  // namespace mpsnn_loss

@@ -46,11 +46,19 @@ constexpr ElementType element_type(Format format) {
 }
 /// The storage format of the same elements; none for what is no storage format.
 constexpr std::optional<Format> storage_format(ElementType type) {
-  for (const FormatInfo& row : kFormats) {
-    if (element_type(row.format) == type) return row.format;
+  switch (type) {
+    case ElementType::float16: return Format::float16;
+    case ElementType::float32: return Format::float32;
+    case ElementType::float64: return Format::float64;
+    default: return std::nullopt;
   }
-  return std::nullopt;
 }
+static_assert([] {  // for every format
+  for (const FormatInfo& row : kFormats) {
+    if (storage_format(element_type(row.format)) != row.format) return false;
+  }
+  return true;
+}());
 
 /// An array in host memory that belongs to somebody else.
 struct StridedArray {

@@ -215,21 +215,22 @@ struct AtThreadEnd {
 /// already or would be too much to keep.
 class Scratch {
  public:
-  Scratch(std::int64_t each, int parts) : borrowed_(!kept.is_lent && each <= kMostKept) {
+  Scratch(std::int64_t each, int parts)
+      : kept_(kept), borrowed_(!kept_.is_lent && each <= kMostKept) {
     const std::int64_t bytes = each * parts;
-    if (borrowed_ && bytes > kept.bytes) {
+    if (borrowed_ && bytes > kept_.bytes) {
       static thread_local const AtThreadEnd at_end;
       static_cast<void>(at_end);
       std::byte* const larger = allocate(bytes);
-      release(kept.data);
-      kept = {larger, bytes, false};
+      release(kept_.data);
+      kept_ = {larger, bytes, false};
     }
-    data_ = borrowed_ ? kept.data : allocate(bytes);
-    if (borrowed_) kept.is_lent = true;
+    data_ = borrowed_ ? kept_.data : allocate(bytes);
+    if (borrowed_) kept_.is_lent = true;
   }
   ~Scratch() {
     if (borrowed_) {
-      kept.is_lent = false;
+      kept_.is_lent = false;
     } else {
       release(data_);
     }
@@ -241,6 +242,7 @@ class Scratch {
  private:
   static constexpr std::int64_t kMostKept = 1 << 20;  // of each part
 
+  KeptScratch& kept_;  // of this thread, which is looked up once
   const bool borrowed_;
   std::byte* data_;
 };
