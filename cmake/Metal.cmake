@@ -15,6 +15,6 @@ add_library(mpsnn_metal OBJECT
   src/metal/array_calls.mm src/metal/array_layout.mm src/metal/command_buffer.mm src/metal/device.mm
   src/metal/encode.mm src/metal/foreign_buffer.mm src/metal/foreign_images.mm src/metal/images.mm
   src/metal/inherited_access.mm src/metal/kernel_objects.mm src/metal/kernel_pool.mm src/metal/kernels.mm
-  src/metal/objc_guard.mm src/metal/queue.mm src/metal/result_allocator.mm)
+  src/metal/objc_guard.mm src/metal/process.mm src/metal/queue.mm src/metal/result_allocator.mm)
 target_link_libraries(mpsnn_metal PUBLIC mpsnn_core ${metal_libraries})
 target_compile_options(mpsnn_metal PRIVATE -fno-objc-arc)

@@ -1,6 +1,7 @@
 #include "devices.hpp"
 
 #include <cstdlib>
+#include <mutex>
 
 #include "core/completion.hpp"
 #include "core/error.hpp"
@@ -17,26 +18,7 @@ namespace {
 
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
 
-/// Found at the first question, never at import: Metal must not be touched by those who do not use
-/// it.
-struct Found {
-  std::vector<std::shared_ptr<Device>> devices;
-  std::string metal_unavailable;
-
-  Found() {
-#if defined(MPSNN_LOSS_METAL)
-    devices = metal::make_devices(metal_unavailable);
-#else
-    metal_unavailable = "this build has no Metal backend";
-#endif
-    devices.push_back(cpu_device());
-  }
-};
-
-const Found& found() {
-  static const auto& all = *new Found;  // outlives every Python object that refers to a device
-  return all;
-}
+using Devices = std::vector<std::shared_ptr<Device>>;
 
 std::string wanted_device() {
   const char* const wanted = std::getenv("MPSNN_LOSS_DEVICE");
@@ -51,28 +33,49 @@ constexpr bool kHasMetal = false;
 
 }  // namespace
 
-const std::vector<std::shared_ptr<Device>>& devices() { return found().devices; }
+/// The Metal devices, or why there are none. Looked for at the first question, never at import:
+/// Metal must not be touched by those who do not use it. An answer without devices is not kept, as
+/// the next may be another.
+Devices metal_devices(std::string& reason) {
+#if defined(MPSNN_LOSS_METAL)
+  static std::mutex mutex;
+  static auto& known = *new Devices;  // outlives every Python object that refers to a device
+  const std::lock_guard lock(mutex);
+  if (known.empty()) known = metal::make_devices(reason);
+  return known;
+#else
+  reason = "this build has no Metal backend";
+  return {};
+#endif
+}
 
-const std::string& metal_unavailable() { return found().metal_unavailable; }
+Devices devices() {
+  std::string reason;
+  Devices all = metal_devices(reason);
+  all.push_back(cpu_device());
+  return all;
+}
 
-const std::shared_ptr<Device>& default_device() {
+std::shared_ptr<Device> default_device() {
   const std::string wanted = wanted_device();
   if (wanted.empty()) return devices().front();
   if (wanted == "cpu") return cpu_device();
-  std::string names;
-  for (const auto& device : devices()) {
+  std::string reason, names;
+  Devices all = metal_devices(reason);
+  const bool has_metal = !all.empty();
+  all.push_back(cpu_device());
+  for (const auto& device : all) {
     if (device->kind() == wanted || device->name() == wanted) return device;
     names += ", '" + device->name() + "'";
   }
-  const bool has_metal = devices().size() > 1;
   throw ValueError(refusal("MPSNN_LOSS_DEVICE",
                            std::string("name a device that is here: 'cpu'") +
                                (has_metal ? ", 'metal'" : "") + names +
-                               (has_metal ? "" : " (no Metal device: " + metal_unavailable() + ")"),
+                               (has_metal ? "" : " (no Metal device: " + reason + ")"),
                            "'" + wanted + "'"));
 }
 
-const std::shared_ptr<Device>& device_of_kind(const std::string& kind) {
+std::shared_ptr<Device> device_of_kind(const std::string& kind) {
   if (kind == cpu_device()->kind()) return cpu_device();
   for (const auto& device : devices()) {
     if (device->kind() == kind) return device;
@@ -82,7 +85,8 @@ const std::shared_ptr<Device>& device_of_kind(const std::string& kind) {
 
 const std::shared_ptr<Device>& device_of_functions() {
   // Looking the variable up in each call would take a tenth of a small one.
-  static const auto& device = wanted_device().empty() ? cpu_device() : default_device();
+  static const auto& device =
+      *new std::shared_ptr<Device>(wanted_device().empty() ? cpu_device() : default_device());
   return device;
 }
 

@@ -11,11 +11,14 @@
 namespace mpsnn_loss {
 
 /// Every usable device, best first; the CPU engine is always the last one.
-const std::vector<std::shared_ptr<Device>>& devices();
+std::vector<std::shared_ptr<Device>> devices();
 
-/// The first of them, or the one that MPSNN_LOSS_DEVICE names by kind or name. Throws ValueError
+/// Those of Metal; where there are none, `reason` says why.
+std::vector<std::shared_ptr<Device>> metal_devices(std::string& reason);
+
+/// The first of devices(), or the one that MPSNN_LOSS_DEVICE names by kind or name. Throws ValueError
 /// where that names none.
-const std::shared_ptr<Device>& default_device();
+std::shared_ptr<Device> default_device();
 
 /// Where functions compute that are given no device: on the CPU engine, unless MPSNN_LOSS_DEVICE
 /// names another. The variable is read at the first call; ValueError, at every call, where it names
@@ -23,13 +26,10 @@ const std::shared_ptr<Device>& default_device();
 const std::shared_ptr<Device>& device_of_functions();
 
 /// The first of that kind, else the default device.
-const std::shared_ptr<Device>& device_of_kind(const std::string& kind);
+std::shared_ptr<Device> device_of_kind(const std::string& kind);
 
 /// Looks for no other device.
 const std::shared_ptr<Device>& cpu_device();
-
-/// Why there is no Metal device; empty where there is one.
-const std::string& metal_unavailable();
 
 // The CPU engine's threads (cpu/thread_pool.hpp).
 int num_threads();

@@ -318,7 +318,7 @@ std::optional<std::string> to_label(py::handle value) {
   throw ValueError(refusal("label", "be text that UTF-8 can hold", describe(value)));
 }
 
-const std::shared_ptr<Device>& to_device(const char* name, py::handle value) {
+std::shared_ptr<Device> to_device(const char* name, py::handle value) {
   if (!is_instance<Device>(value)) throw TypeError(refusal(name, "be a Device", describe(value)));
   if (cpu_device().get() == &py::cast<Device&>(value)) return cpu_device();  // looks for no other
   for (const auto& device : devices()) {

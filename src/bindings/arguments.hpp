@@ -86,7 +86,7 @@ class HeldBytes {
 
 /// A label: a string, or None for none.
 std::optional<std::string> to_label(pybind11::handle value);
-const std::shared_ptr<Device>& to_device(const char* name, pybind11::handle value);
+std::shared_ptr<Device> to_device(const char* name, pybind11::handle value);
 
 /// pybind11::isinstance of a class of the package, without its look-up.
 template <class T>

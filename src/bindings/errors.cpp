@@ -30,6 +30,8 @@ bool set_own_error(const std::exception_ptr& error) {
     return set(device_error, e);
   } catch (const StateError& e) {
     return set(PyExc_RuntimeError, e);
+  } catch (const MemoryError& e) {
+    return set(PyExc_MemoryError, e);
   } catch (const TimeoutError& e) {
     return set(PyExc_TimeoutError, e);
   } catch (...) {

@@ -294,14 +294,20 @@ class ArrayCall {
   std::byte nothing_{};  // where predictions without elements lie
 };
 
+/// Without the GIL.
+void let_interrupts_through() {
+  const WithGil gil;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
 }  // namespace
 
 void compute(Device& device, const LossCall& call) {
   const bool is_short = call->predictions.shape().elements() < kLongCall;
-  if (is_short && &device == cpu_device().get()) return device.compute(call);
+  if (is_short && &device == cpu_device().get()) return device.compute(call, nullptr);
   const WithoutGil released;
   const DefaultFloatingPoint environment;
-  device.compute(call);
+  device.compute(call, let_interrupts_through);
 }
 
 PyObject* call_function(const FunctionArguments& arguments, Work work) {

@@ -102,24 +102,23 @@ void define_inherited_properties(py::handle type, KernelKind kind) {
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const InheritedProperty& row = rows[i];
     const py::cpp_function getter(
-        [kind, i, &row](const KernelHandle& handle) {
-          return to_python(row.form, inherited_value(kind, handle.kernel->properties(), i));
+        [i, &row](const KernelHandle& handle) {
+          return to_python(row.form, handle.kernel->inherited(i));
         },
         py::is_method(type));
     py::object setter = py::none();
     if (!row.read_only) {
       setter = py::cpp_function(
-          [kind, i, &row](KernelHandle& handle, py::object value) {
+          [i, &row](KernelHandle& handle, py::object value) {
             const PropertyValue words = from_python(row, value);
-            handle.kernel->update(
-                [&](KernelProperties& p) { set_inherited_value(kind, p, i, words); });
+            handle.kernel->update([&](KernelProperties& p) { p.moved[i] = words; });
           },
           py::is_method(type));
     }
     const std::string doc =
         std::string("Inherited: ") + row.meaning + ". Default " +
         to_string(row.form, row.default_value) +
-        (row.read_only ? "; read-only." : "; encoding with another value is refused (ValueError).");
+        (row.read_only ? "; read-only." : "; encoding with a value other than a new kernel's is refused (ValueError).");
     py::setattr(type, row.name, property(getter, setter, py::none(), doc));
   }
 }

@@ -60,7 +60,7 @@ std::string debug_description(const KernelHandle& handle) {
   line("options", std::to_string(p.options));
   const auto rows = inherited_properties(kernel.kind());
   for (std::size_t i = 0; i < rows.size(); ++i)
-    line(rows[i].name, to_string(rows[i].form, inherited_value(kernel.kind(), p, i)));
+    line(rows[i].name, to_string(rows[i].form, kernel.inherited(i)));
   return text;
 }
 

@@ -34,13 +34,11 @@ void* to_object_pointer(py::handle value) {
 }
 
 /// The device that an object from outside is, or belongs to.
-const std::shared_ptr<Device>& owner_of(ForeignKind kind, void* object) {
-  if (devices().front()->kind() != "metal") {
-    const std::string& why = metal_unavailable();
-    throw StateError("from_objc_pointer needs Metal: " +
-                     (why.empty() ? std::string("there is no device") : why));
-  }
-  for (const auto& device : devices()) {
+std::shared_ptr<Device> owner_of(ForeignKind kind, void* object) {
+  std::string reason;
+  const auto devices = metal_devices(reason);
+  if (devices.empty()) throw StateError("from_objc_pointer needs Metal: " + reason);
+  for (const auto& device : devices) {
     if (device->owns(kind, object)) return device;
   }
   throw ValueError(refusal("pointer", "be of a device in devices()", "another"));

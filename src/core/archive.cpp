@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <map>
 
 #include "core/error.hpp"
 
@@ -10,10 +11,10 @@ namespace mpsnn_loss {
 namespace {
 
 constexpr std::string_view kMagic = "MPSNNLos";
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2, kFirstVersion = 1;
 constexpr std::uint32_t kAcrossBatch = 1, kLabelGradients = 2, kHasLabel = 4;
 constexpr std::uint32_t kAllFlags = kAcrossBatch | kLabelGradients | kHasLabel;
-constexpr std::size_t kWords = std::tuple_size_v<PropertyValue>;
+constexpr std::size_t kWords = std::tuple_size_v<PropertyValue>;  // of one value
 
 std::uint32_t crc32(std::string_view data) {
   std::uint32_t crc = 0xFFFFFFFFu;
@@ -107,6 +108,47 @@ LossDescriptor read_descriptor(Reader& in, std::uint32_t& flags, std::uint32_t& 
   return descriptor;
 }
 
+using Rows = std::map<std::size_t, PropertyValue>;
+
+PropertyValue read_value(Reader& in, const InheritedProperty& property) {
+  PropertyValue value;
+  for (std::int64_t& word : value) word = static_cast<std::int64_t>(in.number<std::uint64_t>());
+  check_property_value(property, value);
+  return value;
+}
+
+[[noreturn]] void refuse_words(std::uint32_t words) {
+  malformed("it has " + std::to_string(words) + " property words");
+}
+
+/// Version 1: every row or none.
+Rows read_all_rows(Reader& in, KernelKind kind, std::uint32_t words) {
+  const auto properties = inherited_properties(kind);
+  if (words != 0 && words != properties.size() * kWords) refuse_words(words);
+  Rows rows;
+  for (std::size_t row = 0; row < words / kWords; ++row) {
+    const PropertyValue value = read_value(in, properties[row]);
+    if (value != properties[row].default_value) rows[row] = value;
+  }
+  return rows;
+}
+
+/// Version 2: those that were moved, each after its index.
+Rows read_moved_rows(Reader& in, KernelKind kind, std::uint32_t words) {
+  const auto properties = inherited_properties(kind);
+  constexpr std::size_t kRow = 1 + kWords;
+  if (words % kRow != 0 || words / kRow > properties.size()) refuse_words(words);
+  Rows rows;
+  for (std::size_t i = 0; i < words / kRow; ++i) {
+    const auto row = in.number<std::uint64_t>();
+    if (row >= properties.size() || (!rows.empty() && row <= rows.rbegin()->first))
+      malformed("property " + std::to_string(row) + " is out of place");
+    if (properties[row].read_only) malformed(std::string(properties[row].name) + " is read-only");
+    rows[row] = read_value(in, properties[row]);
+  }
+  return rows;
+}
+
 }  // namespace
 
 std::string archive(const Kernel& kernel) {
@@ -120,14 +162,15 @@ std::string archive(const Kernel& kernel) {
   put(out, (descriptor.reduce_across_batch ? kAcrossBatch : 0u) |
                (properties.compute_label_gradients ? kLabelGradients : 0u) |
                (properties.has_label ? kHasLabel : 0u));
-  put(out, static_cast<std::uint32_t>(properties.inherited.size() * kWords));
+  put(out, static_cast<std::uint32_t>(properties.moved.size() * (1 + kWords)));
   put(out, static_cast<std::uint64_t>(descriptor.number_of_classes));
   for (const double value : {properties.parameters.weight, properties.parameters.label_smoothing,
                              properties.parameters.epsilon, properties.parameters.delta}) {
     put(out, std::bit_cast<std::uint64_t>(value));
   }
   put(out, properties.options);
-  for (const PropertyValue& value : properties.inherited) {
+  for (const auto& [row, value] : properties.moved) {
+    put(out, static_cast<std::uint64_t>(row));
     for (const std::int64_t word : value) put(out, static_cast<std::uint64_t>(word));
   }
   put(out, static_cast<std::uint32_t>(properties.label.size()));
@@ -147,7 +190,8 @@ std::shared_ptr<Kernel> unarchive(std::string_view data, KernelKind kind,
   }
   Reader in(body.substr(kMagic.size()));
   const auto version = in.number<std::uint32_t>();
-  if (version != kVersion) malformed("version " + std::to_string(version) + " is not 1");
+  if (version != kVersion && version != kFirstVersion)
+    malformed("version " + std::to_string(version) + " is neither 1 nor 2");
   const auto stored_kind = in.number<std::uint32_t>();
   if (stored_kind != static_cast<std::uint32_t>(kind)) {
     malformed(std::string("it holds no ") + class_name(kind) + " but class " +
@@ -162,15 +206,8 @@ std::shared_ptr<Kernel> unarchive(std::string_view data, KernelKind kind,
   properties.has_label = (flags & kHasLabel) != 0;
   properties.options = in.number<std::uint64_t>();
   check_options(properties.options);
-  const std::size_t rows = inherited_properties(kind).size();
-  if (words != 0 && words != rows * kWords)
-    malformed("it has " + std::to_string(words) + " property words");
-  for (std::size_t i = 0; i < words / kWords; ++i) {
-    PropertyValue value;
-    for (std::int64_t& word : value) word = static_cast<std::int64_t>(in.number<std::uint64_t>());
-    check_property_value(inherited_properties(kind)[i], value);
-    properties.inherited.push_back(value);
-  }
+  properties.moved = version == kFirstVersion ? read_all_rows(in, kind, words)
+                                              : read_moved_rows(in, kind, words);
   properties.label = in.take(in.number<std::uint32_t>());
   if (!in.empty()) malformed("it is longer than its contents");
   if (!is_utf8(properties.label)) malformed("its label is not UTF-8");

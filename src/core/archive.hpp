@@ -3,7 +3,7 @@
 //
 //   offset  size  field
 //        0     8  magic "MPSNNLos"
-//        8     4  format version, 1
+//        8     4  format version, 2
 //       12     4  kernel class: 1 MPSNNForwardLoss, 2 MPSNNLossGradient, 3 MPSNNInitialGradient
 //       16     4  loss type, Apple's raw value
 //       20     4  reduction type, Apple's raw value
@@ -12,12 +12,13 @@
 //       32     8  number_of_classes
 //       40    32  weight, label_smoothing, epsilon, delta as IEEE float64
 //       72     8  options
-//       80    8m  inherited properties, six words a row, in the order of
-//       core/kernel_properties.cpp;
-//                 none where all are at their defaults
+//       80    8m  inherited properties that are not as in a fresh kernel, seven words each: the
+//                 index in the rows of core/kernel_properties.cpp, ascending, then six of the value
 //    80+8m     4  length of the label in bytes, n
 //    84+8m     n  label, UTF-8
 //  84+8m+n     4  CRC-32 (IEEE 802.3) of everything before it
+//
+// Version 1, which is still read, has six words of each row in that order, or of none.
 #pragma once
 
 #include <memory>

@@ -157,7 +157,10 @@ class Kernel {
   /// The descriptor that the kernel was made with.
   const LossDescriptor& initial_descriptor() const { return descriptor_; }
   KernelProperties properties() const;
-  /// Throws ValueError where an inherited property does not allow encoding.
+  /// The value of an inherited row.
+  PropertyValue inherited(std::size_t row) const;
+  /// Throws ValueError naming the first inherited property that was moved away from what a fresh
+  /// kernel has: the header calls the result of encoding with one undefined.
   KernelCapture capture() const;
   /// Changes properties under the kernel's mutex. `change` checks and throws before it writes.
   void update(const std::function<void(KernelProperties&)>& change);
@@ -174,6 +177,10 @@ class Kernel {
   /// Called under the mutex before properties are returned (Metal: reads them from the kernel
   /// object).
   virtual void load(KernelProperties&) const {}
+  /// What a fresh kernel has in an inherited row.
+  virtual PropertyValue fresh_value(std::size_t row) const {
+    return inherited_properties(kind_)[row].default_value;
+  }
   std::mutex& mutex() const { return mutex_; }
 
  private:
@@ -253,6 +260,9 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
     return !progress_->discarded && status() < CommandBufferStatus::committed;
   }
   bool has_handlers() const;
+  /// What destructors do in place of discard: asks nobody but ourselves whether the buffer was
+  /// committed, as what tells otherwise may be on its way out.
+  void abandon();
 
  private:
   class Claim;
@@ -294,6 +304,10 @@ class Queue {
   const std::string label_;
 };
 
+/// Called now and then, from the calling thread, while a call waits for its device; null where
+/// nobody wants to. What it throws ends the wait.
+using Waiting = void (*)();
+
 class Device : public std::enable_shared_from_this<Device> {
  public:
   virtual ~Device() = default;
@@ -323,7 +337,7 @@ class Device : public std::enable_shared_from_this<Device> {
   virtual std::shared_ptr<Kernel> unarchive_kernel(KernelKind kind, std::string_view data);
   virtual std::shared_ptr<Queue> make_queue(const std::string& label) = 0;
   /// Runs a call on host memory and returns when it is done. Needs no kernel, queue or images.
-  virtual void compute(const LossCall& call) = 0;
+  virtual void compute(const LossCall& call, Waiting waiting) = 0;
   virtual void* native_handle() const { return nullptr; }
 
   /// Whether an object from outside is this device or one of its own; TypeError where it is not of

@@ -144,10 +144,14 @@ void CommandBuffer::commit() {
 }
 
 void CommandBuffer::discard() {
+  if (status() < CommandBufferStatus::committed) abandon();
+}
+
+void CommandBuffer::abandon() {
   std::vector<std::function<void()>> dropped;
   {
     const std::lock_guard lock(mutex_);
-    if (progress_->discarded || status() >= CommandBufferStatus::committed) return;
+    if (progress_->discarded || progress_->status >= CommandBufferStatus::committed) return;
     progress_->discarded = true;
     dropped.swap(handlers_);
   }

@@ -23,6 +23,11 @@ struct StateError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Memory of a device that cannot be had (MemoryError).
+struct MemoryError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 /// Work that was committed and failed on its device (mpsnn_loss.DeviceError).
 struct DeviceError : std::runtime_error {
   using std::runtime_error::runtime_error;

@@ -22,10 +22,22 @@ KernelProperties Kernel::properties() const {
   return properties_;
 }
 
+PropertyValue Kernel::inherited(std::size_t row) const {
+  const KernelProperties now = properties();
+  const auto moved = now.moved.find(row);
+  return moved != now.moved.end() ? moved->second : fresh_value(row);
+}
+
 KernelCapture Kernel::capture() const {
   const std::lock_guard lock(mutex_);
   load(properties_);
-  check_encodable(kind_, properties_);
+  if (!properties_.moved.empty()) {
+    const auto& [row, value] = *properties_.moved.begin();
+    const InheritedProperty& property = inherited_properties(kind_)[row];
+    throw ValueError(
+        refusal(property.name, "be " + to_string(property.form, fresh_value(row)) + " when encoding",
+                to_string(property.form, value)));
+  }
   KernelCapture captured{descriptor_, properties_.compute_label_gradients};
   captured.descriptor.parameters = properties_.parameters;
   return captured;
@@ -36,6 +48,8 @@ void Kernel::update(const std::function<void(KernelProperties&)>& change) {
   KernelProperties changed = properties_;
   load(changed);
   change(changed);
+  std::erase_if(changed.moved,
+                [this](const auto& row) { return row.second == fresh_value(row.first); });
   store(changed);
   properties_ = std::move(changed);
 }

@@ -136,21 +136,6 @@ std::string to_string(PropertyForm form, const PropertyValue& value) {
   return "";
 }
 
-PropertyValue inherited_value(KernelKind kind, const KernelProperties& properties,
-                              std::size_t index) {
-  if (properties.inherited.empty()) return inherited_properties(kind)[index].default_value;
-  return properties.inherited[index];
-}
-
-void set_inherited_value(KernelKind kind, KernelProperties& properties, std::size_t index,
-                         const PropertyValue& value) {
-  const auto rows = inherited_properties(kind);
-  if (properties.inherited.empty()) {
-    for (const InheritedProperty& row : rows) properties.inherited.push_back(row.default_value);
-  }
-  properties.inherited[index] = value;
-}
-
 void check_property_value(const InheritedProperty& property, const PropertyValue& value) {
   constexpr std::int64_t kAllocators = 2;
   const auto in = [](std::int64_t word, std::int64_t end) { return word >= 0 && word < end; };
@@ -181,17 +166,6 @@ void check_options(std::uint64_t options) {
   if (kKernelOptions.has(options)) return;
   throw ValueError(refusal("options", std::string("combine members of ") + kKernelOptions.name,
                            std::to_string(options)));
-}
-
-void check_encodable(KernelKind kind, const KernelProperties& properties) {
-  if (properties.inherited.empty()) return;
-  const auto rows = inherited_properties(kind);
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    if (properties.inherited[i] == rows[i].default_value) continue;
-    throw ValueError(refusal(
-        rows[i].name, "be " + to_string(rows[i].form, rows[i].default_value) + " when encoding",
-        to_string(rows[i].form, properties.inherited[i])));
-  }
 }
 
 }  // namespace mpsnn_loss

@@ -1,14 +1,15 @@
 // What the loss kernels inherit from MPSCNNKernel and MPSCNNBinaryKernel (MPSCNNKernel.h): names,
 // forms and Apple's defaults, as data. The bindings, archives and encode checks all follow from
-// these rows.
+// these rows. The header states no default for some (dilation, is_backwards, is_state_modified,
+// padding): what a fresh kernel object of the platform reports counts, and not the table.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "core/loss_descriptor.hpp"
 
@@ -53,23 +54,14 @@ struct KernelProperties {
   std::uint64_t options = 0;  // MPSKernelOptions
   std::string label;
   bool has_label = false;
-  std::vector<PropertyValue> inherited;  // parallel to the rows; empty while all are default
+  /// The inherited rows that were set to something else than a fresh kernel has, by index.
+  std::map<std::size_t, PropertyValue> moved;
 };
-
-/// The current value of row `index`.
-PropertyValue inherited_value(KernelKind kind, const KernelProperties& properties,
-                              std::size_t index);
-void set_inherited_value(KernelKind kind, KernelProperties& properties, std::size_t index,
-                         const PropertyValue& value);
 
 /// Throws ValueError naming the property where the words are no value that it can have.
 void check_property_value(const InheritedProperty& property, const PropertyValue& value);
 
 /// Throws ValueError where a bit is no member of MPSKernelOptions.
 void check_options(std::uint64_t options);
-
-/// Throws ValueError naming the first inherited property that is not at its default: the header
-/// calls the result of encoding with one undefined.
-void check_encodable(KernelKind kind, const KernelProperties& properties);
 
 }  // namespace mpsnn_loss

@@ -26,7 +26,7 @@ class CpuDevice final : public Device {
   std::shared_ptr<Queue> make_queue(const std::string& label) override {
     return cpu::make_queue(shared_from_this(), label);
   }
-  void compute(const LossCall& call) override { run(call); }
+  void compute(const LossCall& call, Waiting) override { run(call); }
 };
 
 }  // namespace

@@ -15,7 +15,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "core/divisor.hpp"
 #include "core/error.hpp"
@@ -24,6 +26,7 @@
 #include "metal/objc_guard.hpp"
 #include "metal/objc_ptr.hpp"
 #include "metal/parts.hpp"
+#include "metal/short_buffer.hpp"
 
 namespace mpsnn_loss::metal {
 namespace {
@@ -37,8 +40,9 @@ Operand on_device(const std::shared_ptr<Device>& device, const Operand& operand)
     throw ValueError(refusal(operand.name, "have a size of the device (" + why + ")",
                              to_string(operand.shape())));
   }
-  return make_operand(operand.name, device->wrap_images(operand.descriptor, operand.data,
-                                                        operand.writable, nullptr));
+  auto images = make_images(device, operand.descriptor, false);
+  images->upload(0, operand.shape().images, operand.data);
+  return make_operand(operand.name, std::move(images));
 }
 
 /// One value, as an image that stands for the source gradient of every image.
@@ -54,7 +58,7 @@ Operand shared_source_gradient(const std::shared_ptr<Device>& device, const Loss
 }
 
 void run_kernel(const std::shared_ptr<Device>& device, ArrayWorkshop& workshop,
-                const LossCall& call) {
+                const LossCall& call, Waiting waiting) {
   LossRequest request = *call;
   for (Operand* operand : {&request.predictions, &request.labels, &request.weights,
                            &request.source_gradients, &request.loss, &request.gradient}) {
@@ -65,57 +69,27 @@ void run_kernel(const std::shared_ptr<Device>& device, ArrayWorkshop& workshop,
   void* queue = nullptr;
   guarded("making a command queue", [&] { queue = workshop.queue(); });
   const auto buffer = adopt_queue(device, queue)->make_command_buffer("");
+  const Operand output = request.work == Work::loss ? request.loss : request.gradient;
   buffer->encode(LossCall(std::move(request)));
   buffer->commit();
-  buffer->wait(std::nullopt);
+  while (!buffer->finished_within(kSlice)) {
+    if (waiting != nullptr) waiting();  // what it throws leaves the arrays as they are
+  }
+  buffer->wait(0);
+  const Operand& array = call->work == Work::loss ? call->loss : call->gradient;
+  if (array.data != nullptr) output.images->download(0, output.shape().images, array.data);
 }
 
 // ---- the one-call functions
 // ----------------------------------------------------------------------
 
-/// A command buffer that is encoded into, run and waited for in one go.
-class ShortBuffer {
- public:
-  explicit ShortBuffer(ArrayWorkshop& workshop)
-      : buffer_(objc_ptr<id<MTLCommandBuffer>>::retained(
-            not_nil([(id<MTLCommandQueue>)workshop.queue() commandBuffer], "MTLCommandBuffer"))) {}
-
-  void* get() const { return buffer_.get(); }
-  void run() {
-    [buffer_.get() commit];
-    [buffer_.get() waitUntilCompleted];
-    check_completed(buffer_.get());
-  }
-
- private:
-  const objc_ptr<id<MTLCommandBuffer>> buffer_;
-};
-
-/// A kernel object of the workshop while a call uses it.
-class BorrowedKernel {
- public:
-  BorrowedKernel(ArrayWorkshop& workshop, KernelKind kind, const LossDescriptor& descriptor)
-      : workshop_(workshop),
-        kind_(kind),
-        descriptor_(descriptor),
-        object_(workshop.take_kernel(kind, descriptor)) {}
-  ~BorrowedKernel() { workshop_.give_back(kind_, descriptor_, object_); }
-  BorrowedKernel(const BorrowedKernel&) = delete;
-  BorrowedKernel& operator=(const BorrowedKernel&) = delete;
-  void* get() const { return object_; }
-
- private:
-  ArrayWorkshop& workshop_;
-  const KernelKind kind_;
-  const LossDescriptor descriptor_;
-  void* const object_;
-};
-
 class ArrayCall {
  public:
-  ArrayCall(std::shared_ptr<Device> device, ArrayWorkshop& workshop, const LossCall& call)
+  ArrayCall(std::shared_ptr<Device> device, ArrayWorkshop& workshop, const LossCall& call,
+            Waiting waiting)
       : device_(std::move(device)),
         workshop_(workshop),
+        waiting_(waiting),
         request_(*call),
         shape_(call->predictions.shape()),
         divisors_(divisors(call)),
@@ -127,16 +101,37 @@ class ArrayCall {
       return;
     }
     if (request_.loss && is_cosine()) write_reduced_loss(cosine_losses());
-    ShortBuffer buffer(workshop_);
-    std::vector<Part> parts;
-    for (const Rectangle& rectangle : rectangles(shape_, request_.descriptor.loss_type))
-      parts.push_back(encode(buffer, rectangle));
-    if (!gradient_is_zero() || encodes_loss()) buffer.run();
-    if (encodes_loss()) finish_loss(parts);
-    if (request_.gradient) finish_gradient(parts);
+    if (gradient_is_zero()) {
+      for (std::int64_t i = 0; i < shape_.elements(); ++i) write_value(request_.gradient, i, 0);
+    }
+    const bool encodes_gradient = request_.gradient && !gradient_is_zero();
+    if (!encodes_loss() && !encodes_gradient) return;
+    std::vector<double> sums(across() ? 1 : static_cast<std::size_t>(shape_.images));
+    const std::vector<Rectangle> all =
+        rectangles(shape_, request_.descriptor.loss_type, most_bytes_of_an_image());
+    for (auto next = all.begin(); next != all.end();) {
+      ShortBuffer buffer(workshop_);
+      std::vector<Part> parts;
+      for (std::int64_t room = workshop_.most_bytes(); next != all.end(); ++next) {
+        room -= kMostImages * device_bytes(next->shape);
+        if (room < 0 && !parts.empty()) break;
+        parts.push_back(encode(buffer, *next));
+      }
+      buffer.run(waiting_);
+      if (encodes_loss()) finish_loss(parts, sums);
+      if (encodes_gradient) finish_gradient(parts);
+    }
+    if (encodes_loss() && request_.descriptor.reduces()) {
+      for (double& sum : sums) sum *= missing_weight();
+      write_reduced_loss(sums);
+    }
   }
 
  private:
+  /// Of one rectangle of pixels: the four operands, and the two results.
+  static constexpr std::int64_t kMostImages = 6;
+  std::int64_t most_bytes_of_an_image() const { return workshop_.most_bytes() / kMostImages; }
+
   /// The images of one rectangle of pixels.
   struct Part {
     Rectangle rectangle;
@@ -225,7 +220,8 @@ class ArrayCall {
   /// Weighted element losses lack ω where it could not go beside the weights.
   double missing_weight() const { return arrays_.weights() != nullptr ? omega() : 1; }
 
-  void finish_loss(const std::vector<Part>& parts) const {
+  /// Writes the losses, or adds them to those of their images.
+  void finish_loss(const std::vector<Part>& parts, std::vector<double>& sums) const {
     const LossDescriptor& d = request_.descriptor;
     if (!d.reduces()) {
       const double factor = missing_weight();
@@ -234,7 +230,6 @@ class ArrayCall {
                  [=](std::int64_t) { return factor; });
       return;
     }
-    std::vector<double> sums(across() ? 1 : static_cast<std::size_t>(shape_.images));
     for (const Part& part : parts) {
       std::vector<float> values(static_cast<std::size_t>(part.loss->shape().elements()));
       part.loss->download(0, 1, reinterpret_cast<std::byte*>(values.data()));
@@ -245,8 +240,6 @@ class ArrayCall {
         ++element;
       }
     }
-    for (double& sum : sums) sum *= missing_weight();
-    write_reduced_loss(sums);
   }
 
   /// The sums of the images, or of the batch; D divides them here.
@@ -270,11 +263,12 @@ class ArrayCall {
 
   /// ω v (1 - Σ y t) summed, each pixel from an image of its own.
   std::vector<double> cosine_losses() const {
-    constexpr std::int64_t kAtOnce = 4096;
+    const std::int64_t bytes = device_bytes({1, 1, 1, shape_.channels});
+    const std::int64_t at_once = std::clamp<std::int64_t>(most_bytes_of_an_image() / bytes, 1, 4096);
     std::vector<double> sums(across() ? 1 : static_cast<std::size_t>(shape_.images));
     const std::int64_t pixels = shape_.images * shape_.pixels();
-    for (std::int64_t first = 0; first < pixels; first += kAtOnce) {
-      const Shape shape{std::min(kAtOnce, pixels - first), 1, 1, shape_.channels};
+    for (std::int64_t first = 0; first < pixels; first += at_once) {
+      const Shape shape{std::min(at_once, pixels - first), 1, 1, shape_.channels};
       ShortBuffer buffer(workshop_);
       Part part{{shape, first * shape.channels}, nullptr, nullptr, nullptr, nullptr, nullptr};
       part.predictions = images(shape, arrays_.predictions() + part.rectangle.first);
@@ -283,7 +277,7 @@ class ArrayCall {
       LossRequest r = request_on(part, Work::loss, ReductionType::sum, 1);
       r.loss = make_operand("loss", part.loss);
       encode_pooled(buffer, part, std::move(r));
-      buffer.run();
+      buffer.run(waiting_);
       std::vector<float> values(static_cast<std::size_t>(shape.images));
       part.loss->download(0, shape.images, reinterpret_cast<std::byte*>(values.data()));
       for (std::int64_t i = 0; i < shape.images; ++i) {
@@ -325,10 +319,6 @@ class ArrayCall {
   }
 
   void finish_gradient(const std::vector<Part>& parts) const {
-    if (gradient_is_zero()) {
-      for (std::int64_t i = 0; i < shape_.elements(); ++i) write_value(request_.gradient, i, 0);
-      return;
-    }
     std::vector<double> factors(static_cast<std::size_t>(shape_.images), 1.0);
     for (std::int64_t image = 0; image < shape_.images && !factor_is_on_kernel(); ++image)
       factors[static_cast<std::size_t>(image)] = factor(image);
@@ -359,6 +349,7 @@ class ArrayCall {
 
   const std::shared_ptr<Device> device_;
   ArrayWorkshop& workshop_;
+  const Waiting waiting_;
   const LossRequest& request_;
   const Shape shape_;
   const PerImage divisors_;
@@ -367,14 +358,15 @@ class ArrayCall {
 
 }  // namespace
 
-void compute(const std::shared_ptr<Device>& device, ArrayWorkshop& workshop, const LossCall& call) {
-  if (call->kernel != nullptr) return run_kernel(device, workshop, call);
+void compute(const std::shared_ptr<Device>& device, ArrayWorkshop& workshop, const LossCall& call,
+             Waiting waiting) {
+  if (call->kernel != nullptr) return run_kernel(device, workshop, call, waiting);
   const std::string why = device->supports_arrays(call->descriptor, call->predictions.shape());
   if (!why.empty()) {
     throw ValueError(refusal("predictions", "have a size of the device (" + why + ")",
                              to_string(call->predictions.shape())));
   }
-  guarded("computing", [&] { ArrayCall(device, workshop, call).run(); });
+  guarded("computing", [&] { ArrayCall(device, workshop, call, waiting).run(); });
 }
 
 }  // namespace mpsnn_loss::metal

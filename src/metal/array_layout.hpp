@@ -15,9 +15,13 @@ struct Rectangle {
   std::int64_t first = 0;
 };
 
-/// The pixels of all images as few images of one; losses that do not couple channels may be
-/// reshaped where there are too many of them.
-std::vector<Rectangle> rectangles(const Shape& shape, LossType loss_type);
+/// What an image of float32 takes on the device: a pixel has 1, 2 or a multiple of 4 channels.
+std::int64_t device_bytes(const Shape& shape);
+
+/// The pixels of all images as few images of one, none with more bytes than `most_bytes` unless a
+/// single pixel has; losses that do not couple channels may be reshaped where there are too many
+/// of them.
+std::vector<Rectangle> rectangles(const Shape& shape, LossType loss_type, std::int64_t most_bytes);
 
 void write_value(const Operand& operand, std::int64_t index, double value);
 

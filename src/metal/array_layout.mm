@@ -9,7 +9,7 @@
 namespace mpsnn_loss::metal {
 namespace {
 
-/// One image that holds as many of the next pixels as a rectangle can.
+/// One image that holds as many of the next pixels as a rectangle of at most so many can.
 Shape largest_rectangle(std::int64_t pixels, std::int64_t channels) {
   const std::int64_t width = std::min(pixels, kMostPixels);
   for (std::int64_t w = width; w * w >= pixels; --w) {
@@ -48,15 +48,25 @@ std::vector<float> broadcast(const Operand& operand, const Shape& full) {
 
 }  // namespace
 
-std::vector<Rectangle> rectangles(const Shape& shape, LossType loss_type) {
+std::int64_t device_bytes(const Shape& shape) {
+  const std::int64_t channels =
+      shape.channels <= 2 ? shape.channels : (shape.channels + 3) / 4 * 4;
+  return shape.images * shape.pixels() * channels * std::int64_t{sizeof(float)};
+}
+
+std::vector<Rectangle> rectangles(const Shape& shape, LossType loss_type,
+                                  std::int64_t most_bytes) {
   const bool couples_channels =
       info(loss_type).family == Family::channel || info(loss_type).one_weight_per_pixel;
   const bool keeps_channels = couples_channels || shape.channels <= kMostChannels;
   const std::int64_t channels = keeps_channels ? shape.channels : 1;
   const std::int64_t pixels = shape.elements() / channels;
+  const std::int64_t most_pixels =
+      std::max<std::int64_t>(1, most_bytes / device_bytes({1, 1, 1, channels}));
   std::vector<Rectangle> parts;
   for (std::int64_t first = 0; first < pixels;) {
-    parts.push_back({largest_rectangle(pixels - first, channels), first * channels});
+    const std::int64_t next = std::min(pixels - first, most_pixels);
+    parts.push_back({largest_rectangle(next, channels), first * channels});
     first += parts.back().shape.pixels();
   }
   return parts;

@@ -3,6 +3,7 @@
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
 #include <cstring>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -56,37 +57,47 @@ std::shared_ptr<ImageBatch> expand(const Operand& weights, const Shape& full) {
 
 using Temporaries = std::vector<std::shared_ptr<ImageBatch>>;
 
-void set_read_counts(const ImageBatch& batch, NSUInteger count) {
-  for (std::int64_t i = 0; i < batch.shape().images; ++i) {
-    auto* const image = (MPSTemporaryImage*)batch.native_handle(i);
-    if ([image readCount] != 0 && [image readCount] != count) [image setReadCount:count];
-  }
+void set_read_count(MPSTemporaryImage* image, NSUInteger count) {
+  if ([image readCount] != 0 && [image readCount] != count) [image setReadCount:count];
 }
 
-/// Our temporary images among the inputs of an encode. A kernel lowers their read counts by one, or
-/// is known to forget it; they are at 1 before and after, until the buffer is committed.
+/// The temporary images among the inputs of an encode. Whether a kernel lowers a read count once
+/// for each image or for each use of it is undocumented, and some are known to forget it. So ours
+/// have one more than all uses before the encode, and 1 again after it, until the buffer is
+/// committed. Those of others keep the counts that they were given, and are refused at 0.
 class ReadCounts {
  public:
   ReadCounts(const LossCall& call, const Temporaries& own) {
     for (const Operand* operand :
          {&call->predictions, &call->labels, &call->weights, &call->source_gradients}) {
       if (operand->images == nullptr) continue;
-      for (std::int64_t i = 0; i < operand->shape().images; ++i) {
-        const ImageBatch* const storage = operand->images->storage(i).first;
-        if (storage->unreadable() != kTemporary || storage->writable()) continue;
+      const std::int64_t images = operand->shape().images;
+      // One image stands for each of the predictions.
+      const std::int64_t uses = images == 1 ? call->predictions.shape().images : 1;
+      for (std::int64_t i = 0; i < images; ++i) {
+        const auto [storage, place] = operand->images->storage(i);
+        if (storage->unreadable() != kTemporary) continue;
+        auto* const image = (MPSTemporaryImage*)storage->native_handle(place);
+        check_alive(*operand, image);
+        if (storage->writable()) continue;
         check_own(*operand, storage, own);
-        read_.push_back(storage);
+        uses_[image] += static_cast<NSUInteger>(uses);
       }
     }
-    for (const ImageBatch* batch : read_) set_read_counts(*batch, 2);
+    for (const auto& [image, uses] : uses_) set_read_count(image, 1 + uses);
   }
   ~ReadCounts() {
-    for (const ImageBatch* batch : read_) set_read_counts(*batch, 1);
+    for (const auto& [image, uses] : uses_) set_read_count(image, 1);
   }
   ReadCounts(const ReadCounts&) = delete;
   ReadCounts& operator=(const ReadCounts&) = delete;
 
  private:
+  static void check_alive(const Operand& operand, MPSTemporaryImage* image) {
+    if ([image readCount] != 0) return;
+    throw StateError(refusal(operand.name, "be temporary images that have reads left",
+                             "one of read count 0"));
+  }
   static void check_own(const Operand& operand, const ImageBatch* storage, const Temporaries& own) {
     for (const auto& batch : own) {
       if (batch.get() == storage) return;
@@ -97,7 +108,7 @@ class ReadCounts {
                              "another command buffer"));
   }
 
-  std::vector<const ImageBatch*> read_;
+  std::map<MPSTemporaryImage*, NSUInteger> uses_;
 };
 
 }  // namespace
@@ -106,6 +117,25 @@ void check_completed(void* command_buffer) {
   const id<MTLCommandBuffer> buffer = (id<MTLCommandBuffer>)command_buffer;
   if ([buffer status] != MTLCommandBufferStatusCompleted)
     throw DeviceError(describe([buffer error]));
+}
+
+std::exception_ptr error_of(void* command_buffer) {
+  const autorelease_pool pool;
+  try {
+    check_completed(command_buffer);
+  } catch (const std::exception&) {
+    return std::current_exception();
+  }
+  return nullptr;
+}
+
+std::pair<double, double> gpu_times(void* command_buffer) {
+  std::pair<double, double> times;
+  guarded("reading the times of a command buffer", [&] {
+    const id<MTLCommandBuffer> buffer = (id<MTLCommandBuffer>)command_buffer;
+    times = {[buffer GPUStartTime], [buffer GPUEndTime]};
+  });
+  return times;
 }
 
 /// The call as Metal can encode it.
@@ -139,12 +169,14 @@ std::shared_ptr<ImageBatch> MetalCommandBuffer::do_encode(const LossCall& call,
   const ImageCall encoded = prepared(call);
   auto& kernel = static_cast<MetalKernel&>(*encoded.call->kernel);
   const bool temporary = allocator == ResultAllocator::temporary_image;
+  const auto made =
+      temporary ? nullptr : make_images(device(), result_descriptor(encoded.call), false);
   std::shared_ptr<ImageBatch> results;
   guarded("encoding", [&] {
     void* const buffer = open();
     const ReadCounts counts(encoded.call, temporaries_);
     kernel.encode_with(encoded.call, [&](void* object) {
-      void* const images = encode_returning(buffer, object, encoded, allocator);
+      void* const images = encode_returning(buffer, object, encoded, made.get());
       results = hold_images(device(), result_descriptor(encoded.call), images, !temporary,
                             temporary ? kTemporary : "");
     });
@@ -156,23 +188,24 @@ std::shared_ptr<ImageBatch> MetalCommandBuffer::do_encode(const LossCall& call,
 
 void MetalCommandBuffer::release_temporaries() {
   guarded("releasing temporary images", [&] {
-    for (const auto& batch : temporaries_) set_read_counts(*batch, 0);
+    for (const auto& batch : temporaries_) {
+      for (std::int64_t i = 0; i < batch->shape().images; ++i)
+        set_read_count((MPSTemporaryImage*)batch->native_handle(i), 0);
+    }
   });
   temporaries_.clear();
 }
 
-void MetalCommandBuffer::complete(void* command_buffer) {
+void MetalCommandBuffer::complete(void* command_buffer, std::exception_ptr error) {
   const autorelease_pool pool;
-  std::exception_ptr error;
   try {
-    check_completed(command_buffer);
+    if (error == nullptr) error = error_of(command_buffer);
+    if (error != nullptr) return end(error);
     for (const ImageCall& encoded : calls_) {
       for (const Operand* output : {&encoded.call->loss, &encoded.call->gradient}) {
         if (output->images != nullptr) output->images->written();
       }
     }
-  } catch (const DeviceError&) {
-    error = std::current_exception();
   } catch (const std::exception& failure) {
     error = device_failure(failure.what());
   }

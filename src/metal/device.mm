@@ -1,5 +1,6 @@
 #include "metal/device.hpp"
 
+#import <CoreGraphics/CoreGraphics.h>
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
@@ -32,6 +33,11 @@ class Workshop final : public ArrayWorkshop {
   }
   void give_back(KernelKind kind, const LossDescriptor& descriptor, void* kernel) override {
     pool_.give_back(kind, descriptor, kernel);
+  }
+  std::int64_t most_bytes() const override {
+    constexpr std::uint64_t kUnknown = std::uint64_t{1} << 30, kShare = 4;
+    const std::uint64_t whole = [device_.get() recommendedMaxWorkingSetSize];
+    return static_cast<std::int64_t>((whole == 0 ? kUnknown : whole) / kShare);
   }
 
  private:
@@ -133,8 +139,8 @@ class MetalDevice final : public Device {
   std::shared_ptr<Queue> make_queue(const std::string& label) override {
     return metal::make_queue(shared_from_this(), label);
   }
-  void compute(const LossCall& call) override {
-    metal::compute(shared_from_this(), workshop_, call);
+  void compute(const LossCall& call, Waiting waiting) override {
+    metal::compute(shared_from_this(), workshop_, call, waiting);
   }
   void* native_handle() const override { return device_.get(); }
 
@@ -174,35 +180,61 @@ bool has_loss_kernels() {
   return false;
 }
 
-}  // namespace
+/// MTLCreateSystemDefaultDevice returns nil to a command-line process without CoreGraphics. A linker
+/// may drop a library of which nothing is used.
+[[gnu::used]] const void* const core_graphics = &CGRectNull;
 
-std::vector<std::shared_ptr<Device>> make_devices(std::string& reason) {
+/// What the two calls of Metal answer: either may know a device that the other does not.
+struct Answers {
+  objc_ptr<id<MTLDevice>> preferred;
+  objc_ptr<NSArray<id<MTLDevice>>*> all;
+
+  Answers()
+      : preferred(objc_ptr<id<MTLDevice>>::adopted(MTLCreateSystemDefaultDevice())),
+        all(objc_ptr<NSArray<id<MTLDevice>>*>::adopted(MTLCopyAllDevices())) {}
+
+  std::string text() const {
+    return std::string("MTLCreateSystemDefaultDevice returned ") + (preferred ? "one" : "nil") +
+           ", MTLCopyAllDevices " + std::to_string([all.get() count]);
+  }
+};
+
+/// Throws what Objective-C raises.
+std::vector<std::shared_ptr<Device>> find_devices(std::string& reason) {
   std::vector<std::shared_ptr<Device>> devices;
   guarded("looking for Metal devices", [&] {
     if (!has_loss_kernels()) {
       reason = "MPSNNLossGradient needs macOS 10.15 or newer";
       return;
     }
-    const auto preferred = objc_ptr<id<MTLDevice>>::adopted(MTLCreateSystemDefaultDevice());
-    if (!preferred) {
-      reason = "this machine has no Metal device";
-      return;
-    }
-    const auto all = objc_ptr<NSArray<id<MTLDevice>>*>::adopted(MTLCopyAllDevices());
+    const Answers answers;
+    std::string unsupported;
     const auto add = [&](id<MTLDevice> device) {
       if (MPSSupportsMTLDevice(device)) {
         devices.push_back(std::make_shared<MetalDevice>(device));
       } else {
-        reason = std::string(reason.empty() ? "" : reason + "; ") + "MPS does not support " +
-                 [[device name] UTF8String];
+        unsupported += std::string("; MPS does not support ") + [[device name] UTF8String];
       }
     };
-    add(preferred.get());
-    for (id<MTLDevice> device in all.get()) {
-      if ([device registryID] != [preferred.get() registryID]) add(device);
+    const id<MTLDevice> preferred = answers.preferred.get();
+    if (preferred != nil) add(preferred);
+    for (id<MTLDevice> device in answers.all.get()) {
+      if (preferred == nil || [device registryID] != [preferred registryID]) add(device);
     }
+    if (devices.empty()) reason = answers.text() + unsupported;
   });
   return devices;
+}
+
+}  // namespace
+
+std::vector<std::shared_ptr<Device>> make_devices(std::string& reason) {
+  try {
+    return find_devices(reason);
+  } catch (const StateError& failure) {
+    reason = failure.what();
+    return {};
+  }
 }
 
 }  // namespace mpsnn_loss::metal

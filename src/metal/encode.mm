@@ -53,7 +53,7 @@ void keep_states(const std::vector<std::shared_ptr<LossState>>& ours, StateArray
     if (states == nil || i >= [states count]) continue;
     ours[i]->native = {(void*)[[states objectAtIndex:i] retain], [](void* state) {
                          const autorelease_pool pool;
-                         [(MPSState*)state release];
+                         release((id)state);
                        }};
   }
 }
@@ -76,8 +76,7 @@ StateArray make_states(MPSNNForwardLoss* kernel, const LossRequest& request, Ima
 class Untouched {
  public:
   Untouched(KernelKind kind, void* kernel, id<MPSImageAllocator> allocator)
-      : kind_(kind), kernel_(kernel) {
-    get_inherited(kind, kernel, before_);
+      : kind_(kind), kernel_(kernel), before_(get_inherited(kind, kernel)) {
     allocator_ = objc_ptr<id<MPSImageAllocator>>::retained([object() destinationImageAllocator]);
     [object() setDestinationImageAllocator:allocator];
   }
@@ -95,7 +94,7 @@ class Untouched {
 
   const KernelKind kind_;
   void* const kernel_;
-  KernelProperties before_;
+  const InheritedValues before_;
   objc_ptr<id<MPSImageAllocator>> allocator_;
 };
 
@@ -195,7 +194,7 @@ void encode_call(void* command_buffer, void* kernel, const ImageCall& image_call
 }
 
 void* encode_returning(void* command_buffer, void* kernel, const ImageCall& image_call,
-                       ResultAllocator allocator) {
+                       const ImageBatch* images) {
   const LossCall& call = image_call.call;
   const id<MTLCommandBuffer> buffer = (id<MTLCommandBuffer>)command_buffer;
   const LossRequest& request = *call;
@@ -203,8 +202,9 @@ void* encode_returning(void* command_buffer, void* kernel, const ImageCall& imag
   const Operands o = operands_of(image_call);
   ImageArray results = nil;
   {
+    void* const own = images != nullptr ? image_array(*images, images->shape().images) : nullptr;
     const Untouched untouched(kind_of(call), kernel,
-                              (id<MPSImageAllocator>)result_allocator(allocator, expected.format));
+                              (id<MPSImageAllocator>)result_allocator(expected.format, own));
     switch (kind_of(call)) {
       case KernelKind::forward_loss:
         results = returned_loss((MPSNNForwardLoss*)kernel, buffer, request, o);
@@ -230,7 +230,7 @@ void* encode_returning(void* command_buffer, void* kernel, const ImageCall& imag
     MPSImageBatchIncrementReadCount(results, -1);  // nobody will read them
     throw;
   }
-  if (allocator == ResultAllocator::image) MPSImageBatchSynchronize(results, buffer);
+  if (images != nullptr) MPSImageBatchSynchronize(results, buffer);
   return results;
 }
 

@@ -6,6 +6,7 @@
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
 
 #include "core/error.hpp"
@@ -30,27 +31,33 @@ class ForeignCommandBuffer final : public MetalCommandBuffer {
       : MetalCommandBuffer(std::move(device), label, nullptr),
         buffer_(buffer),
         root_(root_of(buffer)) {}
-  ~ForeignCommandBuffer() override { discard(); }
+  ~ForeignCommandBuffer() override { abandon(); }
 
-  /// From now on the buffer's handler ends our life.
+  /// From now on the handler of the root ends our life.
   void listen() {
     const auto self = std::static_pointer_cast<ForeignCommandBuffer>(shared_from_this());
     [root_ addCompletedHandler:^(id<MTLCommandBuffer> completed) {
-      self->complete(completed);
+      self->ended(completed);
     }];
+  }
+  /// Nobody is left who asks.
+  void let_go() {
+    const std::lock_guard lock(root_mutex_);
+    continued_ = {};
   }
 
   void* native_handle() const override { return buffer_; }
   /// Completion comes from our handler; whether somebody committed, only the buffer knows.
   CommandBufferStatus status() const override {
     const CommandBufferStatus known = CommandBuffer::status();
-    if (known >= CommandBufferStatus::completed) return known;
+    if (known >= CommandBufferStatus::completed || !is_usable()) return known;
+    const std::lock_guard lock(root_mutex_);
     const auto seen = static_cast<CommandBufferStatus>([root_ status]);
     return std::max(known, std::min(seen, CommandBufferStatus::scheduled));
   }
   std::pair<double, double> times() const override {
     if (status() < CommandBufferStatus::completed) return {0.0, 0.0};
-    return {[root_ GPUStartTime], [root_ GPUEndTime]};
+    return gpu_times(root_);
   }
 
  private:
@@ -59,6 +66,42 @@ class ForeignCommandBuffer final : public MetalCommandBuffer {
     throw StateError(
         "command_buffer must not have been committed and continued since it was adopted: adopt it "
         "again");
+  }
+  /// On a thread of the driver. A root that the buffer has gone on from ends nothing, but it may
+  /// have failed.
+  void ended(id<MTLCommandBuffer> completed) {
+    std::exception_ptr failure;
+    {
+      const std::lock_guard lock(root_mutex_);
+      if (failure_ == nullptr) failure_ = error_of(completed);
+      if (completed != root_) return;
+      failure = failure_;
+    }
+    complete(completed, failure);
+  }
+  /// An encode, during which no root ends anything.
+  class Encoding {
+   public:
+    explicit Encoding(ForeignCommandBuffer& buffer) : buffer_(buffer), lock_(buffer.root_mutex_) {}
+    ~Encoding() { buffer_.follow(); }
+    Encoding(const Encoding&) = delete;
+    Encoding& operator=(const Encoding&) = delete;
+
+   private:
+    ForeignCommandBuffer& buffer_;
+    const std::lock_guard<std::mutex> lock_;
+  };
+
+  /// Any method may commit an MPSCommandBuffer and go on with another root, an encode too
+  /// (MPSCommandBuffer.h): the end of that one is then ours.
+  void follow() {
+    if (!is_usable()) return;
+    const autorelease_pool pool;
+    const id<MTLCommandBuffer> root = root_of(buffer_);
+    if (root == root_) return;
+    root_ = root;
+    continued_ = objc_ptr<id<MTLCommandBuffer>>::retained(root);
+    listen();
   }
   /// Nobody would copy results to an array, as nobody of us need be there when they come.
   void check_call(const LossCall& call) const override {
@@ -74,9 +117,13 @@ class ForeignCommandBuffer final : public MetalCommandBuffer {
           "allocator must be None or 'image' where the command buffer is another's, got "
           "'temporary_image': temporary images must go before a commit, which is not seen");
     }
+    const Encoding encoding(*this);
     return MetalCommandBuffer::do_encode(call, allocator);
   }
-  using MetalCommandBuffer::do_encode;
+  void do_encode(const LossCall& call) override {
+    const Encoding encoding(*this);
+    MetalCommandBuffer::do_encode(call);
+  }
 
   void do_enqueue() override {
     guarded("enqueuing a command buffer", [&] { [buffer_ enqueue]; });
@@ -86,7 +133,11 @@ class ForeignCommandBuffer final : public MetalCommandBuffer {
   }
   void do_discard() override {}  // it may still be committed, and needs its images then
 
-  const id<MTLCommandBuffer> buffer_, root_;  // not retained
+  const id<MTLCommandBuffer> buffer_;  // not retained
+  id<MTLCommandBuffer> root_;          // not retained either, as its handler owns us
+  objc_ptr<id<MTLCommandBuffer>> continued_;  // a later root, while somebody may ask for it
+  mutable std::mutex root_mutex_;
+  std::exception_ptr failure_;  // of an earlier root
 };
 
 }  // namespace
@@ -97,6 +148,7 @@ std::shared_ptr<CommandBuffer> adopt_command_buffer(std::shared_ptr<Device> devi
     std::shared_ptr<ForeignCommandBuffer> ours;
     ~Held() {
       const autorelease_pool pool;
+      if (ours != nullptr) ours->let_go();
       ours = {};
       root = buffer = {};
     }

@@ -18,6 +18,12 @@ MPSImageFeatureChannelFormat channel_format(Format format) {
                                    : MPSImageFeatureChannelFormatFloat32;
 }
 
+std::string no_room(const BatchDescriptor& descriptor, std::int64_t image) {
+  return "the device has no memory for image " + std::to_string(image) + " of " +
+         to_string(descriptor.shape) + " " + info(descriptor.format).name + ", " +
+         std::to_string(descriptor.image_bytes()) + " bytes each";
+}
+
 class MetalImages final : public ImageBatch {
  public:
   MetalImages(std::shared_ptr<Device> device, const BatchDescriptor& descriptor, bool writable)
@@ -33,6 +39,8 @@ class MetalImages final : public ImageBatch {
           [[MPSImage alloc] initWithDevice:(id<MTLDevice>)this->device()->native_handle()
                            imageDescriptor:d];
       images_.push_back(objc_ptr<MPSImage*>::adopted(not_nil(image, "MPSImage")));
+      // The storage is made now: MPS would abort where it cannot be.
+      if ([image texture] == nil) throw MemoryError(no_room(descriptor, i));
     }
   }
 
@@ -73,8 +81,6 @@ class MetalImages final : public ImageBatch {
   void upload(std::int64_t first, std::int64_t count, const std::byte* from) override {
     guarded("writing an MPSImage", [&] {
       for (std::int64_t i = 0; i < count; ++i) {
-        // The storage is made now, and writeBytes says nothing where it cannot be.
-        not_nil([at(first + i) texture], "the storage of an MPSImage");
         [at(first + i) writeBytes:from + i * descriptor().image_bytes()
                        dataLayout:MPSDataLayoutHeightxWidthxFeatureChannels
                        imageIndex:0];

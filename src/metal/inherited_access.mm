@@ -103,40 +103,32 @@ const Access<Binary> kBinary[] = {
 
 /// The accessor of each row stands at the row's index; a name out of place is a programming error.
 template <class K, std::size_t N>
-void set_rows(const Access<K> (&rows)[N], KernelKind kind, void* kernel,
-              const KernelProperties& properties) {
+void set_rows(const Access<K> (&rows)[N], void* kernel, const InheritedValues& values) {
   for (std::size_t i = 0; i < N; ++i) {
-    const PropertyValue value = inherited_value(kind, properties, i);
-    if (rows[i].set != nullptr && rows[i].get((K)kernel) != value) rows[i].set((K)kernel, value);
+    if (rows[i].set != nullptr && rows[i].get((K)kernel) != values[i])
+      rows[i].set((K)kernel, values[i]);
   }
 }
 
 template <class K, std::size_t N>
-void get_rows(const Access<K> (&rows)[N], KernelKind kind, void* kernel,
-              KernelProperties& properties) {
-  for (std::size_t i = 0; i < N; ++i) {
-    const PropertyValue value = rows[i].get((K)kernel);
-    if (value != inherited_value(kind, properties, i))
-      set_inherited_value(kind, properties, i, value);
-  }
+InheritedValues get_rows(const Access<K> (&rows)[N], void* kernel) {
+  InheritedValues values;
+  for (const Access<K>& row : rows) values.push_back(row.get((K)kernel));
+  return values;
 }
 
 }  // namespace
 
-void set_inherited(KernelKind kind, void* kernel, const KernelProperties& properties) {
+void set_inherited(KernelKind kind, void* kernel, const InheritedValues& values) {
   if (kind == KernelKind::loss_gradient) {
-    set_rows(kBinary, kind, kernel, properties);
+    set_rows(kBinary, kernel, values);
   } else {
-    set_rows(kUnary, kind, kernel, properties);
+    set_rows(kUnary, kernel, values);
   }
 }
 
-void get_inherited(KernelKind kind, void* kernel, KernelProperties& properties) {
-  if (kind == KernelKind::loss_gradient) {
-    get_rows(kBinary, kind, kernel, properties);
-  } else {
-    get_rows(kUnary, kind, kernel, properties);
-  }
+InheritedValues get_inherited(KernelKind kind, void* kernel) {
+  return kind == KernelKind::loss_gradient ? get_rows(kBinary, kernel) : get_rows(kUnary, kernel);
 }
 
 }  // namespace mpsnn_loss::metal

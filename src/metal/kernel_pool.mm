@@ -2,6 +2,7 @@
 
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
+#include "metal/objc_ptr.hpp"
 #include "metal/parts.hpp"
 
 namespace mpsnn_loss::metal {
@@ -29,10 +30,9 @@ void* KernelPool::take(void* device, KernelKind kind, const LossDescriptor& desc
 }
 
 void KernelPool::give_back(KernelKind kind, const LossDescriptor& descriptor, void* kernel) {
-  const auto release = [](void* object) { [(MPSKernel*)object release]; };
   const std::lock_guard lock(mutex_);
   if (idle_.size() >= kMostIdle) idle_.erase(idle_.begin());
-  idle_.push_back({key(kind, descriptor), {kernel, release}});
+  idle_.push_back({key(kind, descriptor), {kernel, [](void* object) { release((id)object); }}});
 }
 
 }  // namespace mpsnn_loss::metal

@@ -19,16 +19,19 @@ void read_parameter(double stored, double& known) {
 
 class KernelObject final : public MetalKernel {
  public:
-  /// Takes over the reference to `object`.
+  /// Takes over the reference to `object`. `fresh`: what such an object has when it is made.
   KernelObject(std::shared_ptr<Device> device, KernelKind kind, const LossDescriptor& descriptor,
-               objc_ptr<MPSKernel*> object)
-      : MetalKernel(std::move(device), kind, descriptor), object_(std::move(object)) {}
+               objc_ptr<MPSKernel*> object, InheritedValues fresh)
+      : MetalKernel(std::move(device), kind, descriptor),
+        object_(std::move(object)),
+        fresh_(std::move(fresh)) {}
   ~KernelObject() override {
     const autorelease_pool pool;
     object_ = {};
   }
 
   void* native_handle() const override { return object_.get(); }
+  const InheritedValues& fresh() const { return fresh_; }
 
   void encode_with(const LossCall& call, const std::function<void(void*)>& encode) override {
     const std::lock_guard lock(mutex());
@@ -72,7 +75,9 @@ class KernelObject final : public MetalKernel {
       [object_.get() setLabel:properties.has_label
                                   ? [NSString stringWithUTF8String:properties.label.c_str()]
                                   : nil];
-      set_inherited(kind(), object_.get(), properties);
+      InheritedValues values = fresh_;
+      for (const auto& [row, value] : properties.moved) values[row] = value;
+      set_inherited(kind(), object_.get(), values);
     });
   }
 
@@ -91,11 +96,19 @@ class KernelObject final : public MetalKernel {
       NSString* const label = [object_.get() label];
       properties.has_label = label != nil;
       properties.label = label != nil ? [label UTF8String] : "";
-      get_inherited(kind(), object_.get(), properties);
+      const InheritedValues now = get_inherited(kind(), object_.get());
+      const auto rows = inherited_properties(kind());
+      properties.moved.clear();
+      for (std::size_t row = 0; row < rows.size(); ++row) {
+        if (!rows[row].read_only && now[row] != fresh_[row]) properties.moved[row] = now[row];
+      }
     });
   }
 
+  PropertyValue fresh_value(std::size_t row) const override { return fresh_[row]; }
+
   objc_ptr<MPSKernel*> object_;
+  const InheritedValues fresh_;
 };
 
 Class class_of(KernelKind kind) {
@@ -108,6 +121,12 @@ Class class_of(KernelKind kind) {
 }
 
 id<MTLDevice> metal_device(const Device& device) { return (id<MTLDevice>)device.native_handle(); }
+
+objc_ptr<MPSKernel*> fresh_object(const Device& device, KernelKind kind,
+                                  const LossDescriptor& descriptor) {
+  return objc_ptr<MPSKernel*>::adopted(
+      (MPSKernel*)new_kernel_object(device.native_handle(), kind, descriptor));
+}
 
 /// The object in an archive, or ValueError.
 objc_ptr<MPSKernel*> unarchived(const Device& device, KernelKind kind, std::string_view bytes) {
@@ -137,11 +156,13 @@ objc_ptr<MPSKernel*> unarchived(const Device& device, KernelKind kind, std::stri
 std::shared_ptr<MetalKernel> make_kernel(std::shared_ptr<Device> device, KernelKind kind,
                                          const LossDescriptor& descriptor) {
   objc_ptr<MPSKernel*> object;
+  InheritedValues fresh;
   guarded("making a kernel", [&] {
-    object = objc_ptr<MPSKernel*>::adopted(
-        (MPSKernel*)new_kernel_object(device->native_handle(), kind, descriptor));
+    object = fresh_object(*device, kind, descriptor);
+    fresh = get_inherited(kind, object.get());
   });
-  return std::make_shared<KernelObject>(std::move(device), kind, descriptor, std::move(object));
+  return std::make_shared<KernelObject>(std::move(device), kind, descriptor, std::move(object),
+                                        std::move(fresh));
 }
 
 std::shared_ptr<Kernel> copy_kernel(std::shared_ptr<Device> device, const Kernel& kernel) {
@@ -153,7 +174,8 @@ std::shared_ptr<Kernel> copy_kernel(std::shared_ptr<Device> device, const Kernel
         [original copyWithZone:nil device:metal_device(*device)], class_name(kernel.kind())));
   });
   auto copy = std::make_shared<KernelObject>(std::move(device), kernel.kind(),
-                                             kernel.initial_descriptor(), std::move(object));
+                                             kernel.initial_descriptor(), std::move(object),
+                                             static_cast<const KernelObject&>(kernel).fresh());
   // Which properties survive is undocumented.
   copy->update([&](KernelProperties& p) { p = properties; });
   return copy;
@@ -165,7 +187,12 @@ std::shared_ptr<Kernel> unarchive_kernel(std::shared_ptr<Device> device, KernelK
   LossDescriptor descriptor;
   guarded("reading a kernel's properties", [&] { descriptor = descriptor_of(kind, object.get()); });
   if (kind != KernelKind::initial_gradient) check(descriptor);
-  return std::make_shared<KernelObject>(std::move(device), kind, descriptor, std::move(object));
+  InheritedValues fresh;
+  guarded("making a kernel", [&] {
+    fresh = get_inherited(kind, fresh_object(*device, kind, descriptor).get());
+  });
+  return std::make_shared<KernelObject>(std::move(device), kind, descriptor, std::move(object),
+                                        std::move(fresh));
 }
 
 }  // namespace mpsnn_loss::metal

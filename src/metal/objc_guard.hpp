@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/error.hpp"
+#include "metal/process.hpp"
 
 namespace mpsnn_loss::metal {
 
@@ -13,9 +14,10 @@ namespace mpsnn_loss::metal {
 bool run_guarded(void (*run)(void* context), void* context, std::string& why);
 
 /// Calls body() inside an autorelease pool; an NSException becomes a StateError "<action> failed:
-/// <why>".
+/// <why>", and so does a call in a process where Metal does not work.
 template <class Body>
 void guarded(const char* action, Body body) {
+  enter(action);
   std::string why;
   if (run_guarded([](void* context) { (*static_cast<Body*>(context))(); }, &body, why)) return;
   throw StateError(std::string(action) + " failed: " + why);

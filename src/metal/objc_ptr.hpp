@@ -6,8 +6,14 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "metal/process.hpp"
 
 namespace mpsnn_loss::metal {
+
+/// Gives up a reference, where messages may be sent at all.
+inline void release(id object) {
+  if (is_usable()) [object release];
+}
 
 /// Holds one reference. How it got it is said where it is made: adopted for a +1 result
 /// (alloc/init, new..., copy), retained for every other.
@@ -23,7 +29,7 @@ class objc_ptr {
     std::swap(object_, other.object_);
     return *this;
   }
-  ~objc_ptr() { [object_ release]; }
+  ~objc_ptr() { release(object_); }
 
   T get() const { return object_; }
   explicit operator bool() const { return object_ != nil; }
@@ -46,7 +52,7 @@ T not_nil(T object, const char* what) {
 /// @autoreleasepool is not. Every entry from outside opens one: a thread of Python has none.
 class autorelease_pool {
  public:
-  autorelease_pool() : pool_([[NSAutoreleasePool alloc] init]) {}
+  autorelease_pool() : pool_(is_usable() ? [[NSAutoreleasePool alloc] init] : nil) {}
   ~autorelease_pool() { [pool_ drain]; }
   autorelease_pool(const autorelease_pool&) = delete;
   autorelease_pool& operator=(const autorelease_pool&) = delete;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/backend.hpp"
@@ -74,10 +75,10 @@ std::shared_ptr<Kernel> unarchive_kernel(std::shared_ptr<Device> device, KernelK
 
 // inherited_access.mm: the inherited properties of an MPSKernel, row by row of
 // core/kernel_properties.hpp
-/// Writes those that differ from what the object has.
-void set_inherited(KernelKind kind, void* kernel, const KernelProperties& properties);
-/// Reads all; `properties` keeps none where every one is at its default.
-void get_inherited(KernelKind kind, void* kernel, KernelProperties& properties);
+using InheritedValues = std::vector<PropertyValue>;
+InheritedValues get_inherited(KernelKind kind, void* kernel);
+/// Writes those that can be written and differ from what the object has.
+void set_inherited(KernelKind kind, void* kernel, const InheritedValues& values);
 
 // encode.mm
 /// A call whose operands are images.
@@ -88,20 +89,26 @@ struct ImageCall {
 /// Encodes a call with a kernel object onto an id<MTLCommandBuffer>; results are synchronised for
 /// reading.
 void encode_call(void* command_buffer, void* kernel, const ImageCall& image_call);
-/// The same for a call without an output: the kernel makes the images, which come back as
-/// NSArray<MPSImage*>*, autoreleased. The kernel is left as it was.
+/// The same for a call without an output: the kernel returns images, NSArray<MPSImage*>*,
+/// autoreleased. They are those of `images`, or temporary ones where that is null. The kernel is
+/// left as it was.
 void* encode_returning(void* command_buffer, void* kernel, const ImageCall& image_call,
-                       ResultAllocator allocator);
+                       const ImageBatch* images);
 /// The shape and format of the images that a call writes.
 BatchDescriptor result_descriptor(const LossCall& call);
 
 // result_allocator.mm
-/// An id<MPSImageAllocator> that makes images of one format, autoreleased.
-void* result_allocator(ResultAllocator kind, Format format);
+/// An id<MPSImageAllocator>, autoreleased, that hands out `images`, an NSArray<MPSImage*>*, or
+/// makes temporary ones of one format where that is null.
+void* result_allocator(Format format, void* images);
 
 // command_buffer.mm
 /// Throws DeviceError unless an id<MTLCommandBuffer> has completed.
 void check_completed(void* command_buffer);
+/// The same, returned; on a thread of the driver.
+std::exception_ptr error_of(void* command_buffer);
+/// When the GPU began and ended, in seconds.
+std::pair<double, double> gpu_times(void* command_buffer);
 /// What command buffers of ours and of others share: encoding, and what completion means.
 class MetalCommandBuffer : public CommandBuffer {
  public:
@@ -121,8 +128,9 @@ class MetalCommandBuffer : public CommandBuffer {
     calls_.clear();
     returned_.clear();
   }
-  /// On a thread of the driver: results to the host, then status and handlers.
-  void complete(void* command_buffer);
+  /// On a thread of the driver: results to the host, then status and handlers. `error`: why the
+  /// work has failed already.
+  void complete(void* command_buffer, std::exception_ptr error = nullptr);
   /// Status and handlers, which run on another thread.
   void end(std::exception_ptr error);
 
@@ -151,13 +159,16 @@ class ArrayWorkshop {
   virtual ~ArrayWorkshop() = default;
   /// The id<MTLCommandQueue>, made at the first call.
   virtual void* queue() = 0;
+  /// How much the images of one command buffer may take.
+  virtual std::int64_t most_bytes() const = 0;
   /// A kernel object for `descriptor`, whose dynamic properties are still to be set.
   virtual void* take_kernel(KernelKind kind, const LossDescriptor& descriptor) = 0;
   virtual void give_back(KernelKind kind, const LossDescriptor& descriptor, void* kernel) = 0;
 };
 
 // array_calls.mm
-/// Runs a call on host arrays and returns when it is done.
-void compute(const std::shared_ptr<Device>& device, ArrayWorkshop& workshop, const LossCall& call);
+/// Runs a call on host arrays and returns when it is done, or when `waiting` throws.
+void compute(const std::shared_ptr<Device>& device, ArrayWorkshop& workshop, const LossCall& call,
+             Waiting waiting);
 
 }  // namespace mpsnn_loss::metal

@@ -2,6 +2,7 @@
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
+#include <map>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -20,47 +21,20 @@ namespace {
 /// committed.
 constexpr int kMostOpenBuffers = 64;
 
-class MetalQueue final : public Queue, public std::enable_shared_from_this<MetalQueue> {
+/// The places of one command queue object, which all who wrap it share. Others may hold some too.
+class Places {
  public:
-  MetalQueue(std::shared_ptr<Device> device, const std::string& label,
-             objc_ptr<id<MTLCommandQueue>> queue)
-      : Queue(std::move(device), label), queue_(std::move(queue)) {}
-  ~MetalQueue() override {
-    const autorelease_pool pool;
-    queue_ = {};
+  static std::shared_ptr<Places> of(const void* queue) {
+    static std::mutex mutex;
+    static auto& known = *new std::map<const void*, std::weak_ptr<Places>>;
+    const std::lock_guard lock(mutex);
+    std::erase_if(known, [](const auto& entry) { return entry.second.expired(); });
+    auto places = known[queue].lock();
+    if (places == nullptr) known[queue] = places = std::make_shared<Places>();
+    return places;
   }
 
-  std::shared_ptr<CommandBuffer> make_command_buffer(const std::string& label) override;
-  void* native_handle() const override { return queue_.get(); }
-
-  /// A Metal buffer, which takes one of the queue's places until it is done.
-  objc_ptr<id<MTLCommandBuffer>> open_buffer(const std::string& label) {
-    take_place();
-    objc_ptr<id<MTLCommandBuffer>> buffer;
-    try {
-      guarded("making a command buffer", [&] {
-        buffer = objc_ptr<id<MTLCommandBuffer>>::retained(
-            not_nil([queue_.get() commandBuffer], "MTLCommandBuffer"));
-        if (!label.empty()) [buffer.get() setLabel:[NSString stringWithUTF8String:label.c_str()]];
-      });
-    } catch (...) {
-      give_place();
-      throw;
-    }
-    return buffer;
-  }
-  /// The buffer was committed or dropped.
-  void give_place() {
-    const std::lock_guard lock(mutex_);
-    --open_;
-  }
-
-  QueueOrder& order() { return order_; }
-  /// Commits every buffer whose turn it is, in order.
-  void submit_ready();
-
- private:
-  void take_place() {
+  void take() {
     const std::lock_guard lock(mutex_);
     if (open_ >= kMostOpenBuffers) {
       throw StateError(
@@ -69,10 +43,58 @@ class MetalQueue final : public Queue, public std::enable_shared_from_this<Metal
     }
     ++open_;
   }
+  /// The buffer was committed or dropped.
+  void give() {
+    const std::lock_guard lock(mutex_);
+    --open_;
+  }
 
-  objc_ptr<id<MTLCommandQueue>> queue_;
+ private:
   std::mutex mutex_;
   int open_ = 0;
+};
+
+class MetalQueue final : public Queue, public std::enable_shared_from_this<MetalQueue> {
+ public:
+  MetalQueue(std::shared_ptr<Device> device, const std::string& label,
+             objc_ptr<id<MTLCommandQueue>> queue)
+      : Queue(std::move(device), label),
+        queue_(std::move(queue)),
+        places_(Places::of(queue_.get())) {}
+  ~MetalQueue() override {
+    const autorelease_pool pool;
+    places_ = {};  // before the address may be that of another queue
+    queue_ = {};
+  }
+
+  std::shared_ptr<CommandBuffer> make_command_buffer(const std::string& label) override;
+  void* native_handle() const override { return queue_.get(); }
+
+  /// A Metal buffer, which takes one of the queue's places until it is done.
+  objc_ptr<id<MTLCommandBuffer>> open_buffer(const std::string& label) {
+    places_->take();
+    objc_ptr<id<MTLCommandBuffer>> buffer;
+    try {
+      guarded("making a command buffer", [&] {
+        buffer = objc_ptr<id<MTLCommandBuffer>>::retained(
+            not_nil([queue_.get() commandBuffer], "MTLCommandBuffer"));
+        if (!label.empty()) [buffer.get() setLabel:[NSString stringWithUTF8String:label.c_str()]];
+      });
+    } catch (...) {
+      places_->give();
+      throw;
+    }
+    return buffer;
+  }
+  Places& places() { return *places_; }
+
+  QueueOrder& order() { return order_; }
+  /// Commits every buffer whose turn it is, in order.
+  void submit_ready();
+
+ private:
+  objc_ptr<id<MTLCommandQueue>> queue_;
+  std::shared_ptr<Places> places_;
   QueueOrder order_;
   std::mutex submission_;
 };
@@ -82,7 +104,7 @@ class OwnCommandBuffer final : public MetalCommandBuffer {
   OwnCommandBuffer(std::shared_ptr<MetalQueue> queue, const std::string& label)
       : MetalCommandBuffer(queue->device(), label, queue.get()), queue_(std::move(queue)) {}
   ~OwnCommandBuffer() override {
-    discard();
+    abandon();
     const autorelease_pool pool;
     buffer_ = {};
   }
@@ -93,7 +115,7 @@ class OwnCommandBuffer final : public MetalCommandBuffer {
   }
   std::pair<double, double> times() const override {
     if (status() < CommandBufferStatus::completed) return {0.0, 0.0};
-    return {[buffer_.get() GPUStartTime], [buffer_.get() GPUEndTime]};
+    return gpu_times(buffer_.get());
   }
 
   std::shared_ptr<CommandBuffer> gate() const override { return queue_->order().gate(); }
@@ -115,7 +137,7 @@ class OwnCommandBuffer final : public MetalCommandBuffer {
     } catch (const std::exception& failure) {
       end(device_failure(failure.what()));
     }
-    if (native_handle() != nullptr) queue_->give_place();
+    if (native_handle() != nullptr) queue_->places().give();
   }
 
  private:
@@ -130,13 +152,14 @@ class OwnCommandBuffer final : public MetalCommandBuffer {
     queue_->submit_ready();
   }
   void do_discard() override {
+    if (!is_usable()) return forget();
     if (place_) queue_->order().remove(*place_);
     release_temporaries();
     forget();
     if (buffer_) {
       const autorelease_pool pool;
       buffer_ = {};  // which ends Metal's hold on the place
-      queue_->give_place();
+      queue_->places().give();
     }
     queue_->submit_ready();  // it may have stood before others
   }

@@ -1,25 +1,32 @@
 // What makes the images of a returning encode: as the kernel asks, but in the format that the
-// caller was promised, which automatic results need not have.
+// caller was promised, which automatic results need not have. Those that are not temporary were
+// made beforehand, as the kernel would abort where there is no memory for one.
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
 #include "metal/parts.hpp"
 
 @interface MpsnnLossResultAllocator : NSObject <MPSImageAllocator> {
   MPSImageFeatureChannelFormat format_;
-  BOOL temporary_;
+  NSEnumerator<MPSImage*>* images_;  // nil: they are temporary
 }
-- (instancetype)initWithFormat:(MPSImageFeatureChannelFormat)format temporary:(BOOL)temporary;
+- (instancetype)initWithFormat:(MPSImageFeatureChannelFormat)format
+                        images:(NSArray<MPSImage*>*)images;
 @end
 
 @implementation MpsnnLossResultAllocator
 
-- (instancetype)initWithFormat:(MPSImageFeatureChannelFormat)format temporary:(BOOL)temporary {
+- (instancetype)initWithFormat:(MPSImageFeatureChannelFormat)format
+                        images:(NSArray<MPSImage*>*)images {
   self = [super init];
   if (self != nil) {
     format_ = format;
-    temporary_ = temporary;
+    images_ = [[images objectEnumerator] retain];
   }
   return self;
+}
+- (void)dealloc {
+  [images_ release];
+  [super dealloc];
 }
 
 - (MPSImage*)imageForCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
@@ -27,9 +34,14 @@
                             kernel:(MPSKernel*)kernel {
   MPSImageDescriptor* const own = [[descriptor copyWithZone:nil] autorelease];
   [own setChannelFormat:format_];
-  if (temporary_) {
+  if (images_ == nil) {
     return [MPSTemporaryImage temporaryImageWithCommandBuffer:commandBuffer imageDescriptor:own];
   }
+  MPSImage* const image = [images_ nextObject];
+  const bool fits = [image width] == [own width] && [image height] == [own height] &&
+                    [image featureChannels] == [own featureChannels];
+  if (fits) return image;
+  // What the kernel returns is looked at afterwards, in words.
   return [[[MPSImage alloc] initWithDevice:[kernel device] imageDescriptor:own] autorelease];
 }
 
@@ -39,24 +51,23 @@
 }
 - (void)encodeWithCoder:(NSCoder*)coder {
   [coder encodeInteger:static_cast<NSInteger>(format_) forKey:@"format"];
-  [coder encodeBool:temporary_ forKey:@"temporary"];
 }
 - (instancetype)initWithCoder:(NSCoder*)coder {
   return [self initWithFormat:static_cast<MPSImageFeatureChannelFormat>(
                                   [coder decodeIntegerForKey:@"format"])
-                    temporary:[coder decodeBoolForKey:@"temporary"]];
+                       images:nil];
 }
 
 @end
 
 namespace mpsnn_loss::metal {
 
-void* result_allocator(ResultAllocator kind, Format format) {
+void* result_allocator(Format format, void* images) {
   const auto channel_format = format == Format::float16 ? MPSImageFeatureChannelFormatFloat16
                                                         : MPSImageFeatureChannelFormatFloat32;
   return [[[MpsnnLossResultAllocator alloc]
       initWithFormat:channel_format
-           temporary:kind == ResultAllocator::temporary_image ? YES : NO] autorelease];
+              images:(NSArray<MPSImage*>*)images] autorelease];
 }
 
 }  // namespace mpsnn_loss::metal

@@ -48,7 +48,7 @@ class FakeDevice final : public Device {
     return std::make_shared<Kernel>(shared_from_this(), kind, descriptor);
   }
   std::shared_ptr<Queue> make_queue(const std::string&) override { return nullptr; }
-  void compute(const LossCall&) override {}
+  void compute(const LossCall&, Waiting) override {}
 };
 
 }  // namespace mpsnn_loss::test

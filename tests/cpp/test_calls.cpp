@@ -151,7 +151,7 @@ TEST_CASE("a gathered batch gives the results of the same images in one piece") 
           *operand = backwards(*operand);
         }
         const LossCall call(request);
-        cpu_device()->compute(call);
+        cpu_device()->compute(call, nullptr);
         call->loss.images->download(0, call->loss.shape().images, out.loss.data());
         call->gradient.images->download(0, shape.images, out.gradient.data());
         INFO(problem.text());

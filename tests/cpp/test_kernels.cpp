@@ -252,7 +252,7 @@ TEST_CASE("an initial gradient is 1 in every element, and nothing else is writte
       request.work = Work::initial_gradient;
       request.predictions = make_operand("predictions", d, source.data(), false);
       request.gradient = make_operand("gradient", d, ones.data(), true);
-      cpu_device()->compute(LossCall(request));
+      cpu_device()->compute(LossCall(request), nullptr);
       std::int64_t wrong = 0;
       for (std::int64_t i = 0; i < length; ++i) wrong += ones.get(i) != 1;
       CHECK(wrong == 0);

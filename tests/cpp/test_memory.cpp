@@ -193,8 +193,8 @@ TEST_CASE("a call on host memory throws and may be tried again") {
     const ThreadCount count(threads);
     const Images images(kLarge);
     const LossCall call = images.call();
-    fail_everywhere([&] { cpu_device()->compute(call); });
-    cpu_device()->compute(call);
+    fail_everywhere([&] { cpu_device()->compute(call, nullptr); });
+    cpu_device()->compute(call, nullptr);
     CHECK(images.result() == kAfter);
   }
 }

@@ -48,7 +48,7 @@ TEST_CASE("across the batch, one value or one per image: image 0 is the same, th
       LossRequest request = request_of(problem, in, Work::loss);
       request.loss_is_one_value = true;
       request.loss = make_operand("loss", {{}, Format::float32}, one.data(), true);
-      cpu_device()->compute(LossCall(request));
+      cpu_device()->compute(LossCall(request), nullptr);
       INFO(problem.text());
       CHECK(one.guards_intact());
       CHECK(first_difference(one, 0, each.loss, 0, 1) == -1);

@@ -34,7 +34,7 @@ void change_everything(KernelKind kind, KernelProperties& p) {
   p.has_label = true;
   const auto rows = inherited_properties(kind);
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    if (!rows[i].read_only) set_inherited_value(kind, p, i, another_value(rows[i].form));
+    if (!rows[i].read_only) p.moved[i] = another_value(rows[i].form);
   }
 }
 
@@ -49,7 +49,7 @@ void check_changed(const Kernel& kernel) {
   const auto rows = inherited_properties(kernel.kind());
   for (std::size_t i = 0; i < rows.size(); ++i) {
     CAPTURE(rows[i].name);
-    CHECK(inherited_value(kernel.kind(), p, i) == inherited_value(kernel.kind(), expected, i));
+    if (!rows[i].read_only) CHECK(kernel.inherited(i) == another_value(rows[i].form));
   }
 }
 
@@ -59,7 +59,7 @@ TEST_CASE_FIXTURE(OnTheDouble, "a new kernel has Apple's defaults") {
     const KernelProperties p = kernel->properties();
     CHECK(p.parameters == LossParameters{});
     CHECK_FALSE(p.has_label);
-    CHECK_NOTHROW(check_encodable(kind, p));
+    CHECK_NOTHROW(kernel->capture());
     CHECK(kernel->native_handle() != nullptr);
   }
 }
@@ -71,7 +71,7 @@ TEST_CASE_FIXTURE(OnTheDouble, "every property is kept, by copies and archives t
     check_changed(*kernel);
     check_changed(*kernel->copy(device));
     check_changed(*unarchive(archive(*kernel), kind, device));
-    check_refused<ValueError>("", [&] { check_encodable(kind, kernel->properties()); });
+    check_refused<ValueError>("", [&] { kernel->capture(); });
   }
 }
 

@@ -3,6 +3,7 @@
 // Environment, read when first needed:
 //   SOFTMETAL_STORAGE=managed|shared   kind of device: an Intel Mac (default) or Apple silicon
 //   SOFTMETAL_DEVICES=n                how many devices there are (default 1)
+//   SOFTMETAL_WORKING_SET=n            recommendedMaxWorkingSetSize, bytes (default 4 GiB)
 //   SOFTMETAL_SEED=n                   seed of the delays of the worker threads (default 1)
 //   SOFTMETAL_DELAY_US=n               longest of those delays, microseconds (default 300)
 //   SOFTMETAL_BLOCK_SECONDS=x          how long commandBuffer waits where no slot can come free
@@ -55,11 +56,14 @@ SOFTMETAL_API size_t softmetal_images_made(void);     // MPSImage and its subcla
 SOFTMETAL_API size_t softmetal_slices_written(void);  // texture slices written by kernels
 SOFTMETAL_API size_t softmetal_encodes(void);         // kernels encoded
 SOFTMETAL_API size_t softmetal_commits(void);
+SOFTMETAL_API size_t softmetal_probes(void);            // questions for devices
+SOFTMETAL_API size_t softmetal_most_texel_bytes(void);  // of all textures alive at one time
 SOFTMETAL_API void softmetal_reset_counters(void);
 
 // As the environment variables; they count for devices and buffers that come later.
 SOFTMETAL_API void softmetal_set_storage(const char* managed_or_shared);  // null: managed
 SOFTMETAL_API void softmetal_set_devices(unsigned count);
+SOFTMETAL_API void softmetal_set_working_set(uint64_t bytes);  // recommendedMaxWorkingSetSize
 SOFTMETAL_API void softmetal_set_seed(uint64_t seed);
 SOFTMETAL_API void softmetal_set_delay(unsigned microseconds);
 SOFTMETAL_API void softmetal_set_block_seconds(double seconds);

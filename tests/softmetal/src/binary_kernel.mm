@@ -1,3 +1,4 @@
+#include "faults.hpp"
 #include "judge.hpp"
 #include "kernel.hpp"
 
@@ -192,22 +193,22 @@ using namespace softmetal;
   return 1;
 }
 - (NSUInteger)primaryDilationRateX {
-  return 1;
+  return strikes(Fault::other_defaults) ? 0 : 1;
 }
 - (NSUInteger)primaryDilationRateY {
-  return 1;
+  return strikes(Fault::other_defaults) ? 0 : 1;
 }
 - (NSUInteger)secondaryDilationRateX {
-  return 1;
+  return strikes(Fault::other_defaults) ? 0 : 1;
 }
 - (NSUInteger)secondaryDilationRateY {
-  return 1;
+  return strikes(Fault::other_defaults) ? 0 : 1;
 }
 - (BOOL)isBackwards {
-  return NO;
+  return strikes(Fault::other_defaults) ? YES : NO;
 }
 - (BOOL)isStateModified {
-  return NO;
+  return strikes(Fault::other_defaults) ? YES : NO;
 }
 - (id<MPSNNPadding>)padding {
   return get(self, _padding);

@@ -1,4 +1,5 @@
 #include "encode.hpp"
+#include "faults.hpp"
 #include "judge.hpp"
 
 using namespace softmetal;
@@ -115,16 +116,16 @@ using namespace softmetal;
   return 1;
 }
 - (NSUInteger)dilationRateX {
-  return 1;
+  return strikes(Fault::other_defaults) ? 0 : 1;
 }
 - (NSUInteger)dilationRateY {
-  return 1;
+  return strikes(Fault::other_defaults) ? 0 : 1;
 }
 - (BOOL)isBackwards {
-  return NO;
+  return strikes(Fault::other_defaults) ? YES : NO;
 }
 - (BOOL)isStateModified {
-  return NO;
+  return strikes(Fault::other_defaults) ? YES : NO;
 }
 - (id<MPSNNPadding>)padding {
   return get(self, _padding);

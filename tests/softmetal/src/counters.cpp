@@ -71,10 +71,14 @@ size_t softmetal_images_made() { return counters().images_made; }
 size_t softmetal_slices_written() { return counters().slices_written; }
 size_t softmetal_encodes() { return counters().encodes; }
 size_t softmetal_commits() { return counters().commits; }
+size_t softmetal_probes() { return counters().probes; }
+size_t softmetal_most_texel_bytes() { return counters().most_texel_bytes; }
 
 void softmetal_reset_counters() {
   counters().images_made = 0;
   counters().slices_written = 0;
   counters().encodes = 0;
   counters().commits = 0;
+  counters().probes = 0;
+  counters().most_texel_bytes = counters().texel_bytes.load();
 }

@@ -9,7 +9,8 @@ namespace softmetal {
 void count_live(const char* class_name, long change);
 
 struct Counters {
-  std::atomic<std::size_t> images_made{0}, slices_written{0}, encodes{0}, commits{0};
+  std::atomic<std::size_t> images_made{0}, slices_written{0}, encodes{0}, commits{0}, probes{0};
+  std::atomic<std::size_t> texel_bytes{0}, most_texel_bytes{0};
 };
 Counters& counters();
 

@@ -1,9 +1,11 @@
 #import "metal_objects.hpp"
 
+#include "counters.hpp"
 #include "faults.hpp"
 #include "judge.hpp"
 #include "settings.hpp"
 
+#import <CoreGraphics/CoreGraphics.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
 namespace softmetal {
@@ -78,7 +80,7 @@ using namespace softmetal;
 }
 
 - (uint64_t)recommendedMaxWorkingSetSize {
-  return uint64_t{4} << 30;
+  return working_set();
 }
 
 - (NSUInteger)maxBufferLength {
@@ -117,10 +119,21 @@ using namespace softmetal;
 
 @end
 
-id<MTLDevice> MTLCreateSystemDefaultDevice() { return devices_present() ? device_at(0) : nil; }
+const CGRect CGRectNull{1.0 / 0.0, 1.0 / 0.0, 0, 0};
+
+id<MTLDevice> MTLCreateSystemDefaultDevice() {
+  ++counters().probes;
+  if (strikes(Fault::probe_raises)) {
+    [NSException raise:NSGenericException format:@"probe_raises: fault of the double"];
+  }
+  if (strikes(Fault::default_device_is_nil)) return nil;
+  return devices_present() ? device_at(0) : nil;
+}
 
 NSArray<id<MTLDevice>>* MTLCopyAllDevices() {
+  ++counters().probes;
   NSMutableArray* devices = [[NSMutableArray alloc] init];
+  if (strikes(Fault::device_list_is_empty)) return devices;
   for (unsigned i = 0, count = devices_present(); i < count; ++i) {
     SoftmetalDevice* device = device_at(i);
     [devices addObject:device];

@@ -163,13 +163,14 @@ Command command_for(const Encode& e, const ImageStorage& storage) {
   return command;
 }
 
-/// Once for every different object that the encode reads.
+/// Once for every different object that the encode reads; by a fault, as often as it reads one.
 void lower_read_counts(const Encode& e) {
   if (strikes(Fault::forget_read_count_decrement)) return;
   std::set<id> seen;
+  const bool each_use = strikes(Fault::lower_read_count_each_use).has_value();
   for (const Operand& source : e.sources) {
     for (MPSImage* image in source.images) {
-      if (seen.insert(image).second) lower_read_count(image);
+      if (seen.insert(image).second || each_use) lower_read_count(image);
     }
   }
   for (MPSState* state in e.source_states) {
@@ -216,6 +217,9 @@ bool encode(const Encode& e) {
   writer.append(command_for(e, storage), storage.textures);
   lower_read_counts(e);
   ++counters().encodes;
+  const id buffer = e.buffer;
+  if ([buffer isKindOfClass:[MPSCommandBuffer class]] && strikes(Fault::continue_during_encode))
+    [(MPSCommandBuffer*)buffer commitAndContinue];
   return true;
 }
 

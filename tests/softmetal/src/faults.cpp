@@ -22,6 +22,13 @@ constexpr std::size_t fault_count = static_cast<std::size_t>(Fault::count);
 // In the order of the enumeration.
 constexpr std::array<Entry, fault_count> entries{{
     {"no_device", "there is no Metal device"},
+    {"default_device_is_nil",
+     "MTLCreateSystemDefaultDevice returns nil, whatever MTLCopyAllDevices "
+     "lists"},
+    {"device_list_is_empty",
+     "MTLCopyAllDevices lists nothing, whatever MTLCreateSystemDefaultDevice "
+     "returns"},
+    {"probe_raises", "MTLCreateSystemDefaultDevice raises"},
     {"device_unsupported", "MPSSupportsMTLDevice says NO and kernels cannot be made"},
     {"queue_is_nil", "newCommandQueue returns nil"},
     {"command_buffer_is_nil", "commandBuffer returns nil"},
@@ -48,6 +55,14 @@ constexpr std::array<Entry, fault_count> entries{{
     {"buffer_error", "command buffers end in this MTLCommandBufferError"},
     {"buffer_error_without_nserror", "command buffers end in error, and error is nil"},
     {"completion_late", "command buffers take so many milliseconds longer"},
+    {"other_defaults", "inherited properties without a documented default have others"},
+    {"lower_read_count_each_use",
+     "encodes lower a read count for each use of an image, not once for "
+     "each image"},
+    {"continue_during_encode",
+     "every encode on an MPSCommandBuffer commits it and goes on with "
+     "another root"},
+    {"never_completes", "command buffers do not end as long as this is on"},
 }};
 
 struct State {
@@ -109,6 +124,11 @@ std::optional<double> strikes(Fault fault) {
   if (state.left > 0 && --state.left == 0) state.on = false;
   ++state.strikes;
   return state.value;
+}
+
+bool is_on(Fault fault) {
+  const std::lock_guard lock(faults().mutex);
+  return faults().states[static_cast<std::size_t>(fault)].on;
 }
 
 }  // namespace softmetal

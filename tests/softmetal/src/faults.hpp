@@ -6,6 +6,9 @@ namespace softmetal {
 
 enum class Fault {
   no_device,
+  default_device_is_nil,
+  device_list_is_empty,
+  probe_raises,
   device_unsupported,
   queue_is_nil,
   command_buffer_is_nil,
@@ -30,10 +33,16 @@ enum class Fault {
   buffer_error,
   buffer_error_without_nserror,
   completion_late,
+  other_defaults,
+  lower_read_count_each_use,
+  continue_during_encode,
+  never_completes,
   count
 };
 
 /// The value of a fault that strikes on this occasion, or nothing.
 std::optional<double> strikes(Fault fault);
+/// Whether a fault is on; this is no occasion.
+bool is_on(Fault fault);
 
 }  // namespace softmetal

@@ -7,6 +7,8 @@
 namespace softmetal {
 
 id<MPSNNPadding> default_padding() {
+  if (strikes(Fault::other_defaults))
+    return [MPSNNDefaultPadding paddingWithMethod:MPSNNPaddingMethodSizeValidOnly];
   return [MPSNNDefaultPadding paddingWithMethod:MPSNNPaddingMethodAlignCentered |
                                                 MPSNNPaddingMethodAddRemainderToTopLeft |
                                                 MPSNNPaddingMethodSizeSame];

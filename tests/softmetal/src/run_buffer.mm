@@ -97,6 +97,8 @@ void run(SoftmetalCommandBuffer* buffer) {
     std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(*milliseconds));
   }
 
+  while (is_on(Fault::never_completes)) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+
   const double start = now();
   const bool silent = strikes(Fault::buffer_error_without_nserror).has_value();
   const NSUInteger code = silent ? MTLCommandBufferErrorInternal : execute(state);

@@ -29,6 +29,8 @@ struct Settings {
   std::atomic<OnViolation> on_violation{mode_named(std::getenv("SOFTMETAL_ON_VIOLATION"))};
   std::atomic<bool> managed{is_managed(std::getenv("SOFTMETAL_STORAGE"))};
   std::atomic<unsigned> devices{static_cast<unsigned>(number("SOFTMETAL_DEVICES", 1))};
+  std::atomic<std::uint64_t> working_set{
+      static_cast<std::uint64_t>(number("SOFTMETAL_WORKING_SET", 0x1p32))};
   std::atomic<unsigned> delay{static_cast<unsigned>(number("SOFTMETAL_DELAY_US", 300))};
   std::atomic<double> block_seconds{number("SOFTMETAL_BLOCK_SECONDS", 5)};
   std::atomic<std::uint64_t> seed{static_cast<std::uint64_t>(number("SOFTMETAL_SEED", 1))};
@@ -46,6 +48,7 @@ OnViolation on_violation() { return settings().on_violation; }
 bool storage_is_managed() { return settings().managed; }
 unsigned device_count() { return settings().devices; }
 double block_seconds() { return settings().block_seconds; }
+std::uint64_t working_set() { return settings().working_set; }
 
 std::set<std::string> list_setting(const char* variable) {
   std::set<std::string> words;
@@ -78,6 +81,7 @@ using softmetal::settings;
 
 void softmetal_set_storage(const char* text) { settings().managed = softmetal::is_managed(text); }
 void softmetal_set_devices(unsigned count) { settings().devices = count; }
+void softmetal_set_working_set(uint64_t bytes) { settings().working_set = bytes; }
 void softmetal_set_delay(unsigned microseconds) { settings().delay = microseconds; }
 void softmetal_set_block_seconds(double seconds) { settings().block_seconds = seconds; }
 void softmetal_set_on_violation(const char* text) {

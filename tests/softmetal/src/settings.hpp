@@ -13,6 +13,7 @@ OnViolation on_violation();
 bool storage_is_managed();
 unsigned device_count();
 double block_seconds();
+std::uint64_t working_set();
 /// The words of a comma-separated environment variable.
 std::set<std::string> list_setting(const char* variable);
 

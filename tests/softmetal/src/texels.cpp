@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "counters.hpp"
+
 namespace softmetal {
 
 Texels::Texels(TexelFormat format_, std::size_t width_, std::size_t height_, std::size_t slices_,
@@ -11,7 +13,14 @@ Texels::Texels(TexelFormat format_, std::size_t width_, std::size_t height_, std
   gpu_.resize(slice_size() * slices);
   poison(format.channel, gpu_);
   if (storage == Storage::managed) cpu_ = gpu_;
+  Counters& c = counters();
+  const std::size_t now = c.texel_bytes += gpu_.size();
+  for (std::size_t most = c.most_texel_bytes;
+       most < now && !c.most_texel_bytes.compare_exchange_weak(most, now);) {
+  }
 }
+
+Texels::~Texels() { counters().texel_bytes -= gpu_.size(); }
 
 std::size_t Texels::offset(std::size_t x, std::size_t y, std::size_t slice) const {
   return slice * slice_size() + y * row_size() + x * texel_size();

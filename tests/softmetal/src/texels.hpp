@@ -31,6 +31,7 @@ enum class Storage { shared, managed, privately };
 struct Texels {
   Texels(TexelFormat format, std::size_t width, std::size_t height, std::size_t slices,
          Storage storage);
+  ~Texels();
 
   const TexelFormat format;
   const std::size_t width, height, slices;
