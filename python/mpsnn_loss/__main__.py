@@ -43,7 +43,7 @@ def conformance(arguments: argparse.Namespace) -> int:
     from mpsnn_loss._conformance import report
 
     if arguments.list:
-        return report.list_cases(arguments.case)
+        return report.print_list(arguments.case)
     return report.run(arguments.device, arguments.json, arguments.case, arguments.strict)
 
 
@@ -92,7 +92,10 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--device", metavar="NAME", help='"cpu", "metal" or a name of `info`')
     command.add_argument("--json", type=file_to_write, metavar="FILE", help="write all of it here")
     command.add_argument(
-        "--case", action="append", metavar="PREFIX", help="cases whose names begin so; repeatable"
+        "--case",
+        action="append",
+        metavar="NAME",
+        help="a case, or how names begin; repeatable",
     )
     command.add_argument("--list", action="store_true", help="only print the names of the cases")
     command.add_argument("--strict", action="store_true", help="exit 1 unless every case agrees")

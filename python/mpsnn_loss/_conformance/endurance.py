@@ -212,8 +212,6 @@ def endurance() -> Iterator[Case]:
     for name, run in runs.items():
         yield Case(f"endurance/{name}", run, is_risky=True)
     # Under a watchdog: whoever waits for a place in the queue waits for ever.
-    for name, run in {
-        "dropped buffers": partial(only_with_objects, dropped_buffers),
-        "dropped encodes": dropped_encodes,
-    }.items():
-        yield Case(f"endurance/{name}", run, is_risky=True, seconds=30.0)
+    drop = partial(only_with_objects, dropped_buffers)
+    yield Case("endurance/dropped buffers", drop, is_risky=True, seconds=30.0)
+    yield Case("endurance/dropped encodes", dropped_encodes, is_risky=True, seconds=30.0)

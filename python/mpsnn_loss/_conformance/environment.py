@@ -117,7 +117,7 @@ def known_device(pointer: int) -> dict[str, Any]:
     return {
         "name": name,
         "MPSSupportsMTLDevice": bool(supported),
-        "is_evidence": not is_paravirtual(name, facts["class"]),
+        "is_paravirtual": is_paravirtual(name, facts["class"]),
         **facts,
     }
 
@@ -160,7 +160,7 @@ def device_facts() -> dict[str, Any]:
         except (LookupError, OSError) as error:
             facts["unknown"] = str(error)
     is_virtual = is_paravirtual(device.name, facts.get("class", ""))
-    return {"device": {**facts, "is_evidence": not is_virtual}}
+    return {"device": {**facts, "is_paravirtual": is_virtual}}
 
 
 def all_facts() -> Iterator[dict[str, Any]]:

@@ -74,7 +74,7 @@ def print_summary(records: list[Record], device: Record) -> None:
         f"kit {KIT_VERSION} on {device['name']} ({device['kind']}): {len(records)} cases: {counts}"
     )
     print(f"{len(results)} results, worst error {max(errors, default=0.0):.3g} of the tolerance")
-    if not device["is_evidence"]:
+    if device["is_paravirtual"]:
         print("This device is paravirtual: what it does is no evidence of what Apple's GPUs do.")
 
 
@@ -116,19 +116,24 @@ def _device_words(answer: Any) -> str:
 # --- The run ---
 
 
-def chosen(names: list[str], prefixes: list[str] | None) -> list[str]:
-    """The smoke cases, and those of the names that begin with a prefix; ValueError if none does."""
-    for prefix in prefixes or ():
-        if not any(name.startswith(prefix) for name in names):
-            raise ValueError(f"there is no case {prefix!r}")
-    cases, wanted = cases_of(CASES), tuple(prefixes or [""])
-    return [name for name in names if cases[name].is_smoke or name.startswith(wanted)]
+def chosen(prefixes: list[str] | None) -> list[str]:
+    """A name chooses its case, a prefix all that begin with it; ValueError if it chooses none."""
+    names = list(cases_of(CASES))
+    found: set[str] = set()
+    for prefix in prefixes or [""]:
+        meant = [prefix] if prefix in names else [n for n in names if n.startswith(prefix)]
+        if not meant:
+            raise ValueError(f"there is no case that begins with {prefix!r}")
+        found.update(meant)
+    return [name for name in names if name in found]
 
 
-def list_cases(prefixes: list[str] | None) -> int:
-    for name in cases_of(CASES):
-        if name.startswith(tuple(prefixes or [""])):
-            print(name)
+def print_list(prefixes: list[str] | None) -> int:
+    try:
+        print(*chosen(prefixes), sep="\n")
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 
@@ -137,7 +142,7 @@ def run_layer(
 ) -> list[Record]:
     records = []
     recording.start_run(layer)
-    for record in run_cases(names, device, layer=layer, patience=patience):
+    for record in run_cases(names, device, module=CASES, layer=layer, patience=patience):
         recording.add(record)
         print_case(record)
         records.append(record)
@@ -148,10 +153,12 @@ def run(
     device_name: str | None, file: Path | None, prefixes: list[str] | None, is_strict: bool
 ) -> int:
     try:
-        names = chosen(list(cases_of(CASES)), prefixes)
+        names = chosen(prefixes)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    smoke = [name for name, case in cases_of(CASES).items() if case.is_smoke]
+    names = [*smoke, *(name for name in names if name not in smoke)]
     patience = Patience()
     environment = look_at(device_name)
     recording = Recording(file, environment)
