@@ -15,8 +15,9 @@ import objc
 import pytest
 from reference import losses
 from softmetal import Softmetal
+from tested_devices import DEVICES
 
-METAL = [device for device in ml.devices() if device.kind == "metal"]
+METAL = [device for device in DEVICES if device.kind == "metal"]
 SHAPE = (3, 2, 4, 5)
 
 
