@@ -321,6 +321,16 @@ def test_the_file_is_whole_whatever_happens_while_it_is_written(
     assert [each["case"] for each in json.loads(file.read_text())["runs"][0]["cases"]] == [*"abc"]
 
 
+def test_the_file_does_not_name_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/Users/jördis")
+    kept = recording.Recording(tmp_path / "run.json", {"package": "/Users/jördis/venv"})
+    kept.start_run("none")
+    kept.add(record("died", traceback='File "/Users/jördis/kit.py"'))
+    whole = json.loads((tmp_path / "run.json").read_text())
+    assert whole["environment"]["package"] == "~/venv"
+    assert whole["runs"][0]["cases"][0]["traceback"] == 'File "~/kit.py"'
+
+
 def test_a_later_run_names_what_it_repeats(tmp_path: Path) -> None:
     kept = recording.Recording(tmp_path / "run.json", {})
     for layer, other in (("none", "agrees"), ("debug layer", "died")):

@@ -58,4 +58,7 @@ class Recording:
 
 
 def dumped(record: Record) -> str:
-    return json.dumps(record, allow_nan=False)
+    """Without the name of the user, which tracebacks have in their paths."""
+    home = json.dumps(str(Path.home()))[1:-1]
+    text = json.dumps(record, allow_nan=False)
+    return text if len(home) < 2 else text.replace(home, "~")
