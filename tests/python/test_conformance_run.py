@@ -155,6 +155,7 @@ def test_the_end_of_its_time_ends_a_case_too(write: Write) -> None:
     module = write("longer_cases", 'CASES = cases(("a", hangs), ("b", good))')
     records = run_all(module, patience=workers.Patience(seconds=3))
     assert report.verdict(records["a"]) == "died"
+    assert words(records["a"]) != f"did not end in {workers.SECONDS:g} s"
     assert report.verdict(records["b"]) == "not run"
 
 
@@ -430,6 +431,13 @@ def test_cases_by_prefix_after_the_smoke_cases() -> None:
         "agrees    header/states/huber",
     ]
     assert "4 cases: 3 agree, 1 agree with facts recorded," in result.stdout
+
+
+def test_a_terminal_without_greek_letters_does_not_end_the_run() -> None:
+    chosen = ["--device", "cpu", "--case", "special/Huber"]
+    result = conformance(*chosen, PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONCOERCECLOCALE="0")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "agrees    special/Huber at \\u03b4" in result.stdout
 
 
 def test_the_list_needs_no_device() -> None:

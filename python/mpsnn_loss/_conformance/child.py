@@ -1,8 +1,9 @@
 """A child process, from both sides: the parent reads what it writes, line by line.
 
 As a module this is a child that runs cases: python -m mpsnn_loss._conformance.child FILE MODULE
-CASE... It writes a line of JSON as it begins a case and one when it has its record, so the case
-that a child died in is known, and what was done before is not lost.
+NAMES, which are a list in JSON, as not every locale has their letters. It writes a line of JSON as
+it begins a case and one when it has its record, so the case that a child died in is known, and what
+was done before is not lost.
 """
 
 from __future__ import annotations
@@ -115,10 +116,10 @@ def run_case(case: Case) -> Record:
         return {"traceback": traceback.format_exc(), "results": [refusal("case", error)]}
 
 
-def main(file: str, module: str, *names: str) -> int:
+def main(file: str, module: str, names: str) -> int:
     cases: dict[str, Any] = importlib.import_module(module).CASES
     with Path(file).open("a") as stream:
-        for name in names:
+        for name in json.loads(names):
             write_line(stream, {"case": name, "at": os.fstat(sys.stderr.fileno()).st_size})
             record = run_case(cases[name])
             write_line(stream, {"case": name, **record})

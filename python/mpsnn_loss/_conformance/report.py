@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections import Counter
 from pathlib import Path
@@ -152,6 +153,8 @@ def run_layer(
 def run(
     device_name: str | None, file: Path | None, prefixes: list[str] | None, is_strict: bool
 ) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that it lacks would end the run
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         names = chosen(prefixes)
     except ValueError as error:

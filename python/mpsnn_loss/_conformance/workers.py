@@ -8,6 +8,7 @@ smoke case does not work, the remaining cases are recorded as not run.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import time
 from collections.abc import Generator, Iterator
@@ -155,7 +156,7 @@ def _records(
         return min(time.monotonic() + own, patience.deadline)
 
     held: Record | None = None
-    with Child("mpsnn_loss._conformance.child", environment, module, *names) as child:
+    with Child("mpsnn_loss._conformance.child", environment, module, json.dumps(names)) as child:
         for line in child.lines(deadline(None)):
             child.deadline = deadline(line["case"])
             if "results" in line:
