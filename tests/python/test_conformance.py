@@ -126,6 +126,54 @@ def test_a_problem_survives_the_file(name: str) -> None:
             assert after == before
 
 
+# --- What cases without a problem see: settings of the double that change it ---
+
+
+def facts_of(name: str, folder: Path, **environment: str) -> dict[str, Any]:
+    file = folder / "run.json"
+    result = conformance("--device", "metal", "--case", name, "--json", str(file), **environment)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (record,) = [each for each in json.loads(file.read_text())["runs"][0]["cases"]
+                 if each["case"] == name]  # fmt: skip
+    return {result["name"]: result.get("value") for result in record["results"]}
+
+
+@pytest.mark.parametrize(("storage", "mode", "same"), [("managed", 1, False), ("shared", 0, True)])
+def test_readback_without_synchronise(
+    double: object, storage: str, mode: int, same: bool, tmp_path: Path
+) -> None:
+    facts = facts_of("endurance/readback", tmp_path, SOFTMETAL_STORAGE=storage)
+    assert facts["storageMode"] == mode
+    assert facts["the same bits without synchronise"] is same
+
+
+@pytest.mark.parametrize("kind", ["forward, labels", "gradient, one image in two arguments"])
+def test_read_counts_after_an_encode(double: object, kind: str, tmp_path: Path) -> None:
+    for fault, count in {"": 4, "forget_read_count_decrement": 5}.items():
+        facts = facts_of(f"operands/read counts/{kind}", tmp_path, SOFTMETAL_FAULT=fault)
+        assert facts == {"readCount before": [5, 5], "readCount after": [count, count]}
+
+
+def test_textures_are_arrays_from_five_channels_on(double: object) -> None:
+    device = ml.devices()[0]
+    for channels in range(1, 9):
+        name = f"operands/textures/results/float16, {channels} channels"
+        losses, gradients = CASES[name].run(device)["results"]
+        assert losses["value"]["textureType"] == 2  # MTLTextureType2D
+        assert gradients["value"]["textureType"] == (2 if channels <= 4 else 3)  # or an array
+        assert gradients["value"]["image"]["featureChannelFormat"] == 3
+
+
+def test_a_class_that_is_not_here_is_no_finding(
+    device: ml.Device, request: pytest.FixtureRequest
+) -> None:
+    if device.kind == "metal":
+        request.getfixturevalue("double")  # Macs have the class
+    (result,) = CASES["witness/huber/sum"].run(device)["results"]
+    assert result["verdict"] == "absent"
+    assert ("no class MPSCNNLoss" in result["words"]) == (device.kind == "metal")
+
+
 # --- The readings ---
 
 
@@ -233,16 +281,18 @@ def test_facts_and_refusals() -> None:
 def test_the_environment_names_the_machine(device: ml.Device) -> None:
     facts = workers.look_at("cpu" if device.kind == "cpu" else device.name)
     assert facts["device"]["kind"] == device.kind
-    assert facts["device"]["is_paravirtual"] is False
     assert facts["package"]["version"] == ml.__version__
     assert {"system", "release", "architecture", "process", "chip"} <= facts["machine"].keys()
     assert ("class" in facts["device"]) == (device.kind == "metal")
-    if device.kind == "metal":
-        calls = facts["device_calls"]
-        first = calls["MTLCreateSystemDefaultDevice"]
-        assert first in calls["MTLCopyAllDevices"]
-        assert first["MPSSupportsMTLDevice"] is True
-        assert first["name"] == device.name
+
+
+def test_both_device_calls_of_metal_are_asked(double: object) -> None:
+    facts = workers.look_at("metal")
+    assert facts["device"]["is_paravirtual"] is False
+    first = facts["device_calls"]["MTLCreateSystemDefaultDevice"]
+    assert facts["device_calls"]["MTLCopyAllDevices"] == [first]
+    assert first["MPSSupportsMTLDevice"] is True
+    assert first["name"] == facts["device"]["name"]
 
 
 def test_under_rosetta_the_process_is_not_native(monkeypatch: pytest.MonkeyPatch) -> None:

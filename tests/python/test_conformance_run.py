@@ -464,7 +464,7 @@ def test_a_mistaken_command_is_refused(arguments: list[str], said: str) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_the_cpu_engine_is_described_without_looking_for_metal(double: object) -> None:
+def test_who_does_not_ask_for_metal_does_not_look_for_it(double: object) -> None:
     facts = workers.look_at("cpu")
     assert facts["device"]["kind"] == "cpu"
     assert "device_calls" not in facts

@@ -195,7 +195,7 @@ def test_wheels_are_made_for_macos_and_linux_on_both_processors() -> None:
     assert cells(jobs("wheels")["conformance"]) == cells(jobs("wheels")["build"])
 
 
-def test_wheels_are_tested_on_the_cpu_engine_alone() -> None:
+def test_wheels_are_tested_without_metal() -> None:
     assert 'test-environment = { MPSNN_LOSS_DEVICE = "cpu" }' in PYPROJECT
     kinds = subprocess.run(
         [sys.executable, "-c", "import tested_devices as t; print(*[d.kind for d in t.DEVICES])"],
