@@ -214,7 +214,7 @@ def test_where_the_smoke_case_fails_the_run_ends_with_a_page(
     file = tmp_path / "run.json"
     assert report.run("cpu", file, None, is_strict=False) == 1
     page = capsys.readouterr().out
-    assert "not run   other" in page
+    assert "not run: 1 of the cases, as smoke does not work\n" in page
     assert "The run ends here" in page
     assert "attach" in page
     assert f"what happened       smoke: {'the process' if run == 'kills' else 'Zero'}" in page
