@@ -42,6 +42,8 @@ def loss_name(text: str) -> str:
 def conformance(arguments: argparse.Namespace) -> int:
     from mpsnn_loss._conformance import report
 
+    if arguments.list:
+        return report.print_list(arguments.case)
     return report.run(arguments.device, arguments.json, arguments.case, arguments.strict)
 
 
@@ -89,7 +91,13 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("conformance", help=words, description=words)
     command.add_argument("--device", metavar="NAME", help='"cpu", "metal" or a name of `info`')
     command.add_argument("--json", type=file_to_write, metavar="FILE", help="write all of it here")
-    command.add_argument("--case", action="append", metavar="NAME", help="this case; repeatable")
+    command.add_argument(
+        "--case",
+        action="append",
+        metavar="NAME",
+        help="a case, or how names begin; repeatable",
+    )
+    command.add_argument("--list", action="store_true", help="only print the names of the cases")
     command.add_argument("--strict", action="store_true", help="exit 1 unless every case agrees")
     command.set_defaults(run=conformance)
     return parser

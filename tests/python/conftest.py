@@ -16,11 +16,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import softmetal
+from tested_devices import DEVICES
 
 DOUBLE = softmetal.load()
 
 
-@pytest.fixture(scope="session", params=ml.devices(), ids=lambda device: device.name)
+@pytest.fixture(scope="session", params=DEVICES, ids=lambda device: device.name)
 def device(request: pytest.FixtureRequest) -> ml.Device:
     return request.param
 

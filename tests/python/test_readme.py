@@ -8,8 +8,11 @@ from pathlib import Path
 
 import mpsnn_loss as ml
 import pytest
+from mpsnn_loss.__main__ import make_parser
+from mpsnn_loss._conformance import report, workers
 
 README = Path(__file__).resolve().parents[2] / "README.md"
+FIRST_RUN = README.parent / "docs" / "first-run-on-a-mac.md"
 
 if not README.is_file():
     pytest.skip(
@@ -63,7 +66,29 @@ def test_a_table_has_one_row_for_each_member(heading: str, enumeration: type[Int
     assert rows == [(str(int(member)), member.name.lower()) for member in enumeration]
 
 
-def test_links_lead_to_files() -> None:
-    targets = re.findall(r"\]\(([^)#]+)\)", TEXT)
-    assert "CONTRIBUTING.md" in targets
-    assert [name for name in targets if not (README.parent / name).is_file()] == []
+@pytest.mark.parametrize("page", [README, FIRST_RUN], ids=lambda page: page.stem)
+def test_links_lead_to_files(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert targets
+    assert [name for name in targets if not (page.parent / name).is_file()] == []
+
+
+def test_the_readme_links_the_pages() -> None:
+    assert "](CONTRIBUTING.md)" in TEXT
+    assert "](docs/first-run-on-a-mac.md)" in TEXT
+
+
+def test_the_words_of_the_conformance_kit_are_explained() -> None:
+    section = TEXT.split("## On a Mac: the conformance kit\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `([\w ]+)` \|", section, re.MULTILINE)) == set(
+        report.SHOWN.values()
+    )
+
+
+def test_the_page_of_the_first_run_has_the_command_and_the_limit_of_the_kit() -> None:
+    page = FIRST_RUN.read_text(encoding="utf-8")
+    for text in (TEXT, page):
+        (command,) = re.findall(r" -m mpsnn_loss (conformance .*--json .*)$", text, re.MULTILINE)
+        parsed = make_parser().parse_args(command.split())
+        assert (parsed.device, parsed.json.name) == ("metal", "conformance.json")
+        assert f"{workers.RUN_SECONDS / 60:g} minutes" in text

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import dropwhile
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 
 import pytest
 from mpsnn_loss.__main__ import make_parser
+from mpsnn_loss._conformance import workers
 
 yaml = pytest.importorskip("yaml", reason="reading the workflows needs PyYAML")
 
@@ -25,8 +29,10 @@ if not WORKFLOWS:
         allow_module_level=True,
     )
 
-# An action is pinned to one version of it, not to a name that moves.
-ACTION = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*@v\d+\.\d+\.\d+")
+# An action is pinned to the commit of one version of it, or to the version where nobody could look
+# up its commit; never to a name that moves.
+VERSION = r"v\d+\.\d+\.\d+"
+ACTION = re.compile(rf"[\w.-]+/[\w.-]+(/[\w.-]+)*@({VERSION}|[0-9a-f]{{40}}  # {VERSION})")
 EXPRESSION = re.compile(r"\$\{\{ *matrix\.(\w+) *\}\}")
 SETTING = re.compile(r"[A-Z_]+=")  # before a command: of its environment
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
@@ -106,6 +112,7 @@ def test_a_workflow_says_when_it_runs_and_what(name: str) -> None:
         assert all(("uses" in step) != ("run" in step) for step in job["steps"])
         assert set(job.get("needs", "").split()) <= set(workflow["jobs"])
         for cell in cells(job):
+            assert not job.get("continue-on-error") or job["name"].startswith("Metal ")
             assert re.fullmatch(r"(ubuntu|macos)-[\w.-]+", filled_in(job["runs-on"], cell))
 
 
@@ -119,12 +126,19 @@ def test_every_expression_is_one_of_the_matrix(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_every_action_is_pinned_to_a_version(name: str) -> None:
-    actions = [
-        step["uses"] for job in jobs(name).values() for step in job["steps"] if "uses" in step
-    ]
-    assert actions
+def test_every_action_is_pinned(name: str) -> None:
+    actions = re.findall(r"^ *- uses: (.*)$", WORKFLOWS[name].read_text(), re.MULTILINE)
+    steps = [step for job in jobs(name).values() for step in job["steps"] if "uses" in step]
+    assert len(actions) == len(steps) > 0
     assert [action for action in actions if not ACTION.fullmatch(action)] == []
+
+
+def test_an_action_is_pinned_to_the_same_commit_everywhere() -> None:
+    found: dict[str, set[str]] = {}
+    for path in WORKFLOWS.values():
+        for action, pin in re.findall(r"uses: ([^@]+)@(.*)$", path.read_text(), re.MULTILINE):
+            found.setdefault(action, set()).add(pin)
+    assert {action: pins for action, pins in found.items() if len(pins) != 1} == {}
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -179,6 +193,88 @@ def test_wheels_are_made_for_macos_and_linux_on_both_processors() -> None:
         ("manylinux", "aarch64"),
     }
     assert cells(jobs("wheels")["conformance"]) == cells(jobs("wheels")["build"])
+
+
+def test_wheels_are_tested_without_metal() -> None:
+    assert 'test-environment = { MPSNN_LOSS_DEVICE = "cpu" }' in PYPROJECT
+    kinds = subprocess.run(
+        [sys.executable, "-c", "import tested_devices as t; print(*[d.kind for d in t.DEVICES])"],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"MPSNN_LOSS_DEVICE": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert (kinds.stdout, kinds.stderr) == ("cpu\n", "")
+
+
+def test_only_a_job_that_fails_nothing_runs_on_metal() -> None:
+    on_metal = {}
+    for name in WORKFLOWS:
+        for key, job in jobs(name).items():
+            runs = [step.get("run", "") for step in job["steps"]]
+            if any("conformance metal" in run or "--device metal" in run for run in runs):
+                on_metal[key] = job
+    assert list(on_metal) == ["metal"]
+    job = on_metal["metal"]
+    assert job["continue-on-error"] is True
+    assert {cell["archs"] for cell in cells(job)} == {"arm64", "x86_64"}
+    (upload,) = [step for step in job["steps"] if "upload-artifact" in step.get("uses", "")]
+    assert upload["if"] == "always()"
+    limits = [step["timeout-minutes"] for step in job["steps"] if "timeout-minutes" in step]
+    assert sum(limits) < job["timeout-minutes"]
+    assert workers.Patience().seconds < 60 * limits[0]  # the kit ends itself before
+
+
+def test_the_macos_compile_job_looks_at_what_is_linked() -> None:
+    job = jobs("ci")["macos_compile"]
+    assert {(cell["archs"], cell["target"]) for cell in cells(job)} == {
+        ("arm64", "11.0"),
+        ("x86_64", "10.15"),
+    }
+    for cell in cells(job):
+        select = f'select = "*-macosx_{cell["archs"]}"\n'
+        target = f'environment.MACOSX_DEPLOYMENT_TARGET = "{cell["target"]}"'
+        assert select + target in PYPROJECT
+    script = (ROOT / ".ci/macos-compile").read_text()
+    assert "otool -L" in script
+    assert "for framework in CoreGraphics Foundation Metal MetalPerformanceShaders" in script
+
+
+OTOOL = """#!/bin/sh
+echo "$2:"
+for name in {0}; do
+  echo "	/System/Library/Frameworks/$name.framework/Versions/A/$name (version 1.0.0)"
+done
+"""
+
+
+@pytest.mark.parametrize(
+    ("links", "code"),
+    [
+        ("CoreGraphics Foundation Metal MetalPerformanceShaders", 0),
+        ("Foundation Metal MetalPerformanceShaders", 1),
+        ("CoreGraphics Foundation MetalPerformanceShaders", 1),
+    ],
+)
+def test_a_framework_that_is_not_linked_is_noticed(tmp_path: Path, links: str, code: int) -> None:
+    """The script with the tools of a Mac played by others."""
+    tools = tmp_path / "bin"
+    (tmp_path / "out/unpacked/mpsnn_loss").mkdir(parents=True)
+    (tmp_path / "out/unpacked/mpsnn_loss/_core.so").touch()
+    tools.mkdir()
+    for name in ("clang++", "xcrun", "python"):
+        (tools / name).write_text("#!/bin/sh\n")
+    (tools / "otool").write_text(OTOOL.format(links))
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    done = subprocess.run(
+        ["sh", str(ROOT / ".ci/macos-compile"), str(tmp_path / "out")],
+        env={"PATH": f"{tools}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stderr
+    assert ("::error::the extension does not link" in done.stdout) == (code == 1)
 
 
 def test_a_mistaken_command_would_be_noticed(

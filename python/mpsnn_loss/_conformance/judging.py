@@ -9,7 +9,10 @@ A result is a record for the JSON file:
                recorded  a fact on which no document says anything
                absent    not available on this device
                died      the process ended, or did not end in time
+               not run   the run had ended before
     words      one line for the table
+    exception  the class of the exception that was raised
+    nserror    domain, code and userInfo of the error of a command buffer
     output     the bits of the result
     error      its worst error as a share of the contract's tolerance
     scale      for each image, what the result is of the answer for D = 1, weight 1 and source
@@ -103,7 +106,19 @@ class Expectation:
 
 
 def refusal(name: str, error: Exception) -> Record:
-    return {"name": name, "verdict": "refused", "words": f"{type(error).__name__}: {error}"}
+    words = f"{type(error).__name__}: {error}"
+    return {"name": name, "verdict": "refused", "words": words, **raised_by(error)}
+
+
+def raised_by(error: Exception) -> Record:
+    nserror = getattr(error, "nserror", None)
+    found = {} if nserror is None else {"nserror": nserror}
+    return {"exception": type(error).__name__, **found}
+
+
+def has_device_error(record: Record) -> bool:
+    """Metal may refuse a process for good once its work has failed."""
+    return any(result.get("exception") == "DeviceError" for result in record["results"])
 
 
 def absent(name: str, why: str) -> Record:
@@ -125,6 +140,19 @@ def fact(name: str, value: Any, documented: Any = None) -> Record:
     }
 
 
+def plain_value(value: Any) -> Any:
+    """As JSON has it: enumerations are their raw values."""
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def expected(name: str, value: Any, other: Any) -> Record:
+    """A value that has to be the other, which may be None."""
+    agrees = value == other
+    words = "" if agrees else f"{value!r}, not {other!r}"
+    return {"name": name, "verdict": "agrees" if agrees else "differs", "words": words,
+            "value": plain_value(value)}  # fmt: skip
+
+
 def expected_refusal(name: str, error: type[Exception], action: Callable[[], object]) -> Record:
     """The contract refuses this: no refusal, or another, is a difference."""
     try:
@@ -133,7 +161,7 @@ def expected_refusal(name: str, error: type[Exception], action: Callable[[], obj
         return {"name": name, "verdict": "agrees", "words": "", "value": str(raised)}
     except Exception as raised:
         words = f"{type(raised).__name__} in place of {error.__name__}: {raised}"
-        return {"name": name, "verdict": "differs", "words": words}
+        return {"name": name, "verdict": "differs", "words": words, **raised_by(raised)}
     return {"name": name, "verdict": "differs", "words": f"accepted, not {error.__name__}"}
 
 

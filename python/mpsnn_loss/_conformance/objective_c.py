@@ -7,6 +7,7 @@ process, so this is for risky cases only.
 from __future__ import annotations
 
 import ctypes
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,26 @@ from typing import Any
 from mpsnn_loss import _core
 
 Word = ctypes.c_size_t
+
+
+class Offset(ctypes.Structure):
+    """An MPSOffset."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in "xyz"]
+
+
+class Size(ctypes.Structure):
+    """An MTLSize."""
+
+    _fields_ = [(name, ctypes.c_uint64) for name in ("width", "height", "depth")]
+
+
+class Region(ctypes.Structure):
+    """An MTLRegion: origin x, y, z, and size width, height, depth."""
+
+    _fields_ = [("numbers", ctypes.c_uint64 * 6)]
+
+
 LIBRARY = "/usr/lib/libobjc.A.dylib" if sys.platform == "darwin" else "libobjc.so.4"
 
 
@@ -49,22 +70,32 @@ def class_name_of(receiver: int) -> str:
     return name.decode()
 
 
-def method(receiver: int, name: str) -> int:
+def method(receiver: int, name: str, returns: Any) -> int:
     """The address to call: the sender of messages, or with gcc's runtime the method itself."""
     if sys.platform == "darwin":
-        return int(ctypes.cast(runtime().objc_msgSend, ctypes.c_void_p).value or 0)
+        # On Intel another sender returns the structures that do not fit into two registers.
+        is_large = isinstance(returns, type(ctypes.Structure)) and ctypes.sizeof(returns) > 16
+        on_stack = is_large and platform.machine() == "x86_64"
+        sender = runtime().objc_msgSend_stret if on_stack else runtime().objc_msgSend
+        return int(ctypes.cast(sender, ctypes.c_void_p).value or 0)
     return int(runtime().objc_msg_lookup(receiver, selector(name)))
 
 
 def send(receiver: int, name: str, *arguments: Any, returns: Any = Word) -> Any:
-    """Sends a message whose arguments are integers, pointers and ctypes arrays."""
+    """Sends a message whose arguments are integers, pointers and ctypes values."""
     if receiver == 0:
         raise LookupError(f"{name} was sent to nil")
     if name != "respondsToSelector:" and not responds(receiver, name):
         raise LookupError(f"{class_name_of(receiver)} does not respond to {name}")
-    types = [Word if isinstance(each, int) else ctypes.c_void_p for each in arguments]
-    function = ctypes.CFUNCTYPE(returns, Word, Word, *types)(method(receiver, name))
+    types = [_type_of(each) for each in arguments]
+    function = ctypes.CFUNCTYPE(returns, Word, Word, *types)(method(receiver, name, returns))
     return function(receiver, selector(name), *arguments)
+
+
+def _type_of(argument: Any) -> Any:
+    if isinstance(argument, (ctypes.Structure, ctypes.c_float)):
+        return type(argument)
+    return Word if isinstance(argument, int) else ctypes.c_void_p
 
 
 def responds(receiver: int, name: str) -> bool:
@@ -97,13 +128,43 @@ def autorelease_pool() -> Iterator[None]:
         send(pool, "drain")
 
 
+def description(receiver: int) -> str:
+    return "nil" if receiver == 0 else text(send(receiver, "description"))
+
+
+def error_of_buffer(buffer: int) -> dict[str, Any]:
+    """What the NSError of a command buffer says."""
+    with autorelease_pool():
+        error = send(buffer, "error")
+        if error == 0:
+            return {"error": "nil"}
+        return {
+            "domain": text(send(error, "domain")),
+            "code": send(error, "code", returns=ctypes.c_ssize_t),
+            "userInfo": description(send(error, "userInfo")),
+        }
+
+
+# --- What the extension links ---
+
+
 def region_constant(name: str) -> list[int]:
-    """An MTLRegion of what the extension links: origin x, y, z, size width, height, depth."""
+    """An MTLRegion: origin x, y, z, size width, height, depth."""
     extension = ctypes.CDLL(_core.__file__)
     try:
-        return list((ctypes.c_uint64 * 6).in_dll(extension, name))
+        return list(Region.in_dll(extension, name).numbers)
     except ValueError as error:
         raise LookupError(str(error)) from None
+
+
+def function(name: str, returns: Any, *types: Any) -> Any:
+    """A function of C."""
+    try:
+        address = getattr(ctypes.CDLL(_core.__file__), name)
+    except AttributeError:
+        raise LookupError(f"there is no function {name}") from None
+    address.restype, address.argtypes = returns, types
+    return address
 
 
 def supports_family(device: int, family: int) -> bool:

@@ -9,7 +9,15 @@ from typing import Any
 import mpsnn_loss as ml
 from mpsnn_loss._conformance.case import Case
 from mpsnn_loss._conformance.inputs import plain
-from mpsnn_loss._conformance.judging import Record, absent, expected_refusal, fact, refusal
+from mpsnn_loss._conformance.judging import (
+    Record,
+    absent,
+    expected,
+    expected_refusal,
+    fact,
+    plain_value,
+    refusal,
+)
 from mpsnn_loss._conformance.rows import INHERITED
 
 Kernel = ml.MPSNNLossGradient
@@ -67,11 +75,6 @@ CHANGED: dict[str, Any] = {
 }
 
 
-def plain_value(value: Any) -> Any:
-    """As JSON has it: enumerations are their raw values."""
-    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 def properties(kernel: ml.MPSKernel) -> dict[str, Any]:
     return {name: plain_value(getattr(kernel, name)) for name in DEFAULTS if hasattr(kernel, name)}
 
@@ -92,14 +95,6 @@ def defaults(device: ml.Device) -> Record:
     results = [fact(name, value, DEFAULTS[name]) for name, value in properties(kernel).items()]
     results.append(expected("clip_rect", kernel.clip_rect, NO_CLIP))
     return {"results": results}
-
-
-def expected(name: str, value: Any, other: Any) -> Record:
-    """A value that has to be the other, which may be None."""
-    agrees = value == other
-    words = "" if agrees else f"{value!r}, not {other!r}"
-    return {"name": name, "verdict": "agrees" if agrees else "differs", "words": words,
-            "value": plain_value(value)}  # fmt: skip
 
 
 def survivors(before: Kernel, after: Kernel) -> list[Record]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -9,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mpsnn_loss as ml
+from mpsnn_loss._conformance import objective_c as objc
 
 Values = NDArray[Any]
+Wanted = tuple[str, ...]  # of "loss", "predictions" and "labels"
 PROPERTIES = ("weight", "label_smoothing", "epsilon", "delta")
 
 
@@ -86,10 +90,23 @@ def array_from_json(record: dict[str, Any]) -> Values:
     return np.reshape(values, record["shape"])
 
 
-# --- How a device is asked; each answers with arrays named loss, predictions and labels ---
+# --- How a device is asked; each answers with the arrays that are wanted ---
 
 
-def with_kernels(device: ml.Device, problem: Problem) -> dict[str, Values]:
+@contextmanager
+def telling(buffer: ml.CommandBuffer) -> Iterator[None]:
+    """Runs the buffer; where that fails, the exception carries what Metal's own error says."""
+    try:
+        with buffer:
+            yield
+    except ml.DeviceError as error:
+        pointer = buffer.objc_pointer
+        if pointer is not None:
+            error.nserror = objc.error_of_buffer(pointer)  # type: ignore[attr-defined]
+        raise
+
+
+def with_kernels(device: ml.Device, problem: Problem, wanted: Wanted) -> dict[str, Values]:
     """The user's kernels on a command buffer; with states where the problem has own values."""
     v = None if problem.weights is None else np.ascontiguousarray(problem.weights)
     y, t, g = problem.predictions, problem.labels, problem.source_gradients
@@ -101,15 +118,18 @@ def with_kernels(device: ml.Device, problem: Problem) -> dict[str, Values]:
         for name, value in zip(PROPERTIES, problem.own_values, strict=True):
             setattr(gradient, name, value)
     results = {}
-    with device.make_command_queue().command_buffer() as buffer:
-        results["loss"] = forward.encode_batch(buffer, y, t, v, destination_states=states)
+    buffer = device.make_command_queue().command_buffer()
+    with telling(buffer):
+        if "loss" in wanted or states is not None:  # the forward loss fills the states
+            results["loss"] = forward.encode_batch(buffer, y, t, v, destination_states=states)
         for wrt in ("predictions", "labels"):
-            gradient.compute_label_gradients = wrt == "labels"
-            results[wrt] = gradient.encode_batch(buffer, g, y, t, v, states)
-    return {name: batch.to_array() for name, batch in results.items()}
+            if wrt in wanted:
+                gradient.compute_label_gradients = wrt == "labels"
+                results[wrt] = gradient.encode_batch(buffer, g, y, t, v, states)
+    return {name: batch.to_array() for name, batch in results.items() if name in wanted}
 
 
-def with_functions(device: ml.Device, problem: Problem) -> dict[str, Values]:
+def with_functions(device: ml.Device, problem: Problem, wanted: Wanted) -> dict[str, Values]:
     """The functions on arrays."""
     g = problem.source_gradients
     if problem.reduction == "none":
@@ -127,13 +147,15 @@ def with_functions(device: ml.Device, problem: Problem) -> dict[str, Values]:
         "device": device,
         **problem.values,
     }
-    results = {"loss": np.asarray(ml.loss(**arguments))}
-    for wrt in ("predictions", "labels"):
-        results[wrt] = ml.loss_gradient(**arguments, source_gradient=g, wrt=wrt)
-    return results
+    return {
+        name: np.asarray(ml.loss(**arguments))
+        if name == "loss"
+        else ml.loss_gradient(**arguments, source_gradient=g, wrt=name)  # type: ignore[arg-type]
+        for name in wanted
+    }
 
 
-def with_one_image_repeated(device: ml.Device, problem: Problem) -> dict[str, Values]:
+def with_one_image_repeated(device: ml.Device, problem: Problem, _: Wanted) -> dict[str, Values]:
     """The kernels on batches that hold the first image N times: one object, N pointers."""
     n = len(problem.predictions)
 
@@ -144,7 +166,8 @@ def with_one_image_repeated(device: ml.Device, problem: Problem) -> dict[str, Va
     v = None if problem.weights is None else repeated(problem.weights)
     forward = ml.MPSNNForwardLoss(device, problem.descriptor)
     gradient = ml.MPSNNLossGradient(device, problem.descriptor)
-    with device.make_command_queue().command_buffer() as buffer:
+    buffer = device.make_command_queue().command_buffer()
+    with telling(buffer):
         loss = forward.encode_batch(buffer, y, t, v)
         predictions = gradient.encode_batch(buffer, g, y, t, v)
     return {"loss": loss.to_array(), "predictions": predictions.to_array()}
