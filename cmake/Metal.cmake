@@ -3,7 +3,9 @@
 if(APPLE)
   enable_language(OBJCXX)
   set(CMAKE_OBJCXX_STANDARD 20)
-  set(metal_libraries "-framework Foundation" "-framework Metal" "-framework MetalPerformanceShaders")
+  # CoreGraphics: without it MTLCreateSystemDefaultDevice returns nil to a command-line process.
+  set(metal_libraries "-framework CoreGraphics" "-framework Foundation" "-framework Metal"
+    "-framework MetalPerformanceShaders")
 else()
   include(cmake/ObjCxxOnLinux.cmake)
   add_subdirectory(tests/softmetal)

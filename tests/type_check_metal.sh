@@ -8,9 +8,9 @@ cd "$(dirname "$0")/.."
 failed=''
 for target in arm64-apple-macos13 arm64-apple-macos11 x86_64-apple-macos10.15; do
   bad=''
-  for file in src/metal/*.mm; do
+  for file in $(find src/metal -name '*.mm' | sort); do
     "${CXX:-clang++}" -x objective-c++ -std=c++20 -fno-objc-arc -fsyntax-only -Wall -Wextra -Werror \
-      -Isrc -target "$target" -isysroot "$sdk" -stdlib=libc++ "$file" || bad="$bad $file"
+      -Werror=unguarded-availability -Isrc -target "$target" -isysroot "$sdk" -stdlib=libc++ "$file" || bad="$bad $file"
   done
   echo "$target: ${bad:-ok}"
   failed=$failed$bad

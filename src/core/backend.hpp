@@ -192,12 +192,22 @@ class Kernel {
 };
 
 /// The life of a command buffer: encode any number of calls, commit once, wait.
-class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
+class CommandBuffer {
  public:
   CommandBuffer(std::shared_ptr<Device> device, std::string label, const Queue* queue)
       : device_(std::move(device)),
         label_(std::move(label)),
         progress_(std::make_shared<Progress>(queue)) {}
+  /// A buffer that knows who owns it. Not by enable_shared_from_this, which pybind11 asks before it
+  /// looks at the pointer that it is given: what callers hold may own more than the buffer.
+  template <class Buffer, class... Arguments>
+  static std::shared_ptr<Buffer> make(Arguments&&... arguments) {
+    const auto made = std::make_shared<Buffer>(std::forward<Arguments>(arguments)...);
+    static_cast<CommandBuffer&>(*made).self_ = made;
+    return made;
+  }
+  std::shared_ptr<CommandBuffer> self() const { return self_.lock(); }
+  long owners() const { return self_.use_count(); }
   virtual ~CommandBuffer() = default;
   CommandBuffer(const CommandBuffer&) = delete;
   CommandBuffer& operator=(const CommandBuffer&) = delete;
@@ -276,6 +286,7 @@ class CommandBuffer : public std::enable_shared_from_this<CommandBuffer> {
 
   const std::shared_ptr<Device> device_;
   const std::string label_;
+  std::weak_ptr<CommandBuffer> self_;
   const std::shared_ptr<Progress> progress_;
   std::set<ProgressPointer> input_writers_;  // pending when their images were read from
   mutable std::mutex mutex_;

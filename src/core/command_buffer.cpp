@@ -199,14 +199,14 @@ void CommandBuffer::complete() noexcept {
 void CommandBuffer::complete_elsewhere() noexcept {
   if (!has_handlers()) return finish();
   try {
-    run_elsewhere([self = shared_from_this()] { self->finish(); });
+    run_elsewhere([self = self()] { self->finish(); });
   } catch (const std::exception&) {
     finish();
   }
 }
 
 void CommandBuffer::finish() noexcept {
-  const auto self = shared_from_this();  // the last handler may drop the caller's reference
+  const auto kept = self();  // the last handler may drop the caller's reference
   std::vector<std::function<void()>> handlers;
   {
     const std::lock_guard lock(mutex_);

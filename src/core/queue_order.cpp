@@ -43,7 +43,7 @@ bool QueueOrder::is_ready() const noexcept {
 std::shared_ptr<CommandBuffer> QueueOrder::gate() const noexcept {
   const std::lock_guard lock(mutex_);
   if (places_.empty() || places_.begin()->second.committed != nullptr) return nullptr;
-  return places_.begin()->second.buffer->weak_from_this().lock();
+  return places_.begin()->second.buffer->self();
 }
 
 }  // namespace mpsnn_loss

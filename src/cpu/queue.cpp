@@ -25,7 +25,7 @@ CpuQueue::CpuQueue(std::shared_ptr<Device> device, std::string label)
     : Queue(std::move(device), std::move(label)) {}
 
 std::shared_ptr<CommandBuffer> CpuQueue::make_command_buffer(const std::string& label) {
-  return std::make_shared<CpuCommandBuffer>(shared_from_this(), label);
+  return CommandBuffer::make<CpuCommandBuffer>(shared_from_this(), label);
 }
 
 void CpuQueue::check_alive() const {
@@ -85,7 +85,7 @@ void CpuCommandBuffer::do_encode(const LossCall& call) {
 }
 
 void CpuCommandBuffer::do_commit() {
-  queue_->order().commit(*place_, shared_from_this());
+  queue_->order().commit(*place_, self());
   queue_->run_ready();
 }
 

@@ -110,6 +110,7 @@ class ArrayCall {
     const std::vector<Rectangle> all =
         rectangles(shape_, request_.descriptor.loss_type, most_bytes_of_an_image());
     for (auto next = all.begin(); next != all.end();) {
+      const autorelease_pool pool;  // the next buffer may need what this one's images take
       ShortBuffer buffer(workshop_);
       std::vector<Part> parts;
       for (std::int64_t room = workshop_.most_bytes(); next != all.end(); ++next) {
@@ -268,6 +269,7 @@ class ArrayCall {
     std::vector<double> sums(across() ? 1 : static_cast<std::size_t>(shape_.images));
     const std::int64_t pixels = shape_.images * shape_.pixels();
     for (std::int64_t first = 0; first < pixels; first += at_once) {
+      const autorelease_pool pool;
       const Shape shape{std::min(at_once, pixels - first), 1, 1, shape_.channels};
       ShortBuffer buffer(workshop_);
       Part part{{shape, first * shape.channels}, nullptr, nullptr, nullptr, nullptr, nullptr};

@@ -34,6 +34,7 @@ class Workshop final : public ArrayWorkshop {
   void give_back(KernelKind kind, const LossDescriptor& descriptor, void* kernel) override {
     pool_.give_back(kind, descriptor, kernel);
   }
+  /// A quarter of what Metal recommends: the images of the buffer before may still be there.
   std::int64_t most_bytes() const override {
     constexpr std::uint64_t kUnknown = std::uint64_t{1} << 30, kShare = 4;
     const std::uint64_t whole = [device_.get() recommendedMaxWorkingSetSize];

@@ -35,9 +35,9 @@ class ForeignCommandBuffer final : public MetalCommandBuffer {
 
   /// From now on the handler of the root ends our life.
   void listen() {
-    const auto self = std::static_pointer_cast<ForeignCommandBuffer>(shared_from_this());
+    const auto kept = std::static_pointer_cast<ForeignCommandBuffer>(self());
     [root_ addCompletedHandler:^(id<MTLCommandBuffer> completed) {
-      self->ended(completed);
+      kept->ended(completed);
     }];
   }
   /// Nobody is left who asks.
@@ -161,7 +161,7 @@ std::shared_ptr<CommandBuffer> adopt_command_buffer(std::shared_ptr<Device> devi
     if ([held->root.get() status] >= MTLCommandBufferStatusCommitted)
       throw StateError("command_buffer must not be committed yet to be adopted");
     const std::string label = [given label] != nil ? [[given label] UTF8String] : "";
-    held->ours = std::make_shared<ForeignCommandBuffer>(std::move(device), label, given);
+    held->ours = CommandBuffer::make<ForeignCommandBuffer>(std::move(device), label, given);
     held->ours->listen();
   });
   return {held, held->ours.get()};

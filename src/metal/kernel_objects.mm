@@ -9,9 +9,9 @@
 namespace mpsnn_loss::metal {
 namespace {
 
-// Apple's raw values are the table's (core/loss_type.hpp).
-static_assert(MPSCNNLossTypeCount == kLosses.size());
-static_assert(MPSCNNReductionTypeCount == kReductions.size());
+// Apple's raw values are the table's (core/loss_type.hpp); a later SDK may have more.
+static_assert(MPSCNNLossTypeCount >= kLosses.size());
+static_assert(MPSCNNReductionTypeCount >= kReductions.size());
 
 MPSCNNLossDescriptor* make_descriptor(const LossDescriptor& d) {
   MPSCNNLossDescriptor* const descriptor =

@@ -130,6 +130,7 @@ objc_ptr<MPSKernel*> fresh_object(const Device& device, KernelKind kind,
 
 /// The object in an archive, or ValueError.
 objc_ptr<MPSKernel*> unarchived(const Device& device, KernelKind kind, std::string_view bytes) {
+  enter("unarchiving");  // below, every StateError speaks of the data
   objc_ptr<MPSKernel*> object;
   std::string why = "it holds none";
   try {

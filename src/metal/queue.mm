@@ -124,12 +124,12 @@ class OwnCommandBuffer final : public MetalCommandBuffer {
   void submit() {
     try {
       guarded("committing a command buffer", [&] {
-        const auto self = std::static_pointer_cast<OwnCommandBuffer>(shared_from_this());
+        const auto kept = std::static_pointer_cast<OwnCommandBuffer>(self());
         const auto in_flight = std::make_shared<std::optional<WorkInFlight>>(std::in_place);
         const auto buffer = (id<MTLCommandBuffer>)open();
         release_temporaries();
         [buffer addCompletedHandler:^(id<MTLCommandBuffer> completed) {
-          self->complete(completed);
+          kept->complete(completed);
           in_flight->reset();
         }];
         [buffer commit];
@@ -148,7 +148,7 @@ class OwnCommandBuffer final : public MetalCommandBuffer {
   }
   void do_enqueue() override { place_ = queue_->order().add(this); }
   void do_commit() override {
-    queue_->order().commit(*place_, shared_from_this());
+    queue_->order().commit(*place_, self());
     queue_->submit_ready();
   }
   void do_discard() override {
@@ -171,7 +171,7 @@ class OwnCommandBuffer final : public MetalCommandBuffer {
 };
 
 std::shared_ptr<CommandBuffer> MetalQueue::make_command_buffer(const std::string& label) {
-  return std::make_shared<OwnCommandBuffer>(shared_from_this(), label);
+  return CommandBuffer::make<OwnCommandBuffer>(shared_from_this(), label);
 }
 
 void MetalQueue::submit_ready() {

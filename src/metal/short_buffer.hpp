@@ -1,7 +1,6 @@
-// What a call on host arrays borrows from Metal while it lasts. For .mm files only.
+// What a call on host arrays borrows from Metal while it lasts. For .mm files only, after they have
+// imported Metal.
 #pragma once
-
-#import <Metal/Metal.h>
 
 #include <chrono>
 #include <condition_variable>
