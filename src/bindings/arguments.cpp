@@ -63,13 +63,11 @@ std::string expectation(const Enumeration& rows) {
 }
 
 /// The type numpy.<name>, which lives as long as the interpreter.
-template <int>
 PyTypeObject* numpy_type(const char* name) {
-  static auto* const type = reinterpret_cast<PyTypeObject*>(
-      py::object(py::module_::import("numpy").attr(name)).release().ptr());
-  return type;
+  const py::object type = py::module_::import("numpy").attr(name);
+  return reinterpret_cast<PyTypeObject*>(py::object(type).release().ptr());
 }
-PyTypeObject* numpy_bool() { return numpy_type<0>("bool_"); }
+PyTypeObject* numpy_bool() { return made_once<[] { return numpy_type("bool_"); }>(); }
 
 /// 'f', 'i', 'u', 'b' and the like, of what is a NumPy scalar or array.
 char kind_of_numpy(py::handle value) {
@@ -156,12 +154,14 @@ bool is_numpy_array(py::handle value) {
   PyTypeObject* const type = ndarray();
   return Py_TYPE(value.ptr()) == type || PyType_IsSubtype(Py_TYPE(value.ptr()), type) != 0;
 }
-PyTypeObject* ndarray() { return numpy_type<1>("ndarray"); }
+PyTypeObject* ndarray() { return made_once<[] { return numpy_type("ndarray"); }>(); }
 bool is_numpy_dtype(py::handle value) {
-  return PyType_IsSubtype(Py_TYPE(value.ptr()), numpy_type<3>("dtype")) != 0;
+  PyTypeObject* const type = made_once<[] { return numpy_type("dtype"); }>();
+  return PyType_IsSubtype(Py_TYPE(value.ptr()), type) != 0;
 }
 bool is_numpy_scalar(py::handle value) {
-  return PyType_IsSubtype(Py_TYPE(value.ptr()), numpy_type<2>("generic")) != 0;
+  PyTypeObject* const type = made_once<[] { return numpy_type("generic"); }>();
+  return PyType_IsSubtype(Py_TYPE(value.ptr()), type) != 0;
 }
 
 std::string describe(py::handle value) {

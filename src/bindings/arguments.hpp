@@ -1,6 +1,7 @@
 // Reading Python arguments: enumerations by member, name or raw value, numbers, devices, keywords.
 #pragma once
 
+#include <pybind11/gil_safe_call_once.h>
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
@@ -25,6 +26,15 @@ std::string describe(pybind11::handle value);
 std::string type_name(pybind11::handle value);
 /// A string of Python as UTF-8; lone surrogates as escapes.
 std::string to_text(pybind11::handle string);
+
+/// What `make` returns, made at the first need; `make` may run Python. A static of C++ must not: it
+/// would be locked while Python gives the GIL away, and a thread that has the GIL would wait for it
+/// for ever.
+template <auto make>
+const auto& made_once() {
+  PYBIND11_CONSTINIT static pybind11::gil_safe_call_once_and_store<decltype(make())> made;
+  return made.call_once_and_store_result(make).get_stored();
+}
 
 /// Throws the Python error that is set where there is no result.
 PyObject* checked(PyObject* result);

@@ -62,7 +62,8 @@ constexpr auto kNumpyTypes = [] {
 }();
 
 std::int64_t item_size(const PyObject* dtype) {
-  static const bool is_numpy_2 = py::detail::npy_api::get().PyArray_RUNTIME_VERSION_ >= 0x12;
+  const bool is_numpy_2 =
+      made_once<[] { return py::detail::npy_api::get().PyArray_RUNTIME_VERSION_ >= 0x12; }>();
   if (is_numpy_2) return py::detail::array_descriptor2_proxy(dtype)->elsize;
   return py::detail::array_descriptor1_proxy(dtype)->elsize;
 }
@@ -274,8 +275,9 @@ const std::int64_t* HostArray::as_int64(std::int64_t classes) {
 }
 
 py::dtype to_dtype(Format format) {
-  static const auto& dtypes = *new std::array<py::dtype, 3>{
-      py::dtype("float16"), py::dtype("float32"), py::dtype("float64")};
+  const auto& dtypes = made_once<[] {
+    return std::array{py::dtype("float16"), py::dtype("float32"), py::dtype("float64")};
+  }>();
   return dtypes[static_cast<std::size_t>(format)];
 }
 
@@ -291,9 +293,10 @@ py::array make_array(std::span<const std::int64_t> axes, Format format) {
 
 py::object make_scalar(const void* value, Format format) {
   // An element that is read is a scalar; to call its type takes four times as long.
-  static const auto& arrays = *new std::array<py::array, 3>{make_array({}, Format::float16),
-                                                            make_array({}, Format::float32),
-                                                            make_array({}, Format::float64)};
+  const auto& arrays = made_once<[] {
+    return std::array{make_array({}, Format::float16), make_array({}, Format::float32),
+                      make_array({}, Format::float64)};
+  }>();
   py::array array = arrays[static_cast<std::size_t>(format)];
   std::memcpy(array.mutable_data(), value, static_cast<std::size_t>(info(format).size));
   return array[py::tuple()];

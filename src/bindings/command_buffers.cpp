@@ -317,7 +317,8 @@ void register_command_buffers(py::module_& m) {
   type.def("add_completed_handler", &add_completed_handler, py::arg("handler"),
            "Calls handler(buffer) once after the work, before wait_until_completed returns. "
            "RuntimeError once committed.\n"
-           "An exception in it goes to sys.unraisablehook.");
+           "It may run on another thread than the one that commits. An exception in it goes to "
+           "sys.unraisablehook.");
   type.def("__enter__", [](py::object self) { return self; });
   type.def("__exit__", [](py::handle self, py::object exception, py::object, py::object) {
     leave(self, py::cast<BufferPointer>(self), exception);

@@ -35,9 +35,10 @@ bool is_list_or_tuple(py::handle value) {
 }
 
 py::array as_any_array(py::handle value) {
-  static PyObject* const convert =
-      py::object(py::module_::import("numpy").attr("asanyarray")).release().ptr();
-  return py::reinterpret_steal<py::array>(checked(PyObject_CallOneArg(convert, value.ptr())));
+  const auto& convert = made_once<[] {
+    return py::object(py::module_::import("numpy").attr("asanyarray"));
+  }>();
+  return py::reinterpret_steal<py::array>(checked(PyObject_CallOneArg(convert.ptr(), value.ptr())));
 }
 
 py::object without_hidden_items(const char* name, py::handle value, int depth);

@@ -99,7 +99,12 @@ void register_objc_pointers(py::module_& m) {
             return owner_of(ForeignKind::queue, object)->adopt_queue(object);
           },
           py::arg("pointer"),
-          documented("A CommandQueue on an existing id<MTLCommandQueue>, retained.").c_str());
+          documented(
+              "A CommandQueue on an existing id<MTLCommandQueue>, retained. It may allow fewer open "
+              "command buffers than the 64 of a\n"
+              "usual one, and cannot be asked: whoever opens more waits for ever. All who wrap one "
+              "queue share its count here.")
+              .c_str());
   registered<CommandBuffer, std::shared_ptr<CommandBuffer>>(m, "CommandBuffer")
       .def_static(
           "from_objc_pointer",

@@ -55,16 +55,15 @@ void free_lender(PyObject* self) {
   Py_DECREF(type);
 }
 
-PyTypeObject* lender_type() {
+PyTypeObject* make_lender_type() {
   static PyType_Slot slots[] = {{Py_tp_traverse, reinterpret_cast<void*>(traverse_lender)},
                                 {Py_tp_dealloc, reinterpret_cast<void*>(free_lender)},
                                 {0, nullptr}};
   static PyType_Spec spec{"mpsnn_loss._core._Lender", static_cast<int>(sizeof(Lender)), 0,
                           Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots};
-  static auto* const type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
-  if (type == nullptr) throw py::error_already_set();
-  return type;
+  return reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&spec)));
 }
+PyTypeObject* lender_type() { return made_once<make_lender_type>(); }
 
 Lender* make_lender(std::unique_ptr<HostArray> array) {
   auto images = std::make_unique<std::weak_ptr<ImageBatch>>();

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from operands import SANITIZED
 
 
 class Another(enum.IntEnum):
@@ -83,6 +84,9 @@ NO_ARRAYS: dict[str, Callable[[np.ndarray], Any]] = {
     "type": lambda a: np.ndarray,
     "ellipsis": lambda a: ...,
 }
+
+if SANITIZED:
+    del NO_ARRAYS["enormous"]
 
 # Of these, a single one may be taken for a number by what Python's float() makes of it.
 NUMBERS_ALONE = {"object", "another enumeration"}

@@ -42,6 +42,10 @@ def same(a: Any, b: Any) -> bool:
     return all(x.dtype == y.dtype and x.tobytes() == y.tobytes() for x, y in pairs)
 
 
+# AddressSanitizer ends the process where memory runs out, instead of telling so.
+SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
+
+
 def in_a_fresh_interpreter(program: str, **environment: str) -> str:
     """What a program prints that ends well."""
     code = "import numpy as np, mpsnn_loss as ml\n" + textwrap.dedent(program)

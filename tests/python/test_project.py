@@ -131,6 +131,19 @@ def test_every_include_goes_the_allowed_way() -> None:
     assert found == []
 
 
+def test_no_static_of_the_bindings_runs_python_while_it_is_made() -> None:
+    """Python may give the GIL away then, and whoever takes it would wait for the static."""
+    runs_python = re.compile(r"\bpy::|\bPy[A-Z]\w*\(|\bmake_array\(|\bnpy_api::get\(")
+    statics = re.compile(r"^ +static (?!assert|constexpr)[^;={(]*=[^;]*;", re.MULTILINE)
+    found = [
+        f"{path.name}: {static[0]}"
+        for path in sources(SRC / "bindings")
+        for static in statics.finditer(path.read_text())
+        if runs_python.search(static[0])
+    ]
+    assert found == []
+
+
 def test_no_source_file_is_longer_than_a_sitting() -> None:
     lengths = {p.relative_to(ROOT).as_posix(): len(p.read_text().splitlines())
                for p in sources(SRC, ROOT / "python")}  # fmt: skip
