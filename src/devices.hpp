@@ -16,8 +16,8 @@ std::vector<std::shared_ptr<Device>> devices();
 /// Those of Metal; where there are none, `reason` says why.
 std::vector<std::shared_ptr<Device>> metal_devices(std::string& reason);
 
-/// The first of devices(), or the one that MPSNN_LOSS_DEVICE names by kind or name. Throws ValueError
-/// where that names none.
+/// The first of devices(), or the one that MPSNN_LOSS_DEVICE names by kind or name. Throws
+/// ValueError where that names none.
 std::shared_ptr<Device> default_device();
 
 /// Where functions compute that are given no device: on the CPU engine, unless MPSNN_LOSS_DEVICE

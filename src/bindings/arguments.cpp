@@ -67,7 +67,9 @@ PyTypeObject* numpy_type(const char* name) {
   const py::object type = py::module_::import("numpy").attr(name);
   return reinterpret_cast<PyTypeObject*>(py::object(type).release().ptr());
 }
-PyTypeObject* numpy_bool() { return made_once<[] { return numpy_type("bool_"); }>(); }
+PyTypeObject* numpy_bool() {
+  return made_once<[] { return numpy_type("bool_"); }>();
+}
 
 /// 'f', 'i', 'u', 'b' and the like, of what is a NumPy scalar or array.
 char kind_of_numpy(py::handle value) {
@@ -154,7 +156,9 @@ bool is_numpy_array(py::handle value) {
   PyTypeObject* const type = ndarray();
   return Py_TYPE(value.ptr()) == type || PyType_IsSubtype(Py_TYPE(value.ptr()), type) != 0;
 }
-PyTypeObject* ndarray() { return made_once<[] { return numpy_type("ndarray"); }>(); }
+PyTypeObject* ndarray() {
+  return made_once<[] { return numpy_type("ndarray"); }>();
+}
 bool is_numpy_dtype(py::handle value) {
   PyTypeObject* const type = made_once<[] { return numpy_type("dtype"); }>();
   return PyType_IsSubtype(Py_TYPE(value.ptr()), type) != 0;

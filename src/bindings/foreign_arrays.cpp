@@ -35,9 +35,8 @@ bool is_list_or_tuple(py::handle value) {
 }
 
 py::array as_any_array(py::handle value) {
-  const auto& convert = made_once<[] {
-    return py::object(py::module_::import("numpy").attr("asanyarray"));
-  }>();
+  const auto& convert =
+      made_once<[] { return py::object(py::module_::import("numpy").attr("asanyarray")); }>();
   return py::reinterpret_steal<py::array>(checked(PyObject_CallOneArg(convert.ptr(), value.ptr())));
 }
 

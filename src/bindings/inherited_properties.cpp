@@ -118,7 +118,9 @@ void define_inherited_properties(py::handle type, KernelKind kind) {
     const std::string doc =
         std::string("Inherited: ") + row.meaning + ". Default " +
         to_string(row.form, row.default_value) +
-        (row.read_only ? "; read-only." : "; encoding with a value other than a new kernel's is refused (ValueError).");
+        (row.read_only
+             ? "; read-only."
+             : "; encoding with a value other than a new kernel's is refused (ValueError).");
     py::setattr(type, row.name, property(getter, setter, py::none(), doc));
   }
 }

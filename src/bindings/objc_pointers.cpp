@@ -100,7 +100,8 @@ void register_objc_pointers(py::module_& m) {
           },
           py::arg("pointer"),
           documented(
-              "A CommandQueue on an existing id<MTLCommandQueue>, retained. It may allow fewer open "
+              "A CommandQueue on an existing id<MTLCommandQueue>, retained. It may allow fewer "
+              "open "
               "command buffers than the 64 of a\n"
               "usual one, and cannot be asked: whoever opens more waits for ever. All who wrap one "
               "queue share its count here.")

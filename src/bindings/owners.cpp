@@ -136,8 +136,7 @@ void collect_images(PyHeapTypeObject* heap) {
 
 void attach_call(PyObject* buffer, const LossRequest& request) noexcept {
   // Of a buffer that others may commit, too, the calls are not its Python object's own.
-  if (lenders().empty() || contents<CommandBuffer>(buffer)->owners() != 1)
-    return;
+  if (lenders().empty() || contents<CommandBuffer>(buffer)->owners() != 1) return;
   try {
     auto*& shown = slot<Lenders>(buffer);
     if (shown == nullptr) shown = new Lenders;

@@ -206,8 +206,8 @@ std::shared_ptr<Kernel> unarchive(std::string_view data, KernelKind kind,
   properties.has_label = (flags & kHasLabel) != 0;
   properties.options = in.number<std::uint64_t>();
   check_options(properties.options);
-  properties.moved = version == kFirstVersion ? read_all_rows(in, kind, words)
-                                              : read_moved_rows(in, kind, words);
+  properties.moved =
+      version == kFirstVersion ? read_all_rows(in, kind, words) : read_moved_rows(in, kind, words);
   properties.label = in.take(in.number<std::uint32_t>());
   if (!in.empty()) malformed("it is longer than its contents");
   if (!is_utf8(properties.label)) malformed("its label is not UTF-8");

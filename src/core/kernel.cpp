@@ -34,9 +34,9 @@ KernelCapture Kernel::capture() const {
   if (!properties_.moved.empty()) {
     const auto& [row, value] = *properties_.moved.begin();
     const InheritedProperty& property = inherited_properties(kind_)[row];
-    throw ValueError(
-        refusal(property.name, "be " + to_string(property.form, fresh_value(row)) + " when encoding",
-                to_string(property.form, value)));
+    throw ValueError(refusal(property.name,
+                             "be " + to_string(property.form, fresh_value(row)) + " when encoding",
+                             to_string(property.form, value)));
   }
   KernelCapture captured{descriptor_, properties_.compute_label_gradients};
   captured.descriptor.parameters = properties_.parameters;

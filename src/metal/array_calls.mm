@@ -265,7 +265,8 @@ class ArrayCall {
   /// ω v (1 - Σ y t) summed, each pixel from an image of its own.
   std::vector<double> cosine_losses() const {
     const std::int64_t bytes = device_bytes({1, 1, 1, shape_.channels});
-    const std::int64_t at_once = std::clamp<std::int64_t>(most_bytes_of_an_image() / bytes, 1, 4096);
+    const std::int64_t at_once =
+        std::clamp<std::int64_t>(most_bytes_of_an_image() / bytes, 1, 4096);
     std::vector<double> sums(across() ? 1 : static_cast<std::size_t>(shape_.images));
     const std::int64_t pixels = shape_.images * shape_.pixels();
     for (std::int64_t first = 0; first < pixels; first += at_once) {

@@ -49,13 +49,11 @@ std::vector<float> broadcast(const Operand& operand, const Shape& full) {
 }  // namespace
 
 std::int64_t device_bytes(const Shape& shape) {
-  const std::int64_t channels =
-      shape.channels <= 2 ? shape.channels : (shape.channels + 3) / 4 * 4;
+  const std::int64_t channels = shape.channels <= 2 ? shape.channels : (shape.channels + 3) / 4 * 4;
   return shape.images * shape.pixels() * channels * std::int64_t{sizeof(float)};
 }
 
-std::vector<Rectangle> rectangles(const Shape& shape, LossType loss_type,
-                                  std::int64_t most_bytes) {
+std::vector<Rectangle> rectangles(const Shape& shape, LossType loss_type, std::int64_t most_bytes) {
   const bool couples_channels =
       info(loss_type).family == Family::channel || info(loss_type).one_weight_per_pixel;
   const bool keeps_channels = couples_channels || shape.channels <= kMostChannels;

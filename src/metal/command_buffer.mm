@@ -95,8 +95,8 @@ class ReadCounts {
  private:
   static void check_alive(const Operand& operand, MPSTemporaryImage* image) {
     if ([image readCount] != 0) return;
-    throw StateError(refusal(operand.name, "be temporary images that have reads left",
-                             "one of read count 0"));
+    throw StateError(
+        refusal(operand.name, "be temporary images that have reads left", "one of read count 0"));
   }
   static void check_own(const Operand& operand, const ImageBatch* storage, const Temporaries& own) {
     for (const auto& batch : own) {

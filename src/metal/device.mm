@@ -181,8 +181,8 @@ bool has_loss_kernels() {
   return false;
 }
 
-/// MTLCreateSystemDefaultDevice returns nil to a command-line process without CoreGraphics. A linker
-/// may drop a library of which nothing is used.
+/// MTLCreateSystemDefaultDevice returns nil to a command-line process without CoreGraphics. A
+/// linker may drop a library of which nothing is used.
 [[gnu::used]] const void* const core_graphics = &CGRectNull;
 
 /// What the two calls of Metal answer: either may know a device that the other does not.

@@ -133,8 +133,8 @@ class ForeignCommandBuffer final : public MetalCommandBuffer {
   }
   void do_discard() override {}  // it may still be committed, and needs its images then
 
-  const id<MTLCommandBuffer> buffer_;  // not retained
-  id<MTLCommandBuffer> root_;          // not retained either, as its handler owns us
+  const id<MTLCommandBuffer> buffer_;         // not retained
+  id<MTLCommandBuffer> root_;                 // not retained either, as its handler owns us
   objc_ptr<id<MTLCommandBuffer>> continued_;  // a later root, while somebody may ask for it
   mutable std::mutex root_mutex_;
   std::exception_ptr failure_;  // of an earlier root

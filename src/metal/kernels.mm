@@ -189,9 +189,8 @@ std::shared_ptr<Kernel> unarchive_kernel(std::shared_ptr<Device> device, KernelK
   guarded("reading a kernel's properties", [&] { descriptor = descriptor_of(kind, object.get()); });
   if (kind != KernelKind::initial_gradient) check(descriptor);
   InheritedValues fresh;
-  guarded("making a kernel", [&] {
-    fresh = get_inherited(kind, fresh_object(*device, kind, descriptor).get());
-  });
+  guarded("making a kernel",
+          [&] { fresh = get_inherited(kind, fresh_object(*device, kind, descriptor).get()); });
   return std::make_shared<KernelObject>(std::move(device), kind, descriptor, std::move(object),
                                         std::move(fresh));
 }

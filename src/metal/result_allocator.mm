@@ -65,9 +65,9 @@ namespace mpsnn_loss::metal {
 void* result_allocator(Format format, void* images) {
   const auto channel_format = format == Format::float16 ? MPSImageFeatureChannelFormatFloat16
                                                         : MPSImageFeatureChannelFormatFloat32;
-  return [[[MpsnnLossResultAllocator alloc]
-      initWithFormat:channel_format
-              images:(NSArray<MPSImage*>*)images] autorelease];
+  return
+      [[[MpsnnLossResultAllocator alloc] initWithFormat:channel_format
+                                                 images:(NSArray<MPSImage*>*)images] autorelease];
 }
 
 }  // namespace mpsnn_loss::metal

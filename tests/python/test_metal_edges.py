@@ -147,7 +147,8 @@ def test_whoever_stays_on_the_cpu_engine_never_looks_for_metal(
 def test_other_defaults_of_the_platform_stop_no_encode(double: Softmetal) -> None:
     program = """
     metal = ml.devices()[0]
-    kernel, forward = ml.MPSNNLossGradient(metal, descriptor), ml.MPSNNForwardLoss(metal, descriptor)
+    kernel = ml.MPSNNLossGradient(metal, descriptor)
+    forward = ml.MPSNNForwardLoss(metal, descriptor)
     print(kernel.primary_dilation_rate_x, kernel.is_backwards, forward.padding.value)
     copies = [
         kernel, kernel.copy(), type(kernel).from_bytes(kernel.to_bytes(), metal),
@@ -312,9 +313,7 @@ def test_a_child_of_a_process_that_never_looked_may_use_metal(double: Softmetal)
     assert on_the_double(program) == "metal 0.5"
 
 
-def test_everyone_who_wraps_a_queue_shares_its_places(
-    double: Softmetal, metal: ml.Device
-) -> None:
+def test_everyone_who_wraps_a_queue_shares_its_places(double: Softmetal, metal: ml.Device) -> None:
     queue = metal.make_command_queue()
     wrappers = [queue, ml.CommandQueue.from_objc_pointer(queue.objc_pointer)]
     image = ml.MPSImageBatch.from_array(metal, np.ones(SHAPE, "f4"))
@@ -486,7 +485,9 @@ def test_a_foreign_temporary_image_without_reads_left_is_refused(
     kernel_of_two = gradient_kernel(metal)
     kernel_of_two.encode_batch(buffer, ones, ones, ones, None, None, images)
     kernel.encode_batch(buffer, images)
-    with pytest.raises(RuntimeError, match="source_images must be temporary images that have reads"):
+    with pytest.raises(
+        RuntimeError, match="source_images must be temporary images that have reads"
+    ):
         kernel.encode_batch(buffer, images)
     del images
     objc.release(pointer)

@@ -22,18 +22,25 @@ Word = ctypes.c_size_t
 class Offset(ctypes.Structure):
     """An MPSOffset."""
 
+    x: int
+    y: int
+    z: int
     _fields_ = [(name, ctypes.c_int64) for name in "xyz"]
 
 
 class Size(ctypes.Structure):
     """An MTLSize."""
 
+    width: int
+    height: int
+    depth: int
     _fields_ = [(name, ctypes.c_uint64) for name in ("width", "height", "depth")]
 
 
 class Region(ctypes.Structure):
     """An MTLRegion: origin x, y, z, and size width, height, depth."""
 
+    numbers: ctypes.Array[ctypes.c_uint64]
     _fields_ = [("numbers", ctypes.c_uint64 * 6)]
 
 
