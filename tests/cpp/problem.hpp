@@ -212,7 +212,7 @@ inline Outputs run(const Problem& problem, Inputs& in, Work work, std::int64_t o
     out.gradient = Array(format, problem.shape.elements(), offset + 1, true);
     request.gradient = make_operand("gradient", {problem.shape, format}, out.gradient.data(), true);
   }
-  device->compute(LossCall(std::move(request)));
+  device->compute(LossCall(std::move(request)), nullptr);
   return out;
 }
 

@@ -131,6 +131,9 @@ using namespace softmetal;
 }
 
 - (MTLCommandBufferStatus)status {
+  // What its blocks own is freed while it goes, and must ask it nothing.
+  if ([self retainCount] == 0)
+    broken(rules::used_after_release, "-[SoftmetalCommandBuffer status] sent while it goes");
   std::lock_guard lock(_state->mutex);
   return _state->status;
 }
