@@ -331,18 +331,19 @@ TEST_CASE("an archive with a right checksum sets no read-only property and no un
     for (std::size_t i = 0; i < rows.size(); ++i) {
       if (rows[i].read_only) {
         refuse_value(i, 5);
-        check_refused_data(with(second, kInheritedAt, std::uint64_t{i}), kind, rows[i].name);
+        check_refused_data(with(second, kInheritedAt, std::uint64_t{i}), kind,
+                           std::string("data must be an intact archive: ") + rows[i].name);
       }
       if (rows[i].form == PropertyForm::allocator) refuse_value(i, 2);
       if (rows[i].form == PropertyForm::edge_mode) refuse_value(i, 5);
       if (rows[i].form == PropertyForm::padding) refuse_value(i, 1u << 11);
       if (rows[i].form == PropertyForm::region) refuse_value(i, std::uint64_t{1} << 63);
     }
+    const std::string out_of_place = "data must be an intact archive: property ";
     for (const std::uint64_t index : {std::uint64_t{rows.size()}, UINT64_MAX})
-      check_refused_data(with(second, kInheritedAt, index), kind, "out of place");
+      check_refused_data(with(second, kInheritedAt, index), kind, out_of_place);
     const auto second_index = std::next(kernel->properties().moved.begin())->first;
-    check_refused_data(with(second, kInheritedAt, std::uint64_t{second_index}), kind,
-                       "out of place");
+    check_refused_data(with(second, kInheritedAt, std::uint64_t{second_index}), kind, out_of_place);
   }
 }
 
