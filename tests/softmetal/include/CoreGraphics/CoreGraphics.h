@@ -2,8 +2,10 @@
 #pragma once
 #import <Foundation/Foundation.h>
 
+#include "softmetal/annotations.h"
+
 typedef struct {
   double x, y, width, height;
 } CGRect;
 
-extern "C" const CGRect CGRectNull;
+MTL_EXTERN const CGRect CGRectNull;
