@@ -110,17 +110,18 @@ class ArrayCall {
     const std::vector<Rectangle> all =
         rectangles(shape_, request_.descriptor.loss_type, most_bytes_of_an_image());
     for (auto next = all.begin(); next != all.end();) {
-      const autorelease_pool pool;  // the next buffer may need what this one's images take
-      ShortBuffer buffer(workshop_);
-      std::vector<Part> parts;
-      for (std::int64_t room = workshop_.most_bytes(); next != all.end(); ++next) {
-        room -= kMostImages * device_bytes(next->shape);
-        if (room < 0 && !parts.empty()) break;
-        parts.push_back(encode(buffer, *next));
+      @autoreleasepool {  // the next buffer may need what this one's images take
+        ShortBuffer buffer(workshop_);
+        std::vector<Part> parts;
+        for (std::int64_t room = workshop_.most_bytes(); next != all.end(); ++next) {
+          room -= kMostImages * device_bytes(next->shape);
+          if (room < 0 && !parts.empty()) break;
+          parts.push_back(encode(buffer, *next));
+        }
+        buffer.run(waiting_);
+        if (encodes_loss()) finish_loss(parts, sums);
+        if (encodes_gradient) finish_gradient(parts);
       }
-      buffer.run(waiting_);
-      if (encodes_loss()) finish_loss(parts, sums);
-      if (encodes_gradient) finish_gradient(parts);
     }
     if (encodes_loss() && request_.descriptor.reduces()) {
       for (double& sum : sums) sum *= missing_weight();
@@ -270,25 +271,26 @@ class ArrayCall {
     std::vector<double> sums(across() ? 1 : static_cast<std::size_t>(shape_.images));
     const std::int64_t pixels = shape_.images * shape_.pixels();
     for (std::int64_t first = 0; first < pixels; first += at_once) {
-      const autorelease_pool pool;
-      const Shape shape{std::min(at_once, pixels - first), 1, 1, shape_.channels};
-      ShortBuffer buffer(workshop_);
-      Part part{{shape, first * shape.channels}, nullptr, nullptr, nullptr, nullptr, nullptr};
-      part.predictions = images(shape, arrays_.predictions() + part.rectangle.first);
-      part.labels = images(shape, arrays_.labels() + part.rectangle.first);
-      part.loss = images(reduced(shape), nullptr);
-      LossRequest r = request_on(part, Work::loss, ReductionType::sum, 1);
-      r.loss = make_operand("loss", part.loss);
-      encode_pooled(buffer, part, std::move(r));
-      buffer.run(waiting_);
-      std::vector<float> values(static_cast<std::size_t>(shape.images));
-      part.loss->download(0, shape.images, reinterpret_cast<std::byte*>(values.data()));
-      for (std::int64_t i = 0; i < shape.images; ++i) {
-        const std::int64_t pixel = first + i;
-        const double v = arrays_.weight_of(pixel * shape_.channels);
-        if (v == 0) continue;
-        const auto sum = across() ? 0 : static_cast<std::size_t>(pixel / shape_.pixels());
-        sums[sum] += omega() * v * static_cast<double>(values[static_cast<std::size_t>(i)]);
+      @autoreleasepool {
+        const Shape shape{std::min(at_once, pixels - first), 1, 1, shape_.channels};
+        ShortBuffer buffer(workshop_);
+        Part part{{shape, first * shape.channels}, nullptr, nullptr, nullptr, nullptr, nullptr};
+        part.predictions = images(shape, arrays_.predictions() + part.rectangle.first);
+        part.labels = images(shape, arrays_.labels() + part.rectangle.first);
+        part.loss = images(reduced(shape), nullptr);
+        LossRequest r = request_on(part, Work::loss, ReductionType::sum, 1);
+        r.loss = make_operand("loss", part.loss);
+        encode_pooled(buffer, part, std::move(r));
+        buffer.run(waiting_);
+        std::vector<float> values(static_cast<std::size_t>(shape.images));
+        part.loss->download(0, shape.images, reinterpret_cast<std::byte*>(values.data()));
+        for (std::int64_t i = 0; i < shape.images; ++i) {
+          const std::int64_t pixel = first + i;
+          const double v = arrays_.weight_of(pixel * shape_.channels);
+          if (v == 0) continue;
+          const auto sum = across() ? 0 : static_cast<std::size_t>(pixel / shape_.pixels());
+          sums[sum] += omega() * v * static_cast<double>(values[static_cast<std::size_t>(i)]);
+        }
       }
     }
     return sums;

@@ -96,12 +96,13 @@ class ForeignCommandBuffer final : public MetalCommandBuffer {
   /// (MPSCommandBuffer.h): the end of that one is then ours.
   void follow() {
     if (!is_usable()) return;
-    const autorelease_pool pool;
-    const id<MTLCommandBuffer> root = root_of(buffer_);
-    if (root == root_) return;
-    root_ = root;
-    continued_ = objc_ptr<id<MTLCommandBuffer>>::retained(root);
-    listen();
+    @autoreleasepool {
+      const id<MTLCommandBuffer> root = root_of(buffer_);
+      if (root == root_) return;
+      root_ = root;
+      continued_ = objc_ptr<id<MTLCommandBuffer>>::retained(root);
+      listen();
+    }
   }
   /// Nobody would copy results to an array, as nobody of us need be there when they come.
   void check_call(const LossCall& call) const override {

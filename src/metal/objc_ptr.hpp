@@ -49,7 +49,9 @@ T not_nil(T object, const char* what) {
 }
 
 /// An autorelease pool that is drained also when a C++ exception leaves its scope, which
-/// @autoreleasepool is not. Every entry from outside opens one: a thread of Python has none.
+/// @autoreleasepool is not. Every entry from outside opens one: a thread of Python has none. Inside
+/// of `guarded` use @autoreleasepool: an NSException lies in the innermost pool, which must not be
+/// drained before somebody has caught it.
 class autorelease_pool {
  public:
   autorelease_pool() : pool_(is_usable() ? [[NSAutoreleasePool alloc] init] : nil) {}

@@ -78,8 +78,9 @@ void write(std::string& data, std::size_t at, Unsigned value) {
   }
 }
 
-/// Gives altered data the checksum that belongs to it (CRC-32, IEEE 802.3).
+/// Gives altered data the checksum that belongs to it (CRC-32, IEEE 802.3), if it has room for one.
 std::string sealed(std::string data) {
+  if (data.size() < 4) return data;
   std::uint32_t crc = ~0u;
   for (std::size_t i = 0; i + 4 < data.size(); ++i) {
     crc ^= static_cast<unsigned char>(data[i]);

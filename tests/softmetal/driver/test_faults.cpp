@@ -15,6 +15,8 @@ std::string outcome(const std::function<void()>& run) {
     return error.what();
   } catch (const DeviceError& error) {
     return error.what();
+  } catch (const MemoryError& error) {
+    return error.what();
   }
   return "";
 }

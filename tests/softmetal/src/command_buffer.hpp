@@ -33,6 +33,7 @@ struct BufferState {
   MTLCommandBufferErrorOption error_options = MTLCommandBufferErrorOptionNone;
   bool finished = false;  // completed, and all handlers have returned
   bool encoder_open = false;
+  bool goes = false;  // what its blocks own is freed from here on, and must ask it nothing
   std::vector<Command> commands;
   std::vector<id> references;  // what keeps the textures of the commands alive
   std::vector<MTLCommandBufferHandler> scheduled_handlers, completed_handlers;

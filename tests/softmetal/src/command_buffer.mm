@@ -93,11 +93,11 @@ using namespace softmetal;
   const bool enqueued = _state->status == MTLCommandBufferStatusEnqueued;
   if (enqueued) broken(rules::enqueued_and_dropped, "a command buffer");
   drop(**_queue->_state, self);
-  const bool run_handlers = strikes(Fault::run_handlers_of_dropped).has_value();
-  for (MTLCommandBufferHandler handler : _state->completed_handlers) {
-    if (run_handlers) handler(self);
-    Block_release(handler);
+  if (strikes(Fault::run_handlers_of_dropped)) {
+    for (MTLCommandBufferHandler handler : _state->completed_handlers) handler(self);
   }
+  _state->goes = true;
+  for (MTLCommandBufferHandler handler : _state->completed_handlers) Block_release(handler);
   for (MTLCommandBufferHandler handler : _state->scheduled_handlers) Block_release(handler);
   for (id object : _state->references) [object release];
   _state->heap->set_buffer(nullptr);
@@ -131,8 +131,7 @@ using namespace softmetal;
 }
 
 - (MTLCommandBufferStatus)status {
-  // What its blocks own is freed while it goes, and must ask it nothing.
-  if ([self retainCount] == 0)
+  if (_state->goes)
     broken(rules::used_after_release, "-[SoftmetalCommandBuffer status] sent while it goes");
   std::lock_guard lock(_state->mutex);
   return _state->status;

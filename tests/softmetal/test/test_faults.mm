@@ -1,4 +1,6 @@
 // Every fault does what it says.
+#include <memory>
+
 #include "objc_guard.hpp"
 #include "scene.hpp"
 
@@ -135,6 +137,25 @@ void dropped() {
   check(runs == 1, "or run");
 }
 
+struct AsksWhenItGoes {
+  id<MTLCommandBuffer> buffer;
+  ~AsksWhenItGoes() { (void)buffer.status; }
+};
+
+void questions() {
+  Scene s;
+  WithFault quiet("log_and_do_nothing");
+  @autoreleasepool {
+    id<MTLCommandBuffer> buffer = s.buffer();
+    const auto asks = std::shared_ptr<AsksWhenItGoes>(new AsksWhenItGoes{buffer});
+    [buffer addCompletedHandler:^(id<MTLCommandBuffer>) {
+      (void)asks;
+    }];
+  }
+  check(softmetal_violations_of("used_after_release") == 1, "by what its block owned");
+  softmetal_clear_violations();
+}
+
 void formats() {
   Scene s;
   WithFault on("results_follow_source_format");
@@ -173,6 +194,7 @@ const Registration all[] = {
     {"encodes that raise", encoding},
     {"command buffers that fail", errors},
     {"validation that only logs", logging},
+    {"a buffer that goes is asked nothing", questions},
     {"handlers of a dropped buffer", dropped},
     {"results that follow the format of the source", formats},
     {"faults strike where they are told to", windows},
