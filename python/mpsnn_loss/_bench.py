@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import mpsnn_loss as ml
+from mpsnn_loss._reference.formulas import LOSSES as FORMULAS
 
 LOSSES = tuple(loss_type.name.lower() for loss_type in ml.MPSCNNLossType)
 SHAPES: tuple[tuple[int, ...], ...] = ((1, 10), (4096, 10), (256, 1000), (4, 256, 256, 21))
@@ -94,7 +95,7 @@ def inputs(loss_type: str, shape: Sequence[int]) -> tuple[Any, Any]:
 
 
 def reduction(loss_type: str) -> str:
-    return "sum" if loss_type == "cosine_distance" else "mean"
+    return "sum" if FORMULAS[loss_type].per_pixel else "mean"
 
 
 def call_overheads() -> dict[str, timeit.Timer]:

@@ -222,18 +222,28 @@ LossType to_loss_type(const char* name, py::handle value) {
   return static_cast<LossType>(to_member_value(kLossType, name, value));
 }
 
+LossType to_any_loss_type(const char* name, py::handle value) {
+  for (const LossInfo& row : std::span(kLosses).subspan<kApplesLosses>()) {
+    if (PyUnicode_Check(value.ptr()) != 0 &&
+        PyUnicode_CompareWithASCIIString(value.ptr(), row.name) == 0) {
+      return row.type;
+    }
+  }
+  return to_loss_type(name, value);
+}
+
 ReductionType to_reduction_type(const char* name, py::handle value) {
   return static_cast<ReductionType>(to_member_value(kReductionType, name, value));
 }
 
 Format to_format(const char* name, py::handle value) {
-  constexpr const char* kExpectation = "be 'float16', 'float32' or 'float64'";
+  const auto expectation = [] { return "be " + names_of_formats("'"); };
   if (PyUnicode_Check(value.ptr()) == 0)
-    throw TypeError(refusal(name, kExpectation, describe(value)));
+    throw TypeError(refusal(name, expectation(), describe(value)));
   for (const FormatInfo& row : kFormats) {
     if (PyUnicode_CompareWithASCIIString(value.ptr(), row.name) == 0) return row.format;
   }
-  throw ValueError(refusal(name, kExpectation, describe(value)));
+  throw ValueError(refusal(name, expectation(), describe(value)));
 }
 
 bool is_scalar(py::handle value) {

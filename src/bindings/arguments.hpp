@@ -55,6 +55,8 @@ pybind11::object member(const Enumeration& rows, std::uint64_t value);
 
 // Each throws TypeError or ValueError naming the argument.
 LossType to_loss_type(const char* name, pybind11::handle value);
+/// Losses that Apple does not have too, by their names.
+LossType to_any_loss_type(const char* name, pybind11::handle value);
 ReductionType to_reduction_type(const char* name, pybind11::handle value);
 Format to_format(const char* name, pybind11::handle value);
 /// The raw value, from a member, an integer or a lower-case name. Members of other enumerations are

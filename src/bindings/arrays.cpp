@@ -221,7 +221,7 @@ void HostArray::check_unchanged() const {
 Format HostArray::require_in_place() const {
   const auto format = storage_format(look_.type);
   if (!format)
-    throw TypeError(refusal(name_, "have dtype float16, float32 or float64", name_of(look_.type)));
+    throw TypeError(refusal(name_, "have dtype " + names_of_formats(), name_of(look_.type)));
   if (look_.swapped)
     throw TypeError(refusal(name_, "have a dtype in native byte order",
                             std::string(name_of(look_.type)) + " in the other"));
@@ -276,7 +276,9 @@ const std::int64_t* HostArray::as_int64(std::int64_t classes) {
 
 py::dtype to_dtype(Format format) {
   const auto& dtypes = made_once<[] {
-    return std::array{py::dtype("float16"), py::dtype("float32"), py::dtype("float64")};
+    std::array<py::dtype, kFormats.size()> made;
+    std::ranges::transform(kFormats, made.begin(), [](auto& row) { return py::dtype(row.name); });
+    return made;
   }>();
   return dtypes[static_cast<std::size_t>(format)];
 }
@@ -294,8 +296,10 @@ py::array make_array(std::span<const std::int64_t> axes, Format format) {
 py::object make_scalar(const void* value, Format format) {
   // An element that is read is a scalar; to call its type takes four times as long.
   const auto& arrays = made_once<[] {
-    return std::array{make_array({}, Format::float16), make_array({}, Format::float32),
-                      make_array({}, Format::float64)};
+    std::array<py::array, kFormats.size()> made;
+    std::ranges::transform(kFormats, made.begin(),
+                           [](auto& r) { return make_array({}, r.format); });
+    return made;
   }>();
   py::array array = arrays[static_cast<std::size_t>(format)];
   std::memcpy(array.mutable_data(), value, static_cast<std::size_t>(info(format).size));

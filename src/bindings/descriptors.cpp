@@ -149,11 +149,11 @@ void register_image_descriptor(py::module_& m) {
 
 void warn_of_one_class(const LossDescriptor& descriptor) {
   if (!smooths_with_one_class(descriptor)) return;
-  const int raised = PyErr_WarnEx(PyExc_UserWarning,
-                                  "label_smoothing of softmax_cross_entropy adds all of it to "
-                                  "every channel while number_of_classes is 1, "
-                                  "Apple's default; set number_of_classes",
-                                  1);
+  const std::string words =
+      std::string("label_smoothing of ") + info(descriptor.loss_type).name +
+      " adds all of it to every channel while number_of_classes is 1, Apple's default; set "
+      "number_of_classes";
+  const int raised = PyErr_WarnEx(PyExc_UserWarning, words.c_str(), 1);
   if (raised != 0) throw py::error_already_set();
 }
 

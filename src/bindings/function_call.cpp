@@ -24,7 +24,7 @@ bool given(PyObject* argument) { return argument != nullptr && argument != Py_No
 
 LossDescriptor read_descriptor(const FunctionArguments& a) {
   LossDescriptor d;
-  d.loss_type = to_loss_type("loss_type", a.loss_type);
+  d.loss_type = to_any_loss_type("loss_type", a.loss_type);
   d.reduction_type =
       a.reduction != nullptr ? to_reduction_type("reduction", a.reduction) : ReductionType::mean;
   d.reduce_across_batch =
@@ -115,8 +115,7 @@ class ArrayCall {
     const ElementType type = predictions_.type();
     if (is_integer(type) || type == ElementType::boolean) return Format::float64;
     if (const auto format = storage_format(type)) return *format;
-    throw TypeError(
-        refusal("predictions", "have dtype float16, float32 or float64", name_of(type)));
+    throw TypeError(refusal("predictions", "have dtype " + names_of_formats(), name_of(type)));
   }
 
   std::span<const std::int64_t> axes() const { return predictions_.axes(); }
@@ -129,10 +128,9 @@ class ArrayCall {
 
   /// The format in which an operand takes part: its own, or what computes with the predictions.
   Format operand_format(const HostArray& array) const {
-    const bool wide = format_ == Format::float64;
     const auto own = storage_format(array.type());
-    if (own && array.is_in_place() && (*own == Format::float64) == wide) return *own;
-    return wide ? Format::float64 : Format::float32;
+    if (own && array.is_in_place() && is_double(*own) == is_double(format_)) return *own;
+    return info(format_).computed_in;
   }
 
   /// The array as an operand: in place, or to be converted once everything is found valid, perhaps
@@ -232,7 +230,7 @@ class ArrayCall {
   void prepare_loss() {
     const LossDescriptor& descriptor = request_.descriptor;
     const auto shape = loss_axes(descriptor, axes());
-    const Format loss_dtype = loss_format(format_);
+    const Format loss_dtype = info(format_).of_losses;
     const bool own = work_ == Work::loss;
     PyObject* const destination = own ? arguments_.out : arguments_.loss_out;
     const char* const name = own ? "out" : "loss_out";
@@ -271,7 +269,7 @@ class ArrayCall {
 
   py::object take_result() {
     if (work_ != Work::gradient && !loss_result_)
-      loss_result_ = make_scalar(&scalar_, loss_format(format_));
+      loss_result_ = make_scalar(&scalar_, info(format_).of_losses);
     if (work_ == Work::loss) return std::move(loss_result_);
     if (work_ == Work::gradient) return std::move(gradient_result_);
     return py::make_tuple(std::move(loss_result_), std::move(gradient_result_));

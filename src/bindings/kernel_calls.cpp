@@ -79,14 +79,6 @@ LossRequest begin_request(const std::shared_ptr<Kernel>& held) {
   return request;
 }
 
-/// The shape and format of what a request writes.
-BatchDescriptor output_descriptor(const LossRequest& request) {
-  const BatchDescriptor& predictions = request.predictions.descriptor;
-  if (request.work == Work::loss)
-    return {loss_shape(request.descriptor, predictions.shape), loss_format(predictions.format)};
-  return {predictions.shape, gradient_format(request)};
-}
-
 /// What a kernel is encoded with; null where there is no such argument.
 struct EncodeArguments {
   PyObject *command_buffer, *source_gradients, *source_images, *labels, *weights;
@@ -161,7 +153,7 @@ std::shared_ptr<ImageBatch> encode(const std::shared_ptr<Kernel>& kernel,
     return destination;
   }
   // A destination is made last, once everything else is known to fit.
-  const BatchDescriptor output = output_descriptor(request);
+  const BatchDescriptor output = result_descriptor(request);
   LossCall call(std::move(request));
   auto destination = device->make_images(output);
   call.add_output(make_operand(name, destination));
@@ -204,7 +196,7 @@ class KernelCall {
       request.source_gradient = *source_gradient;
       request.also_read.emplace_back("source_gradient", memory_of_scalar(source_gradient_));
     }
-    py::object result = destination(request, output_descriptor(request));
+    py::object result = destination(request, result_descriptor(request));
     compute(*kernel_->device(), LossCall(std::move(request)));
     return result.release().ptr();
   }

@@ -42,10 +42,7 @@ void require_broadcast(const ArrayView& weights, Axes predictions, const LossInf
     throw ValueError(
         refusal(weights.name, "broadcast to shape " + text(predictions), text(weights.axes)));
   }
-  if (loss.one_weight_per_pixel && !weights.axes.empty() && weights.axes.back() != 1) {
-    throw ValueError(refusal(weights.name, std::string("have a channel axis of 1 for ") + loss.name,
-                             text(weights.axes)));
-  }
+  check_weight_channels(weights.name, loss, weights.axes);
 }
 
 std::string position(Axes axes, std::int64_t flat) {

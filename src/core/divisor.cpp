@@ -64,7 +64,7 @@ class ImageWeights {
 
 /// What `pixels` pixels with `non_zero` weighted channels each add to D.
 double counted(const LossCall& call, std::int64_t non_zero, std::int64_t pixels) {
-  const bool by_pixel = info(call->descriptor.loss_type).family == Family::channel;
+  const bool by_pixel = info(call->descriptor.loss_type).couples_channels;
   const std::int64_t each = by_pixel ? (non_zero > 0 ? 1 : 0) : non_zero;
   return static_cast<double>(each) * static_cast<double>(pixels);
 }
@@ -75,7 +75,7 @@ double count_weights(const LossCall& call, const ImageWeights& weights) {
   const Shape& shape = call->predictions.shape();
   const std::int64_t each = shape.channels / weights.channels();
   const std::int64_t repeats = shape.pixels() / weights.pixels();
-  if (info(call->descriptor.loss_type).family == Family::element)
+  if (!info(call->descriptor.loss_type).couples_channels)
     return counted(call, weights.non_zero(0, weights.pixels()) * each, repeats);
   double total = 0;
   for (std::int64_t pixel = 0; pixel < weights.pixels(); ++pixel)

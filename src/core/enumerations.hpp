@@ -42,7 +42,8 @@ constexpr std::array<EnumerationMember, N> from_rows(const std::array<Row, N>& r
   return members;
 }
 
-inline constexpr auto kLossTypes = from_rows(kLosses);
+inline constexpr auto kEveryLossType = from_rows(kLosses);
+inline constexpr auto kLossTypes = std::span(kEveryLossType).first<kApplesLosses>();
 inline constexpr auto kReductionTypes = from_rows(kReductions);
 
 inline constexpr std::array<EnumerationMember, 6> kStatuses{{{"not_enqueued", 0},

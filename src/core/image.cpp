@@ -19,6 +19,15 @@ std::string to_string(const Shape& shape) {
   return to_string(axes.data(), axes.size());
 }
 
+std::string names_of_formats(const char* quote) {
+  std::string names;
+  for (std::size_t i = 0; i < kFormats.size(); ++i) {
+    const bool is_last = i + 1 == kFormats.size();
+    names += std::string(i == 0 ? "" : is_last ? " or " : ", ") + quote + kFormats[i].name + quote;
+  }
+  return names;
+}
+
 void check_extents(const char* argument, const BatchDescriptor& descriptor) {
   std::int64_t bytes = info(descriptor.format).size;
   bool fits = true;

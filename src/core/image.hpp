@@ -8,30 +8,38 @@
 
 namespace mpsnn_loss {
 
-/// How one element is stored. float16 computes in float32.
+/// How one element is stored.
 enum class Format : std::uint32_t { float16, float32, float64 };
 
 struct FormatInfo {
   Format format;
   const char* name;
-  std::int64_t size;  // bytes
-  char code;          // of the struct module and the buffer protocol
+  std::int64_t size;   // bytes
+  char code;           // of the struct module and the buffer protocol
+  Format computed_in;  // float32 or float64
+  Format of_losses;    // forward results of such predictions
 };
 
-inline constexpr std::array<FormatInfo, 3> kFormats{{
-    {Format::float16, "float16", 2, 'e'},
-    {Format::float32, "float32", 4, 'f'},
-    {Format::float64, "float64", 8, 'd'},
-}};
+inline constexpr auto kFormats = std::to_array<FormatInfo>({
+    {Format::float16, "float16", 2, 'e', Format::float32, Format::float32},
+    {Format::float32, "float32", 4, 'f', Format::float32, Format::float32},
+    {Format::float64, "float64", 8, 'd', Format::float64, Format::float64},
+});
 
 constexpr const FormatInfo& info(Format format) {
   return kFormats[static_cast<std::size_t>(format)];
 }
+constexpr bool is_double(Format format) { return info(format).computed_in == Format::float64; }
 
-/// Forward results of float16 images are float32.
-constexpr Format loss_format(Format predictions) {
-  return predictions == Format::float16 ? Format::float32 : predictions;
-}
+static_assert([] {  // each row stands at the index of its format
+  for (std::size_t i = 0; i < kFormats.size(); ++i) {
+    if (kFormats[i].format != static_cast<Format>(i)) return false;
+  }
+  return true;
+}());
+
+/// "float16, float32 or float64", each name between two of `quote`.
+std::string names_of_formats(const char* quote = "");
 
 /// The extents of a batch of images, channels innermost.
 struct Shape {

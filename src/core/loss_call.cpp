@@ -68,10 +68,10 @@ void require_format(const Operand& operand, Format expected) {
 }
 
 void require_same_precision(const Operand& operand, const Operand& predictions) {
-  const auto is_double = [](const Operand& o) { return o.descriptor.format == Format::float64; };
-  if (is_double(operand) == is_double(predictions)) return;
+  const bool wide = is_double(predictions.descriptor.format);
+  if (is_double(operand.descriptor.format) == wide) return;
   throw TypeError(refusal(operand.name,
-                          is_double(predictions)
+                          wide
                               ? "have dtype float64, as the predictions have"
                               : "have dtype float16 or float32, as the predictions are not float64",
                           info(operand.descriptor.format).name));
@@ -87,10 +87,7 @@ void require_weights_shape(const Operand& weights, const Operand& predictions,
         weights.name, "have on each axis the extent of " + to_string(predictions.shape()) + " or 1",
         to_string(weights.shape())));
   }
-  if (loss.one_weight_per_pixel && axes[3] != 1) {
-    throw ValueError(refusal(weights.name, std::string("have a channel axis of 1 for ") + loss.name,
-                             to_string(weights.shape())));
-  }
+  check_weight_channels(weights.name, loss, axes);
 }
 
 void require_source_gradients_shape(const LossRequest& request) {
@@ -161,7 +158,7 @@ void require_outputs(const LossRequest& r) {
   const Shape& shape = r.predictions.shape();
   if (r.loss) {
     const Shape expected = r.loss_is_one_value ? Shape{} : loss_shape(r.descriptor, shape);
-    require_output(r.loss, expected, loss_format(r.predictions.descriptor.format));
+    require_output(r.loss, expected, info(r.predictions.descriptor.format).of_losses);
   }
   if (r.gradient) require_output(r.gradient, shape, gradient_format(r));
 }
@@ -179,10 +176,24 @@ Operand make_operand(const char* name, std::shared_ptr<ImageBatch> images) {
   return operand;
 }
 
+void check_weight_channels(const char* name, const LossInfo& loss,
+                           std::span<const std::int64_t> axes) {
+  if (!loss.one_weight_per_pixel || axes.empty() || axes.back() == 1) return;
+  throw ValueError(refusal(name, std::string("have a channel axis of 1 for ") + loss.name,
+                           to_string(axes.data(), axes.size())));
+}
+
 Format gradient_format(const LossRequest& request) {
   const bool like_labels =
       request.wrt == Wrt::labels && request.labels && !request.gradient_like_predictions;
   return (like_labels ? request.labels : request.predictions).descriptor.format;
+}
+
+BatchDescriptor result_descriptor(const LossRequest& request) {
+  const BatchDescriptor& predictions = request.predictions.descriptor;
+  if (request.work == Work::loss)
+    return {loss_shape(request.descriptor, predictions.shape), info(predictions.format).of_losses};
+  return {predictions.shape, gradient_format(request)};
 }
 
 Shape loss_shape(const LossDescriptor& descriptor, const Shape& predictions) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -100,9 +101,17 @@ class LossCall {
   std::vector<LossParameters> image_parameters_;
 };
 
+/// Throws ValueError where the loss has one weight per pixel, and weights with these axes have
+/// more.
+void check_weight_channels(const char* name, const LossInfo& loss,
+                           std::span<const std::int64_t> axes);
+
 /// The format of the gradient: that of what it is taken with respect to, unless the request says
 /// otherwise.
 Format gradient_format(const LossRequest& request);
+
+/// The shape and format of what a kernel writes.
+BatchDescriptor result_descriptor(const LossRequest& request);
 
 /// The shape of a forward result: predictions' own, or one 1x1x1 image per entry.
 Shape loss_shape(const LossDescriptor& descriptor, const Shape& predictions);

@@ -57,7 +57,7 @@ void check(const LossDescriptor& descriptor, const char* reduction) {
 }
 
 bool smooths_with_one_class(const LossDescriptor& descriptor) {
-  return descriptor.loss_type == LossType::softmax_cross_entropy &&
+  return info(descriptor.loss_type).smoothing == Smoothing::one_over_classes &&
          descriptor.parameters.label_smoothing > 0 && descriptor.number_of_classes == 1;
 }
 

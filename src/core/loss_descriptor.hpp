@@ -18,7 +18,7 @@ struct LossParameters {
 };
 
 struct LossDescriptor {
-  LossType loss_type = LossType::mean_absolute_error;
+  LossType loss_type = kLosses[0].type;
   ReductionType reduction_type = ReductionType::none;
   bool reduce_across_batch = false;
   std::int64_t number_of_classes = 1;  // K, at least 1

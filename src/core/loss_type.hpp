@@ -32,37 +32,61 @@ enum class ReductionType : std::int32_t {
   sum_by_non_zero_weights = 3,
 };
 
-/// Whether one channel's result depends on that channel alone or on its whole pixel.
-enum class Family { element, channel };
+/// What label_smoothing mixes the labels with.
+enum class Smoothing : std::uint8_t { none, one_over_classes, one_half };
 
+/// All that is special about a loss. Nothing else asks which loss it is, but its formula.
 struct LossInfo {
   LossType type;
   const char* name;
-  Family family;
-  bool smooths_labels;        // reads label_smoothing
-  bool takes_class_indices;   // labels may be integers, one per pixel
-  bool sums_only;             // accepts no reduction but sum
-  bool one_weight_per_pixel;  // its loss is per pixel, so is its weight
+  bool is_apples =
+      true;  // of MPSCNNLossType; the others are known to the functions on arrays alone
+  Smoothing smoothing = Smoothing::none;
+  bool takes_class_indices = false;   // labels may be integers, one per pixel
+  bool couples_channels = false;      // each channel of a result depends on its whole pixel
+  bool one_weight_per_pixel = false;  // its loss is of a pixel, and so is its weight
+  double pixel_constant = 0;          // added to the loss of each pixel, its formula gives the rest
+  bool sums_only = false;             // accepts no reduction but sum
+
+  /// The channels of a pixel cannot be computed apart from each other.
+  constexpr bool keeps_channels_together() const {
+    return couples_channels || one_weight_per_pixel;
+  }
 };
 
-inline constexpr std::array<LossInfo, 10> kLosses{{
-    {LossType::mean_absolute_error, "mean_absolute_error", Family::element, false, false, false,
-     false},
-    {LossType::mean_squared_error, "mean_squared_error", Family::element, false, false, false,
-     false},
-    {LossType::softmax_cross_entropy, "softmax_cross_entropy", Family::channel, true, true, false,
-     false},
-    {LossType::sigmoid_cross_entropy, "sigmoid_cross_entropy", Family::element, true, false, false,
-     false},
-    {LossType::categorical_cross_entropy, "categorical_cross_entropy", Family::element, false, true,
-     false, false},
-    {LossType::hinge, "hinge", Family::element, false, false, false, false},
-    {LossType::huber, "huber", Family::element, false, false, false, false},
-    {LossType::cosine_distance, "cosine_distance", Family::element, false, false, true, true},
-    {LossType::log, "log", Family::element, false, false, false, false},
-    {LossType::kullback_leibler_divergence, "kullback_leibler_divergence", Family::element, false,
-     false, false, false},
-}};
+/// Losses that Apple does not have come last; their raw values start here.
+inline constexpr std::uint32_t kFirstBeyondApples = 0x10000;
+
+inline constexpr auto kLosses = std::to_array<LossInfo>({
+    {.type = LossType::mean_absolute_error, .name = "mean_absolute_error"},
+    {.type = LossType::mean_squared_error, .name = "mean_squared_error"},
+    {.type = LossType::softmax_cross_entropy,
+     .name = "softmax_cross_entropy",
+     .smoothing = Smoothing::one_over_classes,
+     .takes_class_indices = true,
+     .couples_channels = true},
+    {.type = LossType::sigmoid_cross_entropy,
+     .name = "sigmoid_cross_entropy",
+     .smoothing = Smoothing::one_half},
+    {.type = LossType::categorical_cross_entropy,
+     .name = "categorical_cross_entropy",
+     .takes_class_indices = true},
+    {.type = LossType::hinge, .name = "hinge"},
+    {.type = LossType::huber, .name = "huber"},
+    {.type = LossType::cosine_distance,
+     .name = "cosine_distance",
+     .one_weight_per_pixel = true,
+     .pixel_constant = 1,
+     .sums_only = true},
+    {.type = LossType::log, .name = "log"},
+    {.type = LossType::kullback_leibler_divergence, .name = "kullback_leibler_divergence"},
+});
+
+inline constexpr std::size_t kApplesLosses = [] {
+  std::size_t count = 0;
+  for (const LossInfo& loss : kLosses) count += loss.is_apples ? 1 : 0;
+  return count;
+}();
 
 struct ReductionInfo {
   ReductionType type;
@@ -76,15 +100,24 @@ inline constexpr std::array<ReductionInfo, 4> kReductions{{
     {ReductionType::sum_by_non_zero_weights, "sum_by_non_zero_weights"},
 }};
 
-constexpr const LossInfo& info(LossType type) { return kLosses[static_cast<std::size_t>(type)]; }
+constexpr std::size_t row_of(LossType type) {
+  const auto raw = static_cast<std::uint32_t>(type);
+  return raw < kFirstBeyondApples ? raw : raw - kFirstBeyondApples + kApplesLosses;
+}
+/// Whether a raw value from outside has a row.
+constexpr bool is_loss(LossType type) {
+  return row_of(type) < kLosses.size() && kLosses[row_of(type)].type == type;
+}
+
+constexpr const LossInfo& info(LossType type) { return kLosses[row_of(type)]; }
 constexpr const ReductionInfo& info(ReductionType type) {
   return kReductions[static_cast<std::size_t>(type)];
 }
 
-// Rows stand at the index of their raw value.
+// Each row stands where its raw value is looked for.
 static_assert([] {
   for (std::size_t i = 0; i < kLosses.size(); ++i) {
-    if (kLosses[i].type != static_cast<LossType>(i)) return false;
+    if (row_of(kLosses[i].type) != i || kLosses[i].is_apples != (i < kApplesLosses)) return false;
   }
   for (std::size_t i = 0; i < kReductions.size(); ++i) {
     if (kReductions[i].type != static_cast<ReductionType>(i)) return false;

@@ -21,7 +21,7 @@ namespace {
 
 template <LossType type, class T>
 void run_loss(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
-  if constexpr (info(type).family == Family::channel) {
+  if constexpr (info(type).couples_channels) {
     run_softmax_chunk<T>(plan, chunk, scratch);
   } else {
     run_element_chunk<Formula<type>, T>(plan, chunk, scratch);
@@ -34,7 +34,7 @@ using ChunkFunction = void (*)(const Plan&, std::int64_t, std::byte*);
 template <class T, std::size_t... I>
 constexpr ChunkFunction chunk_function(LossType type, std::integer_sequence<std::size_t, I...>) {
   constexpr ChunkFunction functions[] = {run_loss<kLosses[I].type, T>...};
-  return functions[static_cast<std::size_t>(type)];
+  return functions[row_of(type)];
 }
 
 void run_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch) {

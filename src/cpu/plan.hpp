@@ -73,7 +73,7 @@ enum class Layout { long_row, short_rows, planes };
 inline constexpr std::int64_t kMostInPlanes = 16, kMostInShortRows = 255, kLeastInPlanes = 32;
 
 [[gnu::always_inline]] inline Layout layout_of(const Plan& plan) {
-  if (info(plan.loss_type).family != Family::channel || plan.shape.channels > kMostInShortRows)
+  if (!info(plan.loss_type).couples_channels || plan.shape.channels > kMostInShortRows)
     return Layout::long_row;
   const bool fills_planes = plan.shape.images * plan.image_units >= kLeastInPlanes;
   return fills_planes && plan.shape.channels <= kMostInPlanes ? Layout::planes : Layout::short_rows;

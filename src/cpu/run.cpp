@@ -53,7 +53,7 @@ std::int64_t last_level_cache() {
 /// The cut into chunks: parts of large images, or groups of small ones.
 void cut(Plan& plan, const LossCall& call) {
   const Shape& shape = plan.shape;
-  const bool by_pixel = info(plan.loss_type).family == Family::channel;
+  const bool by_pixel = info(plan.loss_type).couples_channels;
   plan.unit_elements = by_pixel ? shape.channels : 1;
   plan.image_units = by_pixel ? shape.pixels() : shape.image_elements();
   const std::int64_t images = shape.images;
@@ -194,14 +194,15 @@ class Run {
       plan.has_ignored_class = classes.ignored.has_value();
       plan.ignored_class = classes.ignored.value_or(0);
     }
-    const double s = info(plan.loss_type).smooths_labels ? p.label_smoothing : 0;
-    const bool sigmoid = plan.loss_type == LossType::sigmoid_cross_entropy;
+    const Smoothing smoothing = info(plan.loss_type).smoothing;
+    const double s = smoothing == Smoothing::none ? 0 : p.label_smoothing;
+    const bool by_half = smoothing == Smoothing::one_half;
     plan.label_scale = 1 - s;
-    plan.label_offset = s / (sigmoid ? 2.0 : static_cast<double>(descriptor.number_of_classes));
+    plan.label_offset = s / (by_half ? 2.0 : static_cast<double>(descriptor.number_of_classes));
     plan.epsilon = p.epsilon;
     plan.delta = p.delta;
     plan.loss_scale = p.weight;
-    plan.double_precision = request_.predictions.descriptor.format == Format::float64 ||
+    plan.double_precision = is_double(request_.predictions.descriptor.format) ||
                             !fits_float(plan.label_offset) || !fits_float(p.epsilon) ||
                             !fits_float(p.delta);
     if (plan.want_gradient) plan.gradient = make_sink(request_.gradient, first);
@@ -243,7 +244,8 @@ class Run {
   /// Ends the reduction: ω Σ / D per image, or across the batch into image 0 and zero into the
   /// others.
   void write_losses() {
-    if (request_.descriptor.loss_type == LossType::cosine_distance) add_pixel_weights();
+    if (const double c = info(request_.descriptor.loss_type).pixel_constant; c != 0)
+      add_pixel_weights(c);
     const Format format = request_.loss.descriptor.format;
     for (std::int64_t i = 0; i < request_.loss.shape().images; ++i) {
       const double value = !across_ ? divided(losses_[i], i)
@@ -253,13 +255,14 @@ class Run {
     }
   }
 
-  /// The 1 of 1 - Σ y t, of each pixel.
-  void add_pixel_weights() {
+  /// What is the same for each pixel, times its weight.
+  void add_pixel_weights(double constant) {
     if (across_ && !request_.weights) {
       const std::int64_t pixels = shape_.channels == 0 ? 0 : shape_.images * shape_.pixels();
-      return total_.add(static_cast<double>(pixels));
+      return total_.add(constant * static_cast<double>(pixels));
     }
-    for (std::int64_t i = 0; i < shape_.images; ++i) add_loss(i, sum_of_pixel_weights(call_, i));
+    for (std::int64_t i = 0; i < shape_.images; ++i)
+      add_loss(i, constant * sum_of_pixel_weights(call_, i));
   }
 
   void add_loss(std::int64_t image, double sum) {

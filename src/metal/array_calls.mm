@@ -100,7 +100,7 @@ class ArrayCall {
       if (request_.loss) write_reduced_loss({});
       return;
     }
-    if (request_.loss && is_cosine()) write_reduced_loss(cosine_losses());
+    if (request_.loss && is_of_pixels()) write_reduced_loss(losses_of_pixels());
     if (gradient_is_zero()) {
       for (std::int64_t i = 0; i < shape_.elements(); ++i) write_value(request_.gradient, i, 0);
     }
@@ -140,10 +140,10 @@ class ArrayCall {
     std::shared_ptr<ImageBatch> predictions, labels, weights, loss, gradient;
   };
 
-  bool is_cosine() const { return request_.descriptor.loss_type == LossType::cosine_distance; }
-  bool encodes_loss() const { return request_.loss && !is_cosine(); }
-  /// The header knows no weights for the cosine distance; they go onto its results.
-  bool sends_weights() const { return arrays_.weights() != nullptr && !is_cosine(); }
+  bool is_of_pixels() const { return info(request_.descriptor.loss_type).one_weight_per_pixel; }
+  bool encodes_loss() const { return request_.loss && !is_of_pixels(); }
+  /// The header knows no weights of whole pixels; they go onto the results.
+  bool sends_weights() const { return arrays_.weights() != nullptr && !is_of_pixels(); }
   bool across() const { return request_.descriptor.reduces_across_batch(); }
   double omega() const { return request_.descriptor.parameters.weight; }
 
@@ -264,7 +264,7 @@ class ArrayCall {
   }
 
   /// ω v (1 - Σ y t) summed, each pixel from an image of its own.
-  std::vector<double> cosine_losses() const {
+  std::vector<double> losses_of_pixels() const {
     const std::int64_t bytes = device_bytes({1, 1, 1, shape_.channels});
     const std::int64_t at_once =
         std::clamp<std::int64_t>(most_bytes_of_an_image() / bytes, 1, 4096);
@@ -328,7 +328,7 @@ class ArrayCall {
     for (std::int64_t image = 0; image < shape_.images && !factor_is_on_kernel(); ++image)
       factors[static_cast<std::size_t>(image)] = factor(image);
     const std::int64_t per_image = shape_.image_elements();
-    const bool by_weight = is_cosine();
+    const bool by_weight = is_of_pixels();
     for (const Part& part : parts) {
       download(*part.gradient, request_.gradient, part.rectangle.first, [&](std::int64_t element) {
         const double f = factors[static_cast<std::size_t>(element / per_image)];

@@ -54,10 +54,8 @@ std::int64_t device_bytes(const Shape& shape) {
 }
 
 std::vector<Rectangle> rectangles(const Shape& shape, LossType loss_type, std::int64_t most_bytes) {
-  const bool couples_channels =
-      info(loss_type).family == Family::channel || info(loss_type).one_weight_per_pixel;
-  const bool keeps_channels = couples_channels || shape.channels <= kMostChannels;
-  const std::int64_t channels = keeps_channels ? shape.channels : 1;
+  const bool as_one = info(loss_type).keeps_channels_together() || shape.channels <= kMostChannels;
+  const std::int64_t channels = as_one ? shape.channels : 1;
   const std::int64_t pixels = shape.elements() / channels;
   const std::int64_t most_pixels =
       std::max<std::int64_t>(1, most_bytes / device_bytes({1, 1, 1, channels}));
@@ -130,7 +128,7 @@ void DenseArrays::replace_unweighted() {
   constexpr float kHarmless = 0.5f;
   const auto elements = static_cast<std::size_t>(shape_.elements());
   const auto channels = static_cast<std::size_t>(shape_.channels);
-  const bool coupled = info(request_.descriptor.loss_type).family == Family::channel;
+  const bool coupled = info(request_.descriptor.loss_type).couples_channels;
   const auto is_zero = [](float v) { return v == 0; };
   for (std::size_t first = 0; first < elements; first += channels) {
     const float* const v = weights_.data + first;

@@ -170,14 +170,14 @@ std::shared_ptr<ImageBatch> MetalCommandBuffer::do_encode(const LossCall& call,
   auto& kernel = static_cast<MetalKernel&>(*encoded.call->kernel);
   const bool temporary = allocator == ResultAllocator::temporary_image;
   const auto made =
-      temporary ? nullptr : make_images(device(), result_descriptor(encoded.call), false);
+      temporary ? nullptr : make_images(device(), result_descriptor(*encoded.call), false);
   std::shared_ptr<ImageBatch> results;
   guarded("encoding", [&] {
     void* const buffer = open();
     const ReadCounts counts(encoded.call, temporaries_);
     kernel.encode_with(encoded.call, [&](void* object) {
       void* const images = encode_returning(buffer, object, encoded, made.get());
-      results = hold_images(device(), result_descriptor(encoded.call), images, !temporary,
+      results = hold_images(device(), result_descriptor(*encoded.call), images, !temporary,
                             temporary ? kTemporary : "");
     });
   });

@@ -1,4 +1,5 @@
 #include "metal/device.hpp"
+#include "metal/channel_format.hpp"
 
 #import <CoreGraphics/CoreGraphics.h>
 #import <Metal/Metal.h>
@@ -104,19 +105,21 @@ class MetalDevice final : public Device {
   std::string name() const override { return name_; }
   std::string kind() const override { return "metal"; }
   std::string supports(Format format) const override {
-    if (format != Format::float64) return {};
-    return "metal: float64 is not a storage format of Metal images; float16 and float32 are";
+    if (has_channel_format(format)) return {};
+    return std::string("metal: ") + info(format).name +
+           " is not a storage format of Metal images; float16 and float32 are";
   }
   std::string supports(const LossDescriptor& descriptor) const override {
+    const LossInfo& loss = info(descriptor.loss_type);
+    if (!loss.is_apples) return std::string("metal: ") + loss.name + " is not a loss of Apple's";
     if (@available(macOS 11.0, *)) return {};
     return descriptor.reduces_across_batch() ? "metal: reduce_across_batch needs macOS 11 or newer"
                                              : "";
   }
   std::string supports_images(const Shape& shape) const override { return unsupported_size(shape); }
   std::string supports_arrays(const LossDescriptor& descriptor, const Shape& shape) const override {
-    const bool keeps_channels = descriptor.loss_type == LossType::softmax_cross_entropy ||
-                                descriptor.loss_type == LossType::cosine_distance;
-    return keeps_channels ? unsupported_size({1, 1, 1, shape.channels}) : "";
+    const bool as_one = info(descriptor.loss_type).keeps_channels_together();
+    return as_one ? unsupported_size({1, 1, 1, shape.channels}) : "";
   }
 
   std::shared_ptr<ImageBatch> make_images(const BatchDescriptor& descriptor) override {

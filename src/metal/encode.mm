@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "metal/channel_format.hpp"
 #include "metal/objc_ptr.hpp"
 #include "metal/parts.hpp"
 
@@ -129,8 +130,6 @@ void check_results(ImageArray results, const BatchDescriptor& expected) {
                              "return " + std::to_string(expected.shape.images) + " images",
                              std::to_string([results count])));
   }
-  const auto format = expected.format == Format::float16 ? MPSImageFeatureChannelFormatFloat16
-                                                         : MPSImageFeatureChannelFormatFloat32;
   for (MPSImage* image in results) {
     const Shape shape{expected.shape.images, static_cast<std::int64_t>([image height]),
                       static_cast<std::int64_t>([image width]),
@@ -139,7 +138,7 @@ void check_results(ImageArray results, const BatchDescriptor& expected) {
       throw StateError(refusal("the kernel", "return images of shape " + to_string(expected.shape),
                                to_string(shape)));
     }
-    if ([image featureChannelFormat] != format) {
+    if ([image featureChannelFormat] != channel_format(expected.format)) {
       throw StateError(refusal("the kernel",
                                std::string("return images of ") + info(expected.format).name,
                                "channel format " + std::to_string([image featureChannelFormat])));
@@ -148,13 +147,6 @@ void check_results(ImageArray results, const BatchDescriptor& expected) {
 }
 
 }  // namespace
-
-BatchDescriptor result_descriptor(const LossCall& call) {
-  const BatchDescriptor& predictions = call->predictions.descriptor;
-  if (call->work == Work::loss)
-    return {loss_shape(call->descriptor, predictions.shape), loss_format(predictions.format)};
-  return {predictions.shape, gradient_format(*call)};
-}
 
 void encode_call(void* command_buffer, void* kernel, const ImageCall& image_call) {
   const LossCall& call = image_call.call;
@@ -198,7 +190,7 @@ void* encode_returning(void* command_buffer, void* kernel, const ImageCall& imag
   const LossCall& call = image_call.call;
   const id<MTLCommandBuffer> buffer = (id<MTLCommandBuffer>)command_buffer;
   const LossRequest& request = *call;
-  const BatchDescriptor expected = result_descriptor(call);
+  const BatchDescriptor expected = result_descriptor(*call);
   const Operands o = operands_of(image_call);
   ImageArray results = nil;
   {

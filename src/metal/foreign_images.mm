@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "metal/channel_format.hpp"
 #include "metal/objc_guard.hpp"
 #include "metal/objc_ptr.hpp"
 #include "metal/parts.hpp"
@@ -70,10 +71,10 @@ std::string why_unreadable(MPSImage* image) {
 }
 
 Format format_of(MPSImage* image) {
-  switch ([image featureChannelFormat]) {
-    case MPSImageFeatureChannelFormatFloat16: return Format::float16;
-    case MPSImageFeatureChannelFormatFloat32: return Format::float32;
-    default: break;
+  for (const FormatInfo& row : kFormats) {
+    if (has_channel_format(row.format) &&
+        channel_format(row.format) == [image featureChannelFormat])
+      return row.format;
   }
   throw TypeError(refusal("pointer", "be of images of float16 or float32",
                           "channel format " + std::to_string([image featureChannelFormat])));

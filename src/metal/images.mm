@@ -6,17 +6,13 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "metal/channel_format.hpp"
 #include "metal/objc_guard.hpp"
 #include "metal/objc_ptr.hpp"
 #include "metal/parts.hpp"
 
 namespace mpsnn_loss::metal {
 namespace {
-
-MPSImageFeatureChannelFormat channel_format(Format format) {
-  return format == Format::float16 ? MPSImageFeatureChannelFormatFloat16
-                                   : MPSImageFeatureChannelFormatFloat32;
-}
 
 std::string no_room(const BatchDescriptor& descriptor, std::int64_t image) {
   return "the device has no memory for image " + std::to_string(image) + " of " +
@@ -108,8 +104,9 @@ std::string unsupported_size(const Shape& s) {
 }
 
 void check_limits(const char* argument, const BatchDescriptor& descriptor) {
-  if (descriptor.format == Format::float64) {
-    throw TypeError(refusal(argument, "have dtype float16 or float32 on Metal", "float64"));
+  if (!has_channel_format(descriptor.format)) {
+    throw TypeError(
+        refusal(argument, "have dtype float16 or float32 on Metal", info(descriptor.format).name));
   }
   if (const std::string why = unsupported_size(descriptor.shape); !why.empty()) {
     throw ValueError(

@@ -10,7 +10,7 @@ namespace mpsnn_loss::metal {
 namespace {
 
 // Apple's raw values are the table's (core/loss_type.hpp); a later SDK may have more.
-static_assert(MPSCNNLossTypeCount >= kLosses.size());
+static_assert(MPSCNNLossTypeCount >= kApplesLosses);
 static_assert(MPSCNNReductionTypeCount >= kReductions.size());
 
 MPSCNNLossDescriptor* make_descriptor(const LossDescriptor& d) {

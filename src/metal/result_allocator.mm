@@ -3,6 +3,7 @@
 // made beforehand, as the kernel would abort where there is no memory for one.
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
+#include "metal/channel_format.hpp"
 #include "metal/parts.hpp"
 
 @interface MpsnnLossResultAllocator : NSObject <MPSImageAllocator> {
@@ -63,10 +64,8 @@
 namespace mpsnn_loss::metal {
 
 void* result_allocator(Format format, void* images) {
-  const auto channel_format = format == Format::float16 ? MPSImageFeatureChannelFormatFloat16
-                                                        : MPSImageFeatureChannelFormatFloat32;
   return
-      [[[MpsnnLossResultAllocator alloc] initWithFormat:channel_format
+      [[[MpsnnLossResultAllocator alloc] initWithFormat:channel_format(format)
                                                  images:(NSArray<MPSImage*>*)images] autorelease];
 }
 

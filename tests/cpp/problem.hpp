@@ -93,7 +93,7 @@ struct Outputs {
 /// True where two ways to the same results agree: to the bit where elements are independent, and
 /// where softmax adds the channels up in another way, within the rounding of the storage format.
 inline bool agree(const LossInfo& loss, const Array& given, const Array& expected) {
-  if (loss.family == Family::element) return first_difference(given, expected) == -1;
+  if (!loss.couples_channels) return first_difference(given, expected) == -1;
   if (given.count() != expected.count()) return false;
   const double rounding = given.format() == Format::float16   ? 1e-3
                           : given.format() == Format::float32 ? 1e-6
@@ -202,7 +202,7 @@ inline Outputs run(const Problem& problem, Inputs& in, Work work, std::int64_t o
   Outputs out;
   if (work != Work::gradient) {
     const Shape shape = loss_shape(problem.descriptor, problem.shape);
-    const Format format = loss_format(problem.formats.predictions);
+    const Format format = info(problem.formats.predictions).of_losses;
     out.loss = Array(format, shape.elements(), offset, true);
     request.loss = make_operand("loss", {shape, format}, out.loss.data(), true);
   }

@@ -211,7 +211,7 @@ TEST_CASE("float16 and float32 mix, float64 only with itself") {
   for (const Format predictions : kAllFormats) {
     LossRequest base = valid_request();
     base.predictions = images("predictions", kShape, predictions);
-    base.loss = images("loss", kShape, loss_format(predictions));
+    base.loss = images("loss", kShape, info(predictions).of_losses);
     base.gradient = images("gradient", kShape, predictions);
     const bool wide = predictions == Format::float64;
     for (const auto& [name, member] : inputs) {
@@ -246,12 +246,12 @@ TEST_CASE("results have the one format that belongs to the inputs") {
         request.predictions = images("predictions", kShape, predictions);
         request.labels = images("labels", kShape, labels);
         const Format gradient = wrt == Wrt::labels ? labels : predictions;
-        request.loss = images("loss", kShape, loss_format(predictions));
+        request.loss = images("loss", kShape, info(predictions).of_losses);
         request.gradient = images("gradient", kShape, gradient);
         check_valid(request);
         LossRequest other = request;
         other.loss = images("loss", kShape, format);
-        if (format != loss_format(predictions)) {
+        if (format != info(predictions).of_losses) {
           check_refused<TypeError>("loss", [&] { LossCall{other}; });
         }
         other = request;

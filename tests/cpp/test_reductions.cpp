@@ -25,7 +25,7 @@ std::vector<double> exact_divisors(const Problem& problem, const Inputs& in) {
     for (std::int64_t pixel = 0; pixel < shape.pixels(); ++pixel) {
       double counted = 0;
       for (std::int64_t c = 0; c < shape.channels; ++c) counted += counts(image, pixel, c);
-      const bool by_pixel = info(descriptor.loss_type).family == Family::channel;
+      const bool by_pixel = info(descriptor.loss_type).couples_channels;
       d += by_pixel ? std::min(counted, 1.0) : counted;
     }
   }
@@ -157,7 +157,7 @@ TEST_CASE("a mean is the sum over D, and so is its gradient") {
           for (std::int64_t i = 0; i < shape.image_elements(); ++i) {
             const std::int64_t at = image * shape.image_elements() + i;
             // A softmax gradient is a difference of terms of about 1.
-            const double scale = loss.family == Family::channel ? 8 : 0;
+            const double scale = loss.couples_channels ? 8 : 0;
             meet(means.gradient.get(at), sums.gradient.get(at), d, scale);
           }
         }

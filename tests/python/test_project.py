@@ -54,7 +54,7 @@ def target(file: PurePosixPath, name: str) -> PurePosixPath | None:
 
 
 # Headers that speak Objective-C.
-FOR_OBJECTIVE_C = {"objc_ptr.hpp", "short_buffer.hpp"}
+FOR_OBJECTIVE_C = {"channel_format.hpp", "objc_ptr.hpp", "short_buffer.hpp"}
 
 
 def breaches(file: PurePosixPath, text: str) -> list[str]:
@@ -142,6 +142,18 @@ def test_no_static_of_the_bindings_runs_python_while_it_is_made() -> None:
         if runs_python.search(static[0])
     ]
     assert found == []
+
+
+BY_NAME = re.compile(r"\bLossType::[a-z]\w*|loss_type [!=]= \"")
+KNOWS_LOSSES_BY_NAME = {"core/loss_type.hpp", "cpu/formulas.hpp"}
+
+
+def test_no_code_asks_which_loss_it_is() -> None:
+    """What is special about a loss is a field of its row in the table."""
+    files = {str(path.relative_to(SRC)): path for path in SRC.rglob("*") if path.suffix in CODE}
+    files |= {f"_reference/{path.name}": path for path in (PACKAGE / "_reference").glob("*.py")}
+    asking = {name for name, path in files.items() if BY_NAME.search(path.read_text("utf-8"))}
+    assert asking == KNOWS_LOSSES_BY_NAME
 
 
 def test_no_source_file_is_longer_than_a_sitting() -> None:

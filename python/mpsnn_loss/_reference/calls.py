@@ -68,13 +68,13 @@ class Call:
     def divisors(self) -> Array:
         """D of each image; where the sum runs over the batch, the sum of them for each."""
         n, height, width, channels = self.predictions.shape
-        softmax_counts_pixels = self.loss_type == "softmax_cross_entropy"
+        counts_pixels = self.formula.couples_channels
         if self.reduction == "mean":
-            per_pixel = min(channels, 1) if softmax_counts_pixels else channels
+            per_pixel = min(channels, 1) if counts_pixels else channels
             divisors = np.full(n, float(height * width * per_pixel))
         elif self.reduction == "sum_by_non_zero_weights":
             counted = self.element_weights != 0
-            counted = counted.any(axis=-1) if softmax_counts_pixels else counted
+            counted = counted.any(axis=-1) if counts_pixels else counted
             divisors = counted.sum(axis=tuple(range(1, counted.ndim))).astype(np.float64)
         else:
             return np.ones(n)

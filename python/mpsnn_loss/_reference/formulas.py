@@ -134,7 +134,7 @@ def log_probability_inputs(rng: np.random.Generator, shape: tuple[int, ...]) -> 
 @dataclass(frozen=True)
 class Formula:
     loss: ElementFunction
-    d_predictions: ElementFunction | None  # None: channels are coupled (`_softmax_gradient`)
+    d_predictions: ElementFunction | None  # None: channels are coupled
     d_labels: ElementFunction
     inputs: Inputs
     # Labels are smoothed to t·(1 - s) + s·level(K).
@@ -147,6 +147,11 @@ class Formula:
     loss_operands: ElementFunction | None = None
     d_predictions_operands: ElementFunction | None = None
     d_labels_operands: ElementFunction | None = None
+
+    @property
+    def couples_channels(self) -> bool:
+        """Whether each channel depends on its whole pixel, as a softmax does."""
+        return self.d_predictions is None
 
 
 LOSSES: dict[str, Formula] = {

@@ -59,7 +59,7 @@ def forward_bound(call: Call, dtype: str) -> Array:
         weighted = np.where(v == 0, 0.0, scale * call.element_losses())
         if call.formula.per_pixel:  # each product is a term of the sum, and so is each 1
             return call.reduce(tolerance.sums * _operands(call, "loss", scale))
-        if call.loss_type == "softmax_cross_entropy":
+        if call.formula.couples_channels:
             inherent = _log_softmax_bound(call, tolerance, scale * call.smoothed_labels)
         else:
             inherent = tolerance.element(_operands(call, "loss", scale))
@@ -76,7 +76,7 @@ def gradient_bound(
     with np.errstate(all="ignore"):
         scale = call.gradient_scale(source_gradient)
         gradient = call.gradient(source_gradient=source_gradient, wrt=wrt)
-        if call.loss_type != "softmax_cross_entropy":
+        if not call.formula.couples_channels:
             inherent = tolerance.element(_operands(call, f"d_{wrt}", scale))
         elif wrt == "labels":
             factor = scale * (1 - call.label_smoothing)
@@ -126,7 +126,7 @@ def _softmax_gradient_bound(call: Call, tolerance: Tolerance, scale: Array) -> A
 
 def _element_bound(call: Call, tolerance: Tolerance, value: Array, inherent: Array) -> Array:
     rounding = tolerance.element(value)
-    is_product_with_log_softmax = call.loss_type == "softmax_cross_entropy"
+    is_product_with_log_softmax = call.formula.couples_channels
     bound = rounding + inherent if is_product_with_log_softmax else np.maximum(rounding, inherent)
     return tolerance.not_below_normal(bound, value)
 

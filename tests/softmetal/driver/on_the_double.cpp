@@ -82,7 +82,7 @@ LossRequest kernel_request(const std::shared_ptr<Kernel>& kernel, const Problem&
   if (kernel->kind() == KernelKind::forward_loss) {
     r.work = Work::loss;
     const BatchDescriptor d{loss_shape(r.descriptor, problem.shape),
-                            loss_format(problem.formats.predictions)};
+                            info(problem.formats.predictions).of_losses};
     r.loss = make_operand("loss", device.make_images(d));
     return r;
   }
