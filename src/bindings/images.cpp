@@ -93,6 +93,18 @@ py::array to_array(const ImageBatch& batch, py::object out) {
   return py::reinterpret_borrow<py::array>(out);
 }
 
+/// Asks first whether it can be one at all: where __repr__ raises, NumPy's own refusal loses what
+/// it raised on some versions of CPython 3.11.
+py::dtype to_numpy_dtype(const py::object& value) {
+  PyObject* const v = value.ptr();
+  const bool may_be = is_numpy_dtype(value) || PyUnicode_Check(v) != 0 || PyBytes_Check(v) != 0 ||
+                      PyType_Check(v) != 0 || PyTuple_Check(v) != 0 || PyList_Check(v) != 0 ||
+                      PyDict_Check(v) != 0 || find_attribute(value, "dtype") ||
+                      find_attribute(value, "__numpy_dtype__");
+  if (!may_be) throw TypeError(refusal("dtype", "be a dtype of NumPy", describe(value)));
+  return py::dtype::from_args(value);
+}
+
 /// NumPy's __array__: shares the memory where it can.
 py::object array_interface(const BatchPointer& batch, py::object dtype, py::object copy) {
   batch->check_readable();
@@ -102,7 +114,7 @@ py::object array_interface(const BatchPointer& batch, py::object dtype, py::obje
         refusal("copy", "not be False where the images are not one array in host memory", "False"));
   py::object array = shared ? view_of(batch) : to_array(*batch, py::none());
   const bool converts =
-      !dtype.is_none() && !py::dtype::from_args(dtype).equal(to_dtype(batch->descriptor().format));
+      !dtype.is_none() && !to_numpy_dtype(dtype).equal(to_dtype(batch->descriptor().format));
   if (converts && copy.ptr() == Py_False)
     throw ValueError(refusal("copy", "not be False where the dtype changes", "False"));
   if (converts) return array.attr("astype")(dtype);
