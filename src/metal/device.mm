@@ -1,5 +1,4 @@
 #include "metal/device.hpp"
-#include "metal/channel_format.hpp"
 
 #import <CoreGraphics/CoreGraphics.h>
 #import <Metal/Metal.h>
@@ -9,6 +8,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "metal/channel_format.hpp"
 #include "metal/kernel_pool.hpp"
 #include "metal/objc_guard.hpp"
 #include "metal/objc_ptr.hpp"
