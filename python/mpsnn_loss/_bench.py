@@ -119,7 +119,7 @@ def call_overheads() -> dict[str, timeit.Timer]:
         "loss_gradient(y, t, kind, out=g)": "ml.loss_gradient(y, t, kind, out=g)",
         "kernel(y, t, out=g)": "kernel(y, t, out=g)",
         "encode_batch, commit, wait": (
-            "buffer = queue.command_buffer();"
+            "buffer = queue.make_command_buffer();"
             "kernel.encode_batch(buffer, ones, y, t, None, None, g);"
             "buffer.commit(); buffer.wait_until_completed()"
         ),

@@ -47,7 +47,7 @@ class LossKernels:
     def loss_and_gradient(self, logits: Array, labels: Array) -> tuple[float, Array]:
         """The loss of a batch, and its gradient with respect to the logits [N, CLASSES]."""
         states = self.forward.result_state_batch(logits)
-        with self.queue.command_buffer() as buffer:
+        with self.queue.make_command_buffer() as buffer:
             losses = self.forward.encode_batch(buffer, logits, labels, destination_states=states)
             ones = self.initial.encode_batch(buffer, losses)
             gradients = self.gradient.encode_batch(
@@ -56,7 +56,7 @@ class LossKernels:
         return float(losses.to_array().flat[0]), gradients.to_array().reshape(logits.shape)
 
     def loss(self, logits: Array, labels: Array) -> float:
-        with self.queue.command_buffer() as buffer:
+        with self.queue.make_command_buffer() as buffer:
             losses = self.forward.encode_batch(buffer, logits, labels)
         return float(losses.to_array().flat[0])
 

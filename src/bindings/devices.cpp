@@ -112,7 +112,7 @@ void register_devices(py::module_& m) {
           "label", [](const Queue& queue) { return to_optional(queue.label()); },
           "Label given at creation, or None.")
       .def(
-          "command_buffer",
+          "make_command_buffer",
           [](Queue& queue, py::object label) {
             return queue.make_command_buffer(to_label(label).value_or(""));
           },

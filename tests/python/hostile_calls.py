@@ -55,7 +55,7 @@ def batch(shape: tuple[int, ...] = SHAPE, start: float = 0.1) -> ml.MPSImageBatc
 
 
 def buffer() -> ml.CommandBuffer:
-    return DEVICE.make_command_queue().command_buffer()
+    return DEVICE.make_command_queue().make_command_buffer()
 
 
 def committed() -> ml.CommandBuffer:
@@ -171,7 +171,7 @@ def objects() -> Iterator[Call]:
     yield Call("Device.supports", DEVICE.supports, lambda: {"x": "float32"})
     yield Call("Device.supports", DEVICE.supports, lambda: {"x": descriptor()}, "descriptor")
     yield Call("Device.make_command_queue", DEVICE.make_command_queue, lambda: {"label": "a"})
-    yield Call("CommandQueue.command_buffer", DEVICE.make_command_queue().command_buffer,
+    yield Call("CommandQueue.make_command_buffer", DEVICE.make_command_queue().make_command_buffer,
                lambda: {"label": "a"})  # fmt: skip
     for kind in (ml.Device, ml.CommandQueue, ml.CommandBuffer, ml.MPSImage, ml.MPSImageBatch):
         yield Call(f"{kind.__name__}.from_objc_pointer", kind.from_objc_pointer,

@@ -40,14 +40,14 @@ def hold_images(array: Any) -> Any:
 
 
 def hold_buffer(array: Any) -> Any:
-    buffer = DEVICE.make_command_queue().command_buffer()
+    buffer = DEVICE.make_command_queue().make_command_buffer()
     kernel().encode_batch(buffer, array, array)
     return buffer
 
 
 def hold_all(array: Any) -> Any:
     batch = ml.MPSImageBatch.from_array(DEVICE, array)
-    buffer = DEVICE.make_command_queue().command_buffer()
+    buffer = DEVICE.make_command_queue().make_command_buffer()
     result = kernel().encode_batch(buffer, batch, array, destination_images=array.copy())
     return [*batch, buffer, result]
 
@@ -75,10 +75,10 @@ def test_an_array_that_holds_what_borrows_it_is_collected_once_nobody_else_does(
 
 def test_work_in_flight_keeps_its_arrays_whole() -> None:
     queue = DEVICE.make_command_queue()
-    gate = queue.command_buffer()
+    gate = queue.make_command_buffer()
     gate.enqueue()
     array = ONES.copy().view(Array)
-    array.held = hold = queue.command_buffer()
+    array.held = hold = queue.make_command_buffer()
     result = kernel().encode_batch(hold, array, array + 1)
     hold.commit()
     watched = weakref.ref(array)
@@ -95,7 +95,7 @@ def test_work_in_flight_keeps_its_arrays_whole() -> None:
 
 def test_a_handler_that_holds_the_buffer_it_waits_for_is_called_and_collected() -> None:
     queue, called = DEVICE.make_command_queue(), threading.Event()
-    before, later = queue.command_buffer(), queue.command_buffer()
+    before, later = queue.make_command_buffer(), queue.make_command_buffer()
     before.enqueue()
     witness = ONES.copy().view(Array)
     later.add_completed_handler(lambda _, held=(before, witness): called.set())
@@ -113,7 +113,7 @@ def test_a_handler_that_holds_the_buffer_it_waits_for_is_called_and_collected() 
 
 def test_a_buffer_that_others_wait_for_keeps_their_handlers_whole_while_it_is_held() -> None:
     queue, called = DEVICE.make_command_queue(), []
-    before, *others = (queue.command_buffer() for _ in range(4))
+    before, *others = (queue.make_command_buffer() for _ in range(4))
     before.enqueue()
     for i, later in enumerate(others):
         later.add_completed_handler(lambda _, held=[before, i]: called.append(held[1]))
@@ -134,7 +134,7 @@ def instances() -> list[Any]:
     return [
         DEVICE,
         queue,
-        queue.command_buffer(),
+        queue.make_command_buffer(),
         batch,
         batch[0],
         descriptor,

@@ -25,13 +25,13 @@ def queue(device: ml.Device) -> ml.CommandQueue:
 
 @pytest.fixture
 def buffer(queue: ml.CommandQueue) -> ml.CommandBuffer:
-    return queue.command_buffer(label="buffer under test")
+    return queue.make_command_buffer(label="buffer under test")
 
 
 @contextmanager
 def blocked(queue: ml.CommandQueue) -> Iterator[None]:
     """Holds back everything that is committed inside: an enqueued buffer stands before it."""
-    gate = queue.command_buffer()
+    gate = queue.make_command_buffer()
     gate.enqueue()
     try:
         yield
@@ -62,7 +62,7 @@ def test_status_goes_from_not_enqueued_to_completed(buffer: ml.CommandBuffer) ->
 
 
 def test_a_committed_buffer_behind_another_stays_committed(queue: ml.CommandQueue) -> None:
-    later = queue.command_buffer()
+    later = queue.make_command_buffer()
     with blocked(queue):
         later.commit()
         assert later.status in (Status.COMMITTED, Status.SCHEDULED)
@@ -79,7 +79,7 @@ def test_buffers_run_in_the_order_of_enqueue_not_of_commit(
     queue: ml.CommandQueue, device: ml.Device
 ) -> None:
     kernel = ml.MPSNNLossGradient(device, ml.MPSCNNLossDescriptor("mean_absolute_error"))
-    first, second = queue.command_buffer(), queue.command_buffer()
+    first, second = queue.make_command_buffer(), queue.make_command_buffer()
     gradient = ones(first, device)
     y, t = np.full((2, 3), 2, np.float32), np.ones((2, 3), np.float32)
     result = kernel.encode_batch(second, gradient, y, t)
@@ -98,7 +98,7 @@ def test_buffers_run_in_the_order_of_enqueue_not_of_commit(
 def test_without_enqueue_the_order_is_that_of_commit(
     queue: ml.CommandQueue, device: ml.Device
 ) -> None:
-    opened = [queue.command_buffer() for _ in range(32)]
+    opened = [queue.make_command_buffer() for _ in range(32)]
     results = [ones(buffer, device) for buffer in opened]
     in_order: list[bool] = []
     for i in reversed(range(32)):
@@ -118,11 +118,11 @@ def test_without_enqueue_the_order_is_that_of_commit(
 
 def test_queues_do_not_wait_for_each_other(device: ml.Device) -> None:
     with blocked(device.make_command_queue()):
-        run(device.make_command_queue().command_buffer())
+        run(device.make_command_queue().make_command_buffer())
 
 
 def test_an_enqueued_buffer_that_is_dropped_gives_up_its_place(queue: ml.CommandQueue) -> None:
-    dropped, later = queue.command_buffer(), queue.command_buffer()
+    dropped, later = queue.make_command_buffer(), queue.make_command_buffer()
     dropped.enqueue()
     later.commit()
     with pytest.raises(TimeoutError):
@@ -133,7 +133,7 @@ def test_an_enqueued_buffer_that_is_dropped_gives_up_its_place(queue: ml.Command
 
 
 def test_an_enqueued_buffer_that_is_discarded_gives_up_its_place(queue: ml.CommandQueue) -> None:
-    discarded, later = queue.command_buffer(), queue.command_buffer()
+    discarded, later = queue.make_command_buffer(), queue.make_command_buffer()
     with pytest.raises(KeyError, match="the reason"), discarded:  # noqa: PT012
         discarded.enqueue()
         later.commit()
@@ -145,7 +145,7 @@ def test_discarding_frees_handlers_and_results_are_never_readable(
     queue: ml.CommandQueue, device: ml.Device
 ) -> None:
     called: list[Any] = []
-    with pytest.raises(ZeroDivisionError), queue.command_buffer() as buffer:  # noqa: PT012
+    with pytest.raises(ZeroDivisionError), queue.make_command_buffer() as buffer:  # noqa: PT012
         result = ones(buffer, device)
         buffer.add_completed_handler(called.append)
         raise ZeroDivisionError
@@ -158,7 +158,7 @@ def test_discarding_frees_handlers_and_results_are_never_readable(
 
 
 def test_leaving_a_with_block_commits_and_waits(queue: ml.CommandQueue, device: ml.Device) -> None:
-    with queue.command_buffer() as buffer:
+    with queue.make_command_buffer() as buffer:
         result = ones(buffer, device)
         assert buffer.status is Status.NOT_ENQUEUED
     assert buffer.status is Status.COMPLETED
@@ -173,7 +173,7 @@ def test_an_empty_buffer_may_be_committed(buffer: ml.CommandBuffer) -> None:
 def test_times_are_zero_until_finished_and_then_ordered(
     queue: ml.CommandQueue, device: ml.Device
 ) -> None:
-    earlier, later = queue.command_buffer(), queue.command_buffer()
+    earlier, later = queue.make_command_buffer(), queue.make_command_buffer()
     ones(earlier, device)
     ones(later, device)
     assert (earlier.gpu_start_time, earlier.gpu_end_time) == (0.0, 0.0)
@@ -207,7 +207,7 @@ def test_handlers_are_called_once_with_the_buffer_before_wait_returns(
 
 
 def test_results_are_readable_inside_a_handler(queue: ml.CommandQueue, device: ml.Device) -> None:
-    buffer = queue.command_buffer()
+    buffer = queue.make_command_buffer()
     result = ones(buffer, device)
     arrays: list[np.ndarray] = []
     buffer.add_completed_handler(lambda _: arrays.append(result.to_array()))
@@ -251,7 +251,7 @@ def test_a_raising_handler_is_reported_and_the_others_still_run(
 
 
 def test_many_threads_may_wait_for_one_buffer(queue: ml.CommandQueue) -> None:
-    buffer = queue.command_buffer()
+    buffer = queue.make_command_buffer()
     seen: list[Status] = []
 
     def wait() -> None:
@@ -272,7 +272,7 @@ def test_many_threads_may_wait_for_one_buffer(queue: ml.CommandQueue) -> None:
 
 def test_a_buffer_finishes_although_nobody_holds_it_or_its_queue(device: ml.Device) -> None:
     finished = threading.Event()
-    buffer = device.make_command_queue().command_buffer()
+    buffer = device.make_command_queue().make_command_buffer()
     ones(buffer, device)
     buffer.add_completed_handler(lambda _: finished.set())
     buffer.commit()

@@ -256,7 +256,7 @@ def check_kernels(
     other = ml.MPSNNLossGradient(device, problem.descriptor)
     other.weight, other.label_smoothing, other.epsilon, other.delta = 5.0, 0.5, 0.1, 0.2
     results: list[tuple[str, str, Any]] = []
-    with queue.command_buffer() as buffer:
+    with queue.make_command_buffer() as buffer:
         states = forward.result_state_batch(y)
         loss = forward.encode_batch(buffer, y, t, v, destination_states=states)
         for wrt in WRT:
@@ -433,7 +433,7 @@ def test_each_image_can_have_its_own_state(
         kernels = [ml.MPSNNForwardLoss(device, plain.descriptor) for _ in range(2)]
         for key, value in other.items():
             setattr(kernels[1], key, value)
-        with device.make_command_queue().command_buffer() as buffer:
+        with device.make_command_queue().make_command_buffer() as buffer:
             states = [kernel.result_state_batch(y) for kernel in kernels]
             for forward, batch in zip(kernels, states, strict=True):
                 forward.encode_batch(buffer, y, t, destination_states=batch)
@@ -479,7 +479,7 @@ def test_properties_are_read_when_a_kernel_is_encoded(
         queue = device.make_command_queue()
         results = []
         for change_before_commit in (False, True):
-            with queue.command_buffer() as buffer:
+            with queue.make_command_buffer() as buffer:
                 results.append(
                     (forward.encode_batch(buffer, y, t), gradient.encode_batch(buffer, g, y, t))
                 )
@@ -493,6 +493,6 @@ def test_properties_are_read_when_a_kernel_is_encoded(
 
 def test_initial_gradient_is_one_everywhere(device: ml.Device, dtype: str) -> None:
     images = np.full(SHAPE, np.nan, dtype)
-    with device.make_command_queue().command_buffer() as buffer:
+    with device.make_command_queue().make_command_buffer() as buffer:
         ones = ml.MPSNNInitialGradient(device).encode_batch(buffer, images)
     np.testing.assert_array_equal(ones.to_array(), np.ones(SHAPE, dtype), strict=True)

@@ -47,7 +47,7 @@ class World:
         self.d = self.descriptor("huber", "sum")
         self.images = ml.MPSImageDescriptor(width=2, height=2, feature_channels=3)
         self.batch = ml.MPSImageBatch.from_array(device, self.y)
-        self.buffer = device.make_command_queue().command_buffer()
+        self.buffer = device.make_command_queue().make_command_buffer()
 
     def watch(self, array: np.ndarray) -> np.ndarray:
         self.watched.append((array, array.tobytes()))
@@ -74,14 +74,14 @@ class World:
 
     @property
     def done(self) -> ml.CommandBuffer:
-        buffer = self.device.make_command_queue().command_buffer()
+        buffer = self.device.make_command_queue().make_command_buffer()
         buffer.commit()
         buffer.wait_until_completed(timeout=60)
         return buffer
 
     @property
     def discarded(self) -> ml.CommandBuffer:
-        buffer = self.device.make_command_queue().command_buffer()
+        buffer = self.device.make_command_queue().make_command_buffer()
         with pytest.raises(KeyError), buffer:
             raise KeyError
         return buffer
@@ -173,15 +173,16 @@ QUEUES: list[Row] = [
     ("initial when done", lambda w: w.initial.encode_batch(w.done, w.y), RuntimeError, "commit"),
     ("discarded", lambda w: w.encode(command_buffer=w.discarded), RuntimeError, "discard"),
     ("foreign buffer", lambda w: w.encode(
-        command_buffer=w.foreign.make_command_queue().command_buffer()), RuntimeError, "device"),
+        command_buffer=w.foreign.make_command_queue().make_command_buffer()), RuntimeError,
+     "device"),
     ("foreign images", lambda w: w.encode(
         labels=ml.MPSImageBatch.from_array(w.foreign, w.t)), RuntimeError, "^labels .*device"),
     ("foreign states", lambda w: w.encode(
         source_states=World(w.foreign).states()), RuntimeError, "source_states"),
     ("surrogate in a label", lambda w: w.device.make_command_queue(label="\udc80"), ValueError,
      must("label")),
-    ("buffer label", lambda w: w.device.make_command_queue().command_buffer(label=3), TypeError,
-     "label"),
+    ("buffer label", lambda w: w.device.make_command_queue().make_command_buffer(label=3),
+     TypeError, "label"),
 ]
 
 # Values that a property refuses wherever it is set: (name, value, exception).

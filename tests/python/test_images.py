@@ -38,7 +38,7 @@ def channel_format(request: pytest.FixtureRequest, device: ml.Device) -> str:
 @contextmanager
 def blocked(queue: ml.CommandQueue) -> Iterator[None]:
     """Holds back everything that is committed inside: an enqueued buffer stands before it."""
-    gate = queue.command_buffer()
+    gate = queue.make_command_buffer()
     gate.enqueue()
     try:
         yield
@@ -203,7 +203,7 @@ def test_images_chosen_from_batches_form_an_argument(device: ml.Device) -> None:
     images, labels = batch_of(device, y), batch_of(device, t)
     kernel = absolute_error(device)
     order = [3, 0, 2]
-    with device.make_command_queue().command_buffer() as buffer:
+    with device.make_command_queue().make_command_buffer() as buffer:
         ones = ml.MPSNNInitialGradient(device).encode_batch(buffer, batch_of(device, y[:3, :1]))
         result = kernel.encode_batch(buffer, ones, [images[i] for i in order], labels[1:])
     assert (result.to_array()[:, 0, 0] == np.sign(y[order] - 5)).all()
@@ -212,7 +212,7 @@ def test_images_chosen_from_batches_form_an_argument(device: ml.Device) -> None:
 def test_reading_before_completion_is_refused_at_every_door(device: ml.Device) -> None:
     source = batch_of(device, host())
     queue = device.make_command_queue()
-    buffer = queue.command_buffer()
+    buffer = queue.make_command_buffer()
     result = ml.MPSNNInitialGradient(device).encode_batch(buffer, source)
 
     def refused() -> None:
@@ -242,7 +242,7 @@ def test_a_given_destination_is_unreadable_through_its_batch_too(device: ml.Devi
     destination = batch_of(device, np.zeros((2, 3), np.float32))
     assert not destination.to_array().any()
     queue = device.make_command_queue()
-    buffer = queue.command_buffer()
+    buffer = queue.make_command_buffer()
     absolute_error(device).encode_batch(
         buffer, np.ones((2, 1), np.float32), y + 1, y, destination_gradients=destination
     )
@@ -288,7 +288,7 @@ def test_a_buffer_in_flight_keeps_every_borrowed_array_alive_and_then_lets_go() 
     arrays = [host((2, 3)), host((2, 3)), host((2, 1)), host((2, 3)), host((2, 3))]
     alive = [weakref.ref(array) for array in arrays]
     y, t, g, v, destination = arrays
-    buffer = queue.command_buffer()
+    buffer = queue.make_command_buffer()
     absolute_error(device).encode_batch(buffer, g, y, t, v, destination_gradients=destination)
     del y, t, g, v, destination, arrays
     gc.collect()
@@ -305,7 +305,7 @@ def test_a_buffer_in_flight_keeps_every_borrowed_array_alive_and_then_lets_go() 
 def test_a_dropped_buffer_lets_go_of_what_it_would_have_used() -> None:
     array = host((2, 3))
     alive = weakref.ref(array)
-    buffer = ml.cpu_device().make_command_queue().command_buffer()
+    buffer = ml.cpu_device().make_command_queue().make_command_buffer()
     ml.MPSNNInitialGradient(ml.cpu_device()).encode_batch(buffer, array)
     del array, buffer
     assert becomes_true(lambda: alive() is None)

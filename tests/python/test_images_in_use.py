@@ -59,7 +59,7 @@ def test_an_image_is_readable_when_all_its_writers_ended_and_has_the_last_ones_v
     device = ml.default_device()
     queue = device.make_command_queue()
     batch = blank(device)
-    buffers = [queue.command_buffer() for _ in range(3)]
+    buffers = [queue.make_command_buffer() for _ in range(3)]
     writes: list[dict[int, float]] = [{}, {}, {}]  # of the open buffers, by image
     discarded: list[set[int]] = [
         set() for _ in range(IMAGES)
@@ -80,7 +80,7 @@ def test_an_image_is_readable_when_all_its_writers_ended_and_has_the_last_ones_v
                 discard(buffers[i])
                 for image in writes[i]:
                     discarded[image].add(i)
-            buffers[i], writes[i] = queue.command_buffer(), {}
+            buffers[i], writes[i] = queue.make_command_buffer(), {}
         for image in range(IMAGES):
             pending = any(image in open_writes for open_writes in writes)
             empty = bool(discarded[image]) and image not in values
@@ -93,7 +93,7 @@ def test_an_image_is_readable_when_all_its_writers_ended_and_has_the_last_ones_v
 
 def test_a_whole_batch_is_readable_only_when_every_part_is(device: ml.Device) -> None:
     queue, batch = device.make_command_queue(), blank(device)
-    first, second = queue.command_buffer(), queue.command_buffer()
+    first, second = queue.make_command_buffer(), queue.make_command_buffer()
     write(first, [batch[0], batch[1]], 1)
     write(second, [batch[3], batch[2]], 2)
     second.commit()
@@ -110,7 +110,7 @@ def test_a_buffer_fails_when_what_should_have_written_its_input_did_not(
     device: ml.Device, fate: str
 ) -> None:
     queue, batch = device.make_command_queue(), blank(device)
-    writer, reader = queue.command_buffer(), queue.command_buffer()
+    writer, reader = queue.make_command_buffer(), queue.make_command_buffer()
     write(writer, batch, 1)
     ones = ml.MPSNNForwardLoss(device, ml.MPSCNNLossDescriptor("mean_absolute_error"))
     result = ones.encode_batch(reader, batch, np.zeros((IMAGES, 1, 1, 1), np.float32))
@@ -140,7 +140,7 @@ def test_a_failure_is_passed_on_along_a_chain(device: ml.Device) -> None:
     forward = ml.MPSNNForwardLoss(device, ml.MPSCNNLossDescriptor("mean_absolute_error"))
     labels = np.zeros((IMAGES, 1, 1, 1), np.float32)
     images: Any = blank(device)
-    buffers = [queue.command_buffer() for _ in range(4)]
+    buffers = [queue.make_command_buffer() for _ in range(4)]
     for buffer in buffers:
         images = forward.encode_batch(buffer, images, labels)
     discard(buffers[0])
@@ -164,8 +164,8 @@ def test_work_on_one_image_from_two_queues_is_refused_until_the_first_has_ended(
             return write(buffer, batch, 1)
         return forward.encode_batch(buffer, batch, labels)
 
-    first = device.make_command_queue().command_buffer()
-    second = device.make_command_queue().command_buffer()
+    first = device.make_command_queue().make_command_buffer()
+    second = device.make_command_queue().make_command_buffer()
     use(first, before)
     if before + after != "rr":
         with pytest.raises(
@@ -181,8 +181,8 @@ def test_work_on_one_image_from_two_queues_is_refused_until_the_first_has_ended(
 
 def test_a_refused_encode_leaves_no_trace_on_its_images(device: ml.Device) -> None:
     batch, other = blank(device), blank(device)
-    first = device.make_command_queue().command_buffer()
-    second = device.make_command_queue().command_buffer()
+    first = device.make_command_queue().make_command_buffer()
+    second = device.make_command_queue().make_command_buffer()
     write(first, other, 1)
     kernel = ml.MPSNNLossGradient(device, ml.MPSCNNLossDescriptor("mean_absolute_error"))
     one = np.ones((IMAGES, 1), np.float32)
@@ -190,7 +190,7 @@ def test_a_refused_encode_leaves_no_trace_on_its_images(device: ml.Device) -> No
         kernel.encode_batch(second, one, batch, one, destination_gradients=other)
     first.commit()
     first.wait_until_completed(timeout=LONG)
-    write(device.make_command_queue().command_buffer(), batch, 2)  # nobody reads it
+    write(device.make_command_queue().make_command_buffer(), batch, 2)  # nobody reads it
     assert (other.to_array() == 1).all()
 
 
@@ -198,7 +198,7 @@ def test_a_buffer_may_read_what_it_wrote_itself_and_write_it_again(device: ml.De
     batch = blank(device)
     forward = ml.MPSNNForwardLoss(device, ml.MPSCNNLossDescriptor("mean_absolute_error"))
     labels = np.zeros((IMAGES, 1, 1, 1), np.float32)
-    with device.make_command_queue().command_buffer() as buffer:
+    with device.make_command_queue().make_command_buffer() as buffer:
         write(buffer, batch, 3)
         early = forward.encode_batch(buffer, batch, labels)
         write(buffer, batch, 4)

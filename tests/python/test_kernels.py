@@ -88,7 +88,7 @@ def encode(kernel: Any, buffer: ml.CommandBuffer, **changes: Any) -> ml.MPSImage
 
 
 def result(kernel: Any, **changes: Any) -> np.ndarray:
-    with kernel.device.make_command_queue().command_buffer() as buffer:
+    with kernel.device.make_command_queue().make_command_buffer() as buffer:
         batch = encode(kernel, buffer, **changes)
     return batch.to_array()
 
@@ -185,7 +185,7 @@ def test_objc_pointer_is_an_id_on_metal_and_none_on_the_cpu(cls: type, device: m
 def test_properties_are_captured_when_encoded(device: ml.Device) -> None:
     kernel = make(ml.MPSNNLossGradient, device)
     kernel.weight, kernel.delta = 2.0, 1.0
-    buffer = device.make_command_queue().command_buffer()
+    buffer = device.make_command_queue().make_command_buffer()
     early = encode(kernel, buffer)
     kernel.weight, kernel.delta, kernel.compute_label_gradients = 10.0, 4.0, True
     late = encode(kernel, buffer)
@@ -205,7 +205,7 @@ def test_a_state_holds_the_values_of_its_forward_encode_and_beats_the_properties
     states = forward.result_state_batch(np.zeros((2, 2), np.float32))
     assert len(states) == 2
     assert all(isinstance(state, ml.MPSState) for state in states)
-    buffer = device.make_command_queue().command_buffer()
+    buffer = device.make_command_queue().make_command_buffer()
     encode(forward, buffer, destination_states=states)
     for name in PARAMETERS:
         setattr(forward, name, 0.5)
@@ -244,7 +244,7 @@ def test_each_image_takes_the_values_of_its_own_state() -> None:
 def test_results_have_the_shape_and_format_of_the_contract(dtype: str, loss_dtype: str) -> None:
     device = ml.cpu_device()
     y = np.ones((2, 3, 4, 5), dtype)
-    with device.make_command_queue().command_buffer() as buffer:
+    with device.make_command_queue().make_command_buffer() as buffer:
         for reduction, loss_shape in (("none", y.shape), ("sum", (2, 1, 1, 1))):
             forward = make(ml.MPSNNForwardLoss, device, reduction=reduction)
             loss = forward.encode_batch(buffer, y, y)
@@ -303,7 +303,7 @@ def test_calling_a_kernel_is_encode_commit_and_wait_in_one(
     t, v = y[::-1].copy(), np.abs(y)
     unit = np.ones((2, *[1] * (len(shape) - 1)), np.float32)
     gradient, forward = make(ml.MPSNNLossGradient, device), make(ml.MPSNNForwardLoss, device)
-    with device.make_command_queue().command_buffer() as buffer:
+    with device.make_command_queue().make_command_buffer() as buffer:
         slope = gradient.encode_batch(buffer, 3 * unit, y, t, v)
         loss = forward.encode_batch(buffer, y, t, v)
     called = gradient(y, t, 3 * unit, v)

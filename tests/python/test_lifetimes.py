@@ -43,7 +43,7 @@ def in_new_process(code: str, **environment: str) -> str:
 def uses(empty: Any) -> dict[str, Callable[[], Any]]:
     """Every way into an object, by name."""
     device, array = ml.cpu_device(), np.ones((1, 2), np.float32)
-    buffer = device.make_command_queue().command_buffer()
+    buffer = device.make_command_queue().make_command_buffer()
     kernel = ml.MPSNNLossGradient(device, ml.MPSCNNLossDescriptor("huber"))
     forward = ml.MPSNNForwardLoss(device, ml.MPSCNNLossDescriptor("huber"))
     found: dict[str, Callable[[], Any]] = {
@@ -137,7 +137,7 @@ def test_a_handler_that_closes_over_its_buffer_is_collected(device: ml.Device, f
         pass
 
     queue = device.make_command_queue()
-    buffer, witness, called = queue.command_buffer(), Witness(), []
+    buffer, witness, called = queue.make_command_buffer(), Witness(), []
 
     def handler(_: Any, buffer: Any = buffer, witness: Any = witness) -> None:
         called.append(buffer.status)
@@ -158,7 +158,7 @@ def test_a_handler_that_closes_over_its_buffer_is_collected(device: ml.Device, f
     gc.collect()
     assert watched() is None
     assert len(called) == (2 if fate == "committed" else 0)
-    later = queue.command_buffer()  # an enqueued buffer gave up its place
+    later = queue.make_command_buffer()  # an enqueued buffer gave up its place
     later.commit()
     later.wait_until_completed(timeout=LONG)
 
@@ -166,7 +166,7 @@ def test_a_handler_that_closes_over_its_buffer_is_collected(device: ml.Device, f
 def test_a_wait_with_a_timeout_ends_while_others_work_is_ready(device: ml.Device) -> None:
     """The waiting thread must not be caught in work or in a handler of another buffer."""
     queue, release = device.make_command_queue(), threading.Event()
-    gate, slow, last = (queue.command_buffer() for _ in range(3))
+    gate, slow, last = (queue.make_command_buffer() for _ in range(3))
     gate.enqueue()
     slow.add_completed_handler(lambda _: release.wait(LONG))
     slow.commit()
@@ -183,7 +183,7 @@ def test_a_wait_with_a_timeout_ends_while_others_work_is_ready(device: ml.Device
 
 def test_discarding_does_not_run_others_work_on_the_discarding_thread(device: ml.Device) -> None:
     queue, threads = device.make_command_queue(), []
-    gate, waiting = queue.command_buffer(), queue.command_buffer()
+    gate, waiting = queue.make_command_buffer(), queue.make_command_buffer()
     gate.enqueue()
     waiting.add_completed_handler(lambda _: threads.append(threading.get_ident()))
     waiting.commit()
@@ -200,12 +200,12 @@ def test_a_large_commit_returns_before_the_work_is_done_and_python_goes_on() -> 
     kernel = ml.MPSNNLossGradient(device, ml.MPSCNNLossDescriptor("sigmoid_cross_entropy"))
     y = np.zeros((64, 1 << 16), np.float32)
     g = np.ones((64, 1, 1, 1), np.float32)
-    buffer = queue.command_buffer()
+    buffer = queue.make_command_buffer()
     result = kernel.encode_batch(buffer, g, y, y)
     buffer.add_completed_handler(lambda _: order.append("handler"))
     buffer.commit()
     order.append("commit")  # the handler takes the lock of the interpreter, which this thread has
-    small = queue.command_buffer()
+    small = queue.make_command_buffer()
     small.add_completed_handler(lambda _: order.append("small"))
     small.commit()
     small.wait_until_completed(timeout=LONG)
@@ -228,7 +228,7 @@ def test_the_process_ends_well_while_daemon_threads_are_inside_calls() -> None:
         def encode():
             queue = device.make_command_queue()
             while True:
-                with queue.command_buffer() as buffer:
+                with queue.make_command_buffer() as buffer:
                     buffer.add_completed_handler(lambda _: None)
                     kernel.encode_batch(buffer, np.ones((64, 1, 1, 1), np.float32), y, y)
         for target in (call, encode, call, encode):
@@ -245,7 +245,7 @@ def test_the_process_ends_well_while_a_committed_buffer_is_in_flight() -> None:
         device = ml.cpu_device()
         kernel = ml.MPSNNLossGradient(device, ml.MPSCNNLossDescriptor("sigmoid_cross_entropy"))
         y = np.zeros((64, 1 << 16), np.float32)
-        buffer = device.make_command_queue().command_buffer()
+        buffer = device.make_command_queue().make_command_buffer()
         buffer.add_completed_handler(lambda _: None)
         kernel.encode_batch(buffer, np.ones((64, 1, 1, 1), np.float32), y, y)
         buffer.commit()
@@ -258,7 +258,7 @@ CHAIN = """
     queue, rounds = ml.cpu_device().make_command_queue(), itertools.count(1)
     def commit_next(_, last):
         if next(rounds) < last:
-            buffer = queue.command_buffer()
+            buffer = queue.make_command_buffer()
             buffer.add_completed_handler(lambda b: commit_next(b, last))
             buffer.commit()
         else:
@@ -289,7 +289,7 @@ def test_an_exception_of_any_kind_in_a_handler_is_unraisable(
     def fail(_: ml.CommandBuffer, kind: type[BaseException]) -> None:
         raise kind
 
-    with device.make_command_queue().command_buffer() as buffer:
+    with device.make_command_queue().make_command_buffer() as buffer:
         for kind in kinds:
             buffer.add_completed_handler(lambda b, kind=kind: fail(b, kind))
     assert reported == kinds
@@ -305,9 +305,9 @@ def test_after_a_fork_while_handlers_run_the_child_refuses_to_wait_and_ends() ->
     def hold(_):
         inside.set()
         release.wait(60)
-    handled = queue.command_buffer()
+    handled = queue.make_command_buffer()
     handled.add_completed_handler(hold)
-    gate = queue.command_buffer()
+    gate = queue.make_command_buffer()
     gate.enqueue()
     handled.commit()
     del gate  # so that another thread runs the handler
@@ -319,7 +319,7 @@ def test_after_a_fork_while_handlers_run_the_child_refuses_to_wait_and_ends() ->
                 handled.wait_until_completed(timeout)
             except RuntimeError as error:
                 print("fork" in str(error), flush=True)
-        with queue.command_buffer() as buffer:
+        with queue.make_command_buffer() as buffer:
             buffer.add_completed_handler(lambda _: print("handled", flush=True))
         commit_next(None, 1000)
         sys.exit()  # which does not wait for the parent's handlers
@@ -341,7 +341,7 @@ def test_after_a_fork_a_busy_queue_refuses_and_an_idle_one_works() -> None:
         kernel = ml.MPSNNLossGradient(device, ml.MPSCNNLossDescriptor("sigmoid_cross_entropy"))
         y = np.zeros((256, 1 << 16), np.float32)
         def encode(queue, rows):
-            buffer = queue.command_buffer()
+            buffer = queue.make_command_buffer()
             g = np.ones((rows, 1, 1, 1), np.float32)
             return buffer, kernel.encode_batch(buffer, g, y[:rows], y[:rows])
         busy, idle = device.make_command_queue(), device.make_command_queue()

@@ -76,7 +76,7 @@ def test_returned_images_equal_those_of_our_own(
     initial = ml.MPSNNInitialGradient(metal)
     results = []
     for allocator in (None, "image"):
-        with queue.command_buffer() as buffer:
+        with queue.make_command_buffer() as buffer:
             images = ml.MPSImageBatch.from_array(metal, predictions)
             g = initial.encode_batch(buffer, images, allocator=allocator)
             results += [
@@ -95,7 +95,7 @@ def test_a_returning_encode_leaves_the_kernel_as_it_was(
     kernel = gradient_kernel(metal)
     kernel.weight, kernel.label = 0.3, "kept"
     before = kernel.debug_description
-    with queue.command_buffer() as buffer:
+    with queue.make_command_buffer() as buffer:
         kernel.encode_batch(buffer, ones(metal), *arrays(), allocator="image")
     assert kernel.debug_description == before
 
@@ -105,14 +105,14 @@ def test_temporary_images_serve_later_kernels_and_nobody_else(
 ) -> None:
     predictions, labels = arrays()
     kernel = gradient_kernel(metal)
-    with queue.command_buffer() as buffer:
+    with queue.make_command_buffer() as buffer:
         g = ml.MPSNNInitialGradient(metal).encode_batch(
             buffer, predictions, allocator="temporary_image"
         )
         results = [kernel.encode_batch(buffer, g, predictions, labels) for _ in range(3)]
         with (
             pytest.raises(RuntimeError, match="temporary"),
-            queue.command_buffer() as other,
+            queue.make_command_buffer() as other,
         ):
             kernel.encode_batch(other, g, predictions, labels)
     for result in results:
@@ -126,7 +126,7 @@ def test_temporary_images_serve_later_kernels_and_nobody_else(
 def test_unused_temporary_images_of_a_dropped_buffer_go_back(
     metal: ml.Device, queue: ml.CommandQueue
 ) -> None:
-    buffer = queue.command_buffer()
+    buffer = queue.make_command_buffer()
     ml.MPSNNInitialGradient(metal).encode_batch(
         buffer, np.ones(SHAPE, "f4"), allocator="temporary_image"
     )
@@ -137,7 +137,7 @@ def test_an_allocator_and_destinations_exclude_each_other(
     metal: ml.Device, queue: ml.CommandQueue
 ) -> None:
     predictions, labels = arrays()
-    with queue.command_buffer() as buffer, pytest.raises(ValueError, match="allocator"):
+    with queue.make_command_buffer() as buffer, pytest.raises(ValueError, match="allocator"):
         gradient_kernel(metal).encode_batch(
             buffer,
             ones(metal),
@@ -151,7 +151,7 @@ def test_an_allocator_and_destinations_exclude_each_other(
 def test_without_kernels_that_return_images_an_allocator_is_refused() -> None:
     cpu = ml.cpu_device()
     with (
-        cpu.make_command_queue().command_buffer() as buffer,
+        cpu.make_command_queue().make_command_buffer() as buffer,
         pytest.raises(RuntimeError, match="allocator must be None"),
     ):
         ml.MPSNNInitialGradient(cpu).encode_batch(buffer, np.ones(SHAPE, "f4"), allocator="image")
@@ -162,7 +162,7 @@ def test_states_go_through_returning_encodes(metal: ml.Device, queue: ml.Command
     forward = ml.MPSNNForwardLoss(metal, ml.MPSCNNLossDescriptor("huber", delta=0.25))
     kernel = gradient_kernel(metal)
     states = forward.result_state_batch(ml.MPSImageBatch.from_array(metal, predictions))
-    with queue.command_buffer() as buffer:
+    with queue.make_command_buffer() as buffer:
         forward.encode_batch(
             buffer, predictions, labels, destination_states=states, allocator="image"
         )
@@ -263,7 +263,7 @@ def test_without_metal_pointers_are_refused_with_a_sentence() -> None:
 def foreign(queue: ml.CommandQueue) -> Iterator[int]:
     """A command buffer that another library made."""
     assert queue.objc_pointer is not None
-    address = objc.command_buffer(queue.objc_pointer)
+    address = objc.make_command_buffer(queue.objc_pointer)
     yield address
     objc.release(address)
 
@@ -315,7 +315,7 @@ def test_a_dropped_buffer_of_another_frees_everything(
     metal: ml.Device, queue: ml.CommandQueue
 ) -> None:
     assert queue.objc_pointer is not None
-    address = objc.command_buffer(queue.objc_pointer)
+    address = objc.make_command_buffer(queue.objc_pointer)
     buffer = ml.CommandBuffer.from_objc_pointer(address)
     result = gradient_kernel(metal).encode_batch(buffer, ones(metal), *arrays())
     del buffer
@@ -348,7 +348,7 @@ def test_images_of_another_are_read_written_and_encoded_with(
     adopted[0].write_bytes(predictions[1].tobytes())
     predictions[0] = predictions[1]
     kernel = gradient_kernel(metal)
-    with queue.command_buffer() as buffer:
+    with queue.make_command_buffer() as buffer:
         result = kernel.encode_batch(buffer, ones(metal), adopted, labels)
     close(result.to_array(), expected(predictions, labels))
 
@@ -373,7 +373,7 @@ def test_private_images_of_another_are_encoded_with_and_not_read(
     predictions, labels = arrays()
     private = adopt(objc.private_images(metal.objc_pointer, SHAPE[1:], SHAPE[0]))
     kernel = gradient_kernel(metal)
-    with queue.command_buffer() as buffer:
+    with queue.make_command_buffer() as buffer:
         kernel.encode_batch(buffer, ones(metal), predictions, labels, destination_gradients=private)
         result = kernel.encode_batch(buffer, private, predictions, labels)
     close(result.to_array(), expected(predictions, labels) ** 2)
@@ -409,7 +409,7 @@ def test_an_image_of_several_is_a_batch(
     assert batch.shape == SHAPE
     for image, values in zip(batch, predictions, strict=True):
         image.write_bytes(values.tobytes())
-    with queue.command_buffer() as buffer:
+    with queue.make_command_buffer() as buffer:
         result = gradient_kernel(metal).encode_batch(buffer, ones(metal), batch, labels)
     close(result.to_array(), expected(predictions, labels))
 
@@ -510,7 +510,7 @@ def test_what_metal_does_not_give_is_an_error(
 
     def work() -> None:
         kernel = gradient_kernel(metal)
-        with metal.make_command_queue().command_buffer() as buffer:
+        with metal.make_command_queue().make_command_buffer() as buffer:
             kernel.encode_batch(buffer, ones(metal), predictions, labels)
 
     faults(fault)
@@ -524,7 +524,7 @@ def test_a_failed_buffer_is_a_device_error_with_its_code(
 ) -> None:
     predictions, labels = arrays()
     faults("buffer_error", code)
-    buffer = queue.command_buffer()
+    buffer = queue.make_command_buffer()
     result = gradient_kernel(metal).encode_batch(buffer, ones(metal), predictions, labels)
     buffer.commit()
     for read in (buffer.wait_until_completed, result.to_array):
@@ -540,7 +540,7 @@ def test_a_failure_without_words_is_a_device_error(
     metal: ml.Device, queue: ml.CommandQueue, faults: Callable[..., None]
 ) -> None:
     faults("buffer_error_without_nserror")
-    buffer = queue.command_buffer()
+    buffer = queue.make_command_buffer()
     buffer.commit()
     with pytest.raises(ml.DeviceError, match="did not complete"):
         buffer.wait_until_completed()
@@ -553,7 +553,7 @@ def test_states_need_no_object_of_metals(
     predictions, labels = arrays()
     forward = ml.MPSNNForwardLoss(metal, ml.MPSCNNLossDescriptor("huber", delta=0.25))
     states = forward.result_state_batch(ml.MPSImageBatch.from_array(metal, predictions))
-    with queue.command_buffer() as buffer:
+    with queue.make_command_buffer() as buffer:
         forward.encode_batch(buffer, predictions, labels, destination_states=states[:1])
         result = gradient_kernel(metal).encode_batch(
             buffer, ones(metal), predictions, labels, source_states=states[:1]
@@ -581,7 +581,7 @@ def test_64_buffers_that_nobody_commits_are_an_error_and_not_a_hang(
 ) -> None:
     kernel = ml.MPSNNInitialGradient(metal)
     image = ml.MPSImageBatch.from_array(metal, np.ones((1, 1), "f4"))
-    buffers = [queue.command_buffer() for _ in range(65)]
+    buffers = [queue.make_command_buffer() for _ in range(65)]
     for buffer in buffers[:64]:
         kernel.encode_batch(buffer, image)
     with pytest.raises(RuntimeError, match="64"):
@@ -595,7 +595,7 @@ def test_a_full_queue_waits_without_the_gil(metal: ml.Device, queue: ml.CommandQ
     image = ml.MPSImageBatch.from_array(metal, np.ones((1, 1), "f4"))
     done: list[ml.CommandBuffer] = []
     for _ in range(200):
-        buffer = queue.command_buffer()
+        buffer = queue.make_command_buffer()
         kernel.encode_batch(buffer, image)
         buffer.add_completed_handler(done.append)
         buffer.commit()
@@ -611,11 +611,11 @@ def test_a_handler_may_commit_to_its_queue_and_wait(
     results = []
 
     def handler(_: ml.CommandBuffer) -> None:
-        with queue.command_buffer() as inner:
+        with queue.make_command_buffer() as inner:
             batch = ml.MPSNNInitialGradient(metal).encode_batch(inner, np.zeros((1, 3), "f4"))
         results.append(batch.to_array())
 
-    buffer = queue.command_buffer()
+    buffer = queue.make_command_buffer()
     buffer.add_completed_handler(handler)
     buffer.commit()
     buffer.wait_until_completed()
@@ -632,7 +632,7 @@ def test_a_kernel_changes_between_the_encodes_of_other_threads(
     def work() -> None:
         queue = metal.make_command_queue()
         for _ in range(10):
-            with queue.command_buffer() as buffer:
+            with queue.make_command_buffer() as buffer:
                 kernel.encode_batch(buffer, ones(metal), predictions, labels)
             kernel.weight = kernel.weight + 1
 
@@ -648,7 +648,7 @@ def test_work_in_flight_at_exit_ends_before_the_interpreter() -> None:
     program = """
 import mpsnn_loss as ml, numpy as np
 device = ml.devices()[0]
-buffer = device.make_command_queue().command_buffer()
+buffer = device.make_command_queue().make_command_buffer()
 ml.MPSNNInitialGradient(device).encode_batch(buffer, np.ones((1, 1), "f4"))
 buffer.add_completed_handler(lambda _: print("completed", flush=True))
 buffer.commit()

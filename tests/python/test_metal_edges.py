@@ -132,7 +132,7 @@ def test_whoever_stays_on_the_cpu_engine_never_looks_for_metal(
     batch = ml.MPSImageBatch.from_array(cpu, np.ones((2, 1, 1, 3), "f4"))
     kernel = ml.MPSNNLossGradient(cpu, descriptor)
     kernel(y, t), cpu.make_command_queue("queue")
-    with cpu.make_command_queue().command_buffer() as buffer:
+    with cpu.make_command_queue().make_command_buffer() as buffer:
         kernel.encode_batch(buffer, np.ones((2, 1, 1, 3), "f4"), batch, batch)
     print(double.softmetal_probes())
     ml.devices()
@@ -159,7 +159,7 @@ def test_other_defaults_of_the_platform_stop_no_encode(double: Softmetal) -> Non
     ]
     for each in copies:
         print(each(y, t).tolist() == copies[0](y, t).tolist(), end=" ")
-    with metal.make_command_queue().command_buffer() as buffer:
+    with metal.make_command_queue().make_command_buffer() as buffer:
         for allocator in (None, "image"):
             forward.encode_batch(
                 buffer, y.reshape(2, 1, 1, 3), t.reshape(2, 1, 1, 3), allocator=allocator
@@ -215,7 +215,7 @@ def test_an_interrupted_call_writes_nothing_later(double: Softmetal) -> None:
         except KeyboardInterrupt:
             pass
         double.softmetal_clear_faults()
-        with metal.make_command_queue().command_buffer():
+        with metal.make_command_queue().make_command_buffer():
             pass
         print(call().max() < 7, end=" ")  # the device works on
         out[:] = 7
@@ -234,7 +234,7 @@ def test_the_end_of_the_process_waits_for_a_gpu_that_never_ends_no_longer_than_i
     metal = ml.devices()[0]
     sys.stderr = sys.stdout
     double.softmetal_set_fault(b"never_completes", ctypes.c_double(1))
-    buffer = metal.make_command_queue().command_buffer()
+    buffer = metal.make_command_queue().make_command_buffer()
     ml.MPSNNInitialGradient(metal).encode_batch(buffer, np.ones((1, 1, 1, 3), "f4"))
     buffer.commit()
     """
@@ -247,10 +247,10 @@ def test_a_child_of_a_process_that_used_metal_is_told_so(double: Softmetal) -> N
     kernel, queue = ml.MPSNNLossGradient(metal, descriptor), metal.make_command_queue()
     image = ml.MPSImageBatch.from_array(metal, np.ones((2, 1, 1, 3), "f4"))
     archive = kernel.archived_data()
-    pending = queue.command_buffer()
+    pending = queue.make_command_buffer()
     kernel.encode_batch(pending, image, image, image)
     double.softmetal_set_fault(b"completion_late", ctypes.c_double(300))
-    running = queue.command_buffer()
+    running = queue.make_command_buffer()
     ml.MPSNNInitialGradient(metal).encode_batch(running, image)
     running.commit()
 
@@ -269,7 +269,9 @@ def test_a_child_of_a_process_that_used_metal_is_told_so(double: Softmetal) -> N
             "encode": lambda: kernel.encode_batch(pending, image, image, image),
             "commit": lambda: pending.commit(),
             "wait": lambda: running.wait_until_completed(timeout=60),
-            "new buffer": lambda: kernel.encode_batch(queue.command_buffer(), image, image, image),
+            "new buffer": lambda: kernel.encode_batch(
+                queue.make_command_buffer(), image, image, image
+            ),
             "foreign": lambda: ml.Device.from_objc_pointer(metal.objc_pointer),
         }
         wrong = []
@@ -320,13 +322,13 @@ def test_everyone_who_wraps_a_queue_shares_its_places(double: Softmetal, metal: 
     kernel = ml.MPSNNInitialGradient(metal)
     buffers = []
     for i in range(64):
-        buffers.append(wrappers[i % 2].command_buffer())
+        buffers.append(wrappers[i % 2].make_command_buffer())
         kernel.encode_batch(buffers[-1], image)
     for wrapper in wrappers:
         with pytest.raises(RuntimeError, match="fewer than 64 command buffers"):
-            kernel.encode_batch(wrapper.command_buffer(), image)
+            kernel.encode_batch(wrapper.make_command_buffer(), image)
     del buffers[-1]
-    kernel.encode_batch(wrappers[1].command_buffer(), image)
+    kernel.encode_batch(wrappers[1].make_command_buffer(), image)
 
 
 def test_a_foreign_buffer_that_goes_on_during_an_encode_is_waited_for_to_its_end(
@@ -432,7 +434,7 @@ def test_a_destination_without_memory_is_a_memory_error_before_metal_sees_it(
 ) -> None:
     kernel = ml.MPSNNInitialGradient(metal)
     image = ml.MPSImageBatch.from_array(metal, np.ones(SHAPE, "f4"))
-    buffer = metal.make_command_queue().command_buffer()
+    buffer = metal.make_command_queue().make_command_buffer()
     double.set_fault("texture_is_nil")
     try:
         with pytest.raises(MemoryError, match=r"image 0 of \(3, 2, 4, 5\) float32, 160 bytes each"):
@@ -458,7 +460,7 @@ def test_a_temporary_image_may_be_several_operands_of_an_encode(
     if each_use:
         faults("lower_read_count_each_use")
     kernel = gradient_kernel(metal)
-    with metal.make_command_queue().command_buffer() as buffer:
+    with metal.make_command_queue().make_command_buffer() as buffer:
         ones = ml.MPSNNInitialGradient(metal).encode_batch(
             buffer, np.ones(SHAPE, "f4"), allocator="temporary_image"
         )
@@ -476,7 +478,7 @@ def test_a_foreign_temporary_image_without_reads_left_is_refused(
     double: Softmetal, metal: ml.Device
 ) -> None:
     queue = metal.make_command_queue()
-    foreign = objc.command_buffer(queue.objc_pointer)
+    foreign = objc.make_command_buffer(queue.objc_pointer)
     buffer = ml.CommandBuffer.from_objc_pointer(foreign)
     pointer = objc.temporary_images(foreign, SHAPE[1:], SHAPE[0], reads=1)
     images = ml.MPSImageBatch.from_objc_pointer(pointer)

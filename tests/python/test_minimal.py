@@ -39,6 +39,6 @@ def test_a_kernel_encodes_commits_and_waits_to_the_same_values() -> None:
     descriptor = ml.MPSCNNLossDescriptor("mean_squared_error", "mean", reduce_across_batch=True)
     kernel = ml.MPSNNLossGradient(device, descriptor)
     ones = np.ones((2, 1), np.float32)
-    with device.make_command_queue().command_buffer() as buffer:
+    with device.make_command_queue().make_command_buffer() as buffer:
         gradients = kernel.encode_batch(buffer, ones, PREDICTIONS, LABELS)
     assert gradients.to_array().reshape(2, 2).tolist() == MEAN_GRADIENT

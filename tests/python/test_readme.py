@@ -39,7 +39,7 @@ def test_a_python_example_runs_as_printed(code: str, capsys: pytest.CaptureFixtu
 def test_there_is_an_example_with_arrays_and_one_with_command_buffers_beside_swift() -> None:
     arrays, buffers = blocks("python")
     assert "ml.loss_and_gradient(" in arrays
-    assert "command_buffer()" in buffers
+    assert "make_command_buffer()" in buffers
     (swift,) = blocks("swift")
     assert len(swift.splitlines()) == len(buffers.splitlines())
     for name in ("MPSNNLossGradient", "MPSNNForwardLoss", "MPSNNInitialGradient"):

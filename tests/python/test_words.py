@@ -109,7 +109,7 @@ def test_surrogates_in_other_words() -> None:
     device = ml.cpu_device()
     kernel = ml.MPSNNForwardLoss(device, ml.MPSCNNLossDescriptor("huber", "sum"))
     y = Y.reshape(2, 1, 1, 3)
-    buffer = device.make_command_queue().command_buffer()
+    buffer = device.make_command_queue().make_command_buffer()
     calls: dict[str, Callable[[], Any]] = {
         "allocator": lambda: kernel.encode_batch(buffer, y, y, allocator=SURROGATE),
         "channel_format": lambda: ml.MPSImageDescriptor(SURROGATE, width=1, height=1,

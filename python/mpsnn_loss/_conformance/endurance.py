@@ -96,8 +96,8 @@ def dropped_encodes(device: ml.Device) -> Record:
     kernel = ml.MPSNNForwardLoss(device, problem.descriptor)
     queue = device.make_command_queue()
     for _ in range(BUFFERS):
-        kernel.encode_batch(queue.command_buffer(), problem.predictions, problem.labels)
-    with queue.command_buffer() as buffer:
+        kernel.encode_batch(queue.make_command_buffer(), problem.predictions, problem.labels)
+    with queue.make_command_buffer() as buffer:
         loss = kernel.encode_batch(buffer, problem.predictions, problem.labels)
     return {"results": [Expectation(problem, "loss").judge("loss", loss.to_array())]}
 
@@ -183,7 +183,7 @@ def times_of_an_encode(device: ml.Device) -> Record:
     times = []
     for _ in range(CALLS):
         start = time.perf_counter()
-        with queue.command_buffer() as buffer:
+        with queue.make_command_buffer() as buffer:
             kernel.encode_batch(buffer, y, t)
         times.append(1e3 * (time.perf_counter() - start))
     first, *steady = times

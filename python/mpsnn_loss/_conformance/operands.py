@@ -73,7 +73,7 @@ def textures_of_results(dtype: str, channels: int, device: ml.Device) -> Record:
     g, y, t, v = given.values()
     forward = ml.MPSNNForwardLoss(device, problem.descriptor)
     gradient = ml.MPSNNLossGradient(device, problem.descriptor)
-    buffer = device.make_command_queue().command_buffer()
+    buffer = device.make_command_queue().make_command_buffer()
     with telling(buffer):
         made = {
             "losses": forward.encode_batch(buffer, y, t, v),

@@ -118,7 +118,7 @@ def with_kernels(device: ml.Device, problem: Problem, wanted: Wanted) -> dict[st
         for name, value in zip(PROPERTIES, problem.own_values, strict=True):
             setattr(gradient, name, value)
     results = {}
-    buffer = device.make_command_queue().command_buffer()
+    buffer = device.make_command_queue().make_command_buffer()
     with telling(buffer):
         if "loss" in wanted or states is not None:  # the forward loss fills the states
             results["loss"] = forward.encode_batch(buffer, y, t, v, destination_states=states)
@@ -166,7 +166,7 @@ def with_one_image_repeated(device: ml.Device, problem: Problem, _: Wanted) -> d
     v = None if problem.weights is None else repeated(problem.weights)
     forward = ml.MPSNNForwardLoss(device, problem.descriptor)
     gradient = ml.MPSNNLossGradient(device, problem.descriptor)
-    buffer = device.make_command_queue().command_buffer()
+    buffer = device.make_command_queue().make_command_buffer()
     with telling(buffer):
         loss = forward.encode_batch(buffer, y, t, v)
         predictions = gradient.encode_batch(buffer, g, y, t, v)
