@@ -263,7 +263,7 @@ def test_without_metal_pointers_are_refused_with_a_sentence() -> None:
 def foreign(queue: ml.CommandQueue) -> Iterator[int]:
     """A command buffer that another library made."""
     assert queue.objc_pointer is not None
-    address = objc.make_command_buffer(queue.objc_pointer)
+    address = objc.command_buffer(queue.objc_pointer)
     yield address
     objc.release(address)
 
@@ -315,7 +315,7 @@ def test_a_dropped_buffer_of_another_frees_everything(
     metal: ml.Device, queue: ml.CommandQueue
 ) -> None:
     assert queue.objc_pointer is not None
-    address = objc.make_command_buffer(queue.objc_pointer)
+    address = objc.command_buffer(queue.objc_pointer)
     buffer = ml.CommandBuffer.from_objc_pointer(address)
     result = gradient_kernel(metal).encode_batch(buffer, ones(metal), *arrays())
     del buffer

@@ -478,7 +478,7 @@ def test_a_foreign_temporary_image_without_reads_left_is_refused(
     double: Softmetal, metal: ml.Device
 ) -> None:
     queue = metal.make_command_queue()
-    foreign = objc.make_command_buffer(queue.objc_pointer)
+    foreign = objc.command_buffer(queue.objc_pointer)
     buffer = ml.CommandBuffer.from_objc_pointer(foreign)
     pointer = objc.temporary_images(foreign, SHAPE[1:], SHAPE[0], reads=1)
     images = ml.MPSImageBatch.from_objc_pointer(pointer)
