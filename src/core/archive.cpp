@@ -91,7 +91,7 @@ LossDescriptor read_descriptor(Reader& in, std::uint32_t& flags, std::uint32_t& 
   const auto reduction = in.number<std::uint32_t>();
   flags = in.number<std::uint32_t>();
   words = in.number<std::uint32_t>();
-  if (!is_loss(LossType{loss})) malformed("loss type " + std::to_string(loss) + " is unknown");
+  if (loss >= kApplesLosses) malformed("loss type " + std::to_string(loss) + " is unknown");
   if (reduction >= kReductions.size())
     malformed("reduction type " + std::to_string(reduction) + " is unknown");
   if ((flags & ~kAllFlags) != 0) malformed("flags " + std::to_string(flags) + " are unknown");

@@ -39,8 +39,7 @@ enum class Smoothing : std::uint8_t { none, one_over_classes, one_half };
 struct LossInfo {
   LossType type;
   const char* name;
-  bool is_apples =
-      true;  // of MPSCNNLossType; the others are known to the functions on arrays alone
+  bool is_apples = true;  // of MPSCNNLossType; only the functions on arrays know the others
   Smoothing smoothing = Smoothing::none;
   bool takes_class_indices = false;   // labels may be integers, one per pixel
   bool couples_channels = false;      // each channel of a result depends on its whole pixel
@@ -104,11 +103,6 @@ constexpr std::size_t row_of(LossType type) {
   const auto raw = static_cast<std::uint32_t>(type);
   return raw < kFirstBeyondApples ? raw : raw - kFirstBeyondApples + kApplesLosses;
 }
-/// Whether a raw value from outside has a row.
-constexpr bool is_loss(LossType type) {
-  return row_of(type) < kLosses.size() && kLosses[row_of(type)].type == type;
-}
-
 constexpr const LossInfo& info(LossType type) { return kLosses[row_of(type)]; }
 constexpr const ReductionInfo& info(ReductionType type) {
   return kReductions[static_cast<std::size_t>(type)];
