@@ -21,8 +21,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 SHAPE = (3, 2, 4, 5)
+# A shell starts what runs in its background with SIGINT ignored.
 SCENE = """
-import ctypes, os, pathlib
+import ctypes, os, pathlib, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 double = ctypes.CDLL(str(pathlib.Path(ml.__file__).with_name("libsoftmetal.so")))
 y, t = np.ones((2, 3), "f4"), np.zeros((2, 3), "f4")
 descriptor = ml.MPSCNNLossDescriptor("huber")
@@ -185,7 +187,7 @@ def test_a_wait_for_a_gpu_that_never_ends_lets_an_interrupt_through(
     double: Softmetal, call: str
 ) -> None:
     program = f"""
-    import signal, threading
+    import threading
     metal = ml.devices()[0]
     kernel = ml.MPSNNLossGradient(metal, descriptor)
     double.softmetal_set_fault(b"never_completes", ctypes.c_double(1))
@@ -201,7 +203,7 @@ def test_a_wait_for_a_gpu_that_never_ends_lets_an_interrupt_through(
 
 def test_an_interrupted_call_writes_nothing_later(double: Softmetal) -> None:
     program = """
-    import signal, threading
+    import threading
     metal = ml.devices()[0]
     kernel, out = ml.MPSNNLossGradient(metal, descriptor), np.full((2, 3), 7, "f4")
     for call in (
