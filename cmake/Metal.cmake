@@ -14,9 +14,14 @@ endif()
 
 # Objects, not an archive: a linker would drop what only the Objective-C runtime refers to.
 add_library(mpsnn_metal OBJECT
-  src/metal/array_calls.mm src/metal/array_layout.mm src/metal/command_buffer.mm src/metal/device.mm
-  src/metal/encode.mm src/metal/foreign_buffer.mm src/metal/foreign_images.mm src/metal/images.mm
-  src/metal/inherited_access.mm src/metal/kernel_objects.mm src/metal/kernel_pool.mm src/metal/kernels.mm
-  src/metal/objc_guard.mm src/metal/process.mm src/metal/queue.mm src/metal/result_allocator.mm)
-target_link_libraries(mpsnn_metal PUBLIC mpsnn_core ${metal_libraries})
+  src/metal/find_devices.mm
+  src/metal/arrays/array_layout.mm src/metal/arrays/engine.mm src/metal/arrays/kernel_pool.mm
+  src/metal/arrays/packed_call.mm
+  src/metal/mps/encode.mm src/metal/mps/images.mm src/metal/mps/inherited_access.mm
+  src/metal/mps/kernel_objects.mm src/metal/mps/objc_guard.mm src/metal/mps/process.mm
+  src/metal/objects/command_buffer.mm src/metal/objects/device.mm src/metal/objects/encode.mm
+  src/metal/objects/foreign.mm src/metal/objects/foreign_buffer.mm
+  src/metal/objects/foreign_images.mm src/metal/objects/images.mm src/metal/objects/kernels.mm
+  src/metal/objects/queue.mm src/metal/objects/result_allocator.mm)
+target_link_libraries(mpsnn_metal PUBLIC mpsnn_objects ${metal_libraries})
 target_compile_options(mpsnn_metal PRIVATE -fno-objc-arc)

@@ -1,13 +1,15 @@
 #include "devices.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <mutex>
 
-#include "core/completion.hpp"
 #include "core/error.hpp"
-#include "cpu/device.hpp"
+#include "cpu/engine.hpp"
 #include "cpu/instruction_sets.hpp"
 #include "cpu/thread_pool.hpp"
+#include "objects/completion.hpp"
+#include "objects/host_device.hpp"
 #if defined(MPSNN_LOSS_METAL)
 #include "metal/device.hpp"
 #endif
@@ -31,6 +33,14 @@ constexpr bool kHasMetal = true;
 constexpr bool kHasMetal = false;
 #endif
 
+/// The engines on host memory, best first. They outlive every Python object that refers to one.
+const Devices& host_devices() {
+  static const auto& all = *new Devices{
+      make_host_device(cpu::make_engine(), "cpu"),
+  };
+  return all;
+}
+
 }  // namespace
 
 /// The Metal devices, or why there are none. Looked for at the first question, never at import:
@@ -49,36 +59,49 @@ Devices metal_devices(std::string& reason) {
 #endif
 }
 
+const metal::Foreign* foreign() {
+#if defined(MPSNN_LOSS_METAL)
+  return &metal::kForeign;
+#else
+  return nullptr;
+#endif
+}
+
 Devices devices() {
   std::string reason;
   Devices all = metal_devices(reason);
-  all.push_back(cpu_device());
+  all.insert(all.end(), host_devices().begin(), host_devices().end());
   return all;
 }
 
 std::shared_ptr<Device> default_device() {
   const std::string wanted = wanted_device();
   if (wanted.empty()) return devices().front();
-  if (wanted == "cpu") return cpu_device();
-  std::string reason, names;
-  Devices all = metal_devices(reason);
-  const bool has_metal = !all.empty();
-  all.push_back(cpu_device());
-  for (const auto& device : all) {
-    if (device->kind() == wanted || device->name() == wanted) return device;
-    names += ", '" + device->name() + "'";
+  const auto is_wanted = [&](const auto& device) {
+    return device->kind() == wanted || device->name() == wanted;
+  };
+  for (const auto& device : host_devices()) {  // before Metal is looked for
+    if (is_wanted(device)) return device;
   }
+  std::string reason, names;
+  for (const auto& device : metal_devices(reason)) {
+    if (is_wanted(device)) return device;
+    names += std::string(names.empty() ? "'metal', " : ", ") + "'" + device->name() + "'";
+  }
+  for (const auto& device : host_devices())
+    names += (names.empty() ? "'" : ", '") + std::string(device->kind()) + "'";
   throw ValueError(refusal("MPSNN_LOSS_DEVICE",
-                           std::string("name a device that is here: 'cpu'") +
-                               (has_metal ? ", 'metal'" : "") + names +
-                               (has_metal ? "" : " (no Metal device: " + reason + ")"),
+                           "name a device that is here: " + names +
+                               (reason.empty() ? "" : " (no Metal device: " + reason + ")"),
                            "'" + wanted + "'"));
 }
 
 std::shared_ptr<Device> device_of_kind(const std::string& kind) {
-  if (kind == cpu_device()->kind()) return cpu_device();
+  const auto is_of_kind = [&](const auto& device) { return device->kind() == kind; };
+  const auto host = std::ranges::find_if(host_devices(), is_of_kind);
+  if (host != host_devices().end()) return *host;
   for (const auto& device : devices()) {
-    if (device->kind() == kind) return device;
+    if (is_of_kind(device)) return device;
   }
   return default_device();
 }
@@ -91,7 +114,7 @@ const std::shared_ptr<Device>& device_of_functions() {
 }
 
 const std::shared_ptr<Device>& cpu_device() {
-  static const auto& device = *new std::shared_ptr<Device>(cpu::make_device());
+  static const auto& device = host_devices().back();
   return device;
 }
 

@@ -6,7 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "core/backend.hpp"
+#include "metal/foreign.hpp"
+#include "objects/device.hpp"
 
 namespace mpsnn_loss {
 
@@ -15,6 +16,9 @@ std::vector<std::shared_ptr<Device>> devices();
 
 /// Those of Metal; where there are none, `reason` says why.
 std::vector<std::shared_ptr<Device>> metal_devices(std::string& reason);
+
+/// What passes between this package and other users of Metal; null where there is no Metal.
+const metal::Foreign* foreign();
 
 /// The first of devices(), or the one that MPSNN_LOSS_DEVICE names by kind or name. Throws
 /// ValueError where that names none.

@@ -147,6 +147,8 @@ py::object find_attribute(py::handle value, const char* name) {
   return found;
 }
 
+std::string number_text(double value) { return to_text(py::repr(py::float_(value))); }
+
 std::string type_name(py::handle value) {
   const std::string_view name = Py_TYPE(value.ptr())->tp_name;
   return std::string(name.substr(name.rfind('.') + 1));

@@ -12,13 +12,21 @@
 #include <string>
 #include <string_view>
 
-#include "core/backend.hpp"
-#include "core/enumerations.hpp"
 #include "core/error.hpp"
-#include "core/image.hpp"
 #include "core/loss_type.hpp"
+#include "core/shape.hpp"
+#include "objects/device.hpp"
+#include "objects/enumerations.hpp"
 
 namespace mpsnn_loss::bindings {
+
+/// Whether an optional argument has a value.
+inline bool given(pybind11::handle argument) {
+  return argument.ptr() != nullptr && !argument.is_none();
+}
+
+/// As Python writes it.
+std::string number_text(double value);
 
 /// "'abc'", "7", "None", and "an array of shape (2, 3)" for arrays: how a refused value reads.
 std::string describe(pybind11::handle value);

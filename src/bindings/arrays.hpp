@@ -12,10 +12,10 @@
 #include <span>
 
 #include "core/array_call.hpp"
-#include "core/backend.hpp"
-#include "core/image.hpp"
-#include "core/loss_call.hpp"
+#include "core/computation.hpp"
+#include "core/shape.hpp"
 #include "core/strided_array.hpp"
+#include "objects/device.hpp"
 
 namespace mpsnn_loss::bindings {
 

@@ -37,4 +37,9 @@ void sleep_if_thread_ends() {
 
 WithGil::WithGil() : state_(take_or_sleep([] { return PyGILState_Ensure(); })) {}
 
+void let_interrupts_through() {
+  const WithGil gil;
+  if (PyErr_CheckSignals() != 0) throw pybind11::error_already_set();
+}
+
 }  // namespace mpsnn_loss::bindings

@@ -30,6 +30,9 @@ class WithGil {
   const PyGILState_STATE state_;
 };
 
+/// Called without the lock: throws what an interrupt from the keyboard has raised.
+void let_interrupts_through();
+
 /// For handlers of exceptions of any kind around calls of Python, which give the lock up and ask
 /// for it: does not return where the exception is Python's way of ending the thread.
 void sleep_if_thread_ends();

@@ -26,7 +26,7 @@ std::int64_t product(Axes axes) {
   return result;
 }
 
-/// The extent of `weights` at axis `i` of predictions, right-aligned as NumPy broadcasts.
+/// The size of `weights` at axis `i` of predictions, right-aligned as NumPy broadcasts.
 std::int64_t aligned_axis(Axes weights, Axes predictions, std::size_t i) {
   const std::size_t missing = predictions.size() - weights.size();
   return i < missing ? 1 : weights[i - missing];
@@ -56,7 +56,7 @@ std::string position(Axes axes, std::int64_t flat) {
 
 }  // namespace
 
-Layout fold(const ArrayView& predictions, const ArrayView* weights, const LossInfo& loss) {
+Folded fold(const ArrayView& predictions, const ArrayView* weights, const LossInfo& loss) {
   const Axes axes = predictions.axes;
   const std::size_t rank = axes.size();
   if (rank == 0) throw ValueError(refusal(predictions.name, "have at least 1 axis", "shape ()"));
@@ -83,19 +83,19 @@ Layout fold(const ArrayView& predictions, const ArrayView* weights, const LossIn
       fits = false;
     }
   }
-  Layout layout;
-  layout.weights_fit = fits;
+  Folded folded;
+  folded.weights_fit = fits;
   const std::int64_t all_pixels = rank > 2 ? product(axes.subspan(1, rank - 2)) : 1;
   if (!fits) pixels = {all_pixels, 1};
-  layout.predictions = {rank > 1 ? axes[0] : 1, pixels[0], pixels[1], axes[rank - 1]};
-  layout.weights = {rank > 1 ? weight_axis(0) : 1, weight_pixels[0], weight_pixels[1],
+  folded.predictions = {rank > 1 ? axes[0] : 1, pixels[0], pixels[1], axes[rank - 1]};
+  folded.weights = {rank > 1 ? weight_axis(0) : 1, weight_pixels[0], weight_pixels[1],
                     weight_axis(rank - 1)};
   if (!fits) {  // the pixels of the weights are to be expanded, and nothing else
-    layout.weights.height = all_pixels;
-    layout.weights.width = 1;
+    folded.weights.height = all_pixels;
+    folded.weights.width = 1;
   }
-  check_extents(predictions.name, {layout.predictions, predictions.format});
-  return layout;
+  check_shape(predictions.name, {folded.predictions, predictions.format});
+  return folded;
 }
 
 void require_axes(const ArrayView& array, Axes axes) {
@@ -155,7 +155,7 @@ Axes loss_axes(const LossDescriptor& descriptor, Axes axes) {
   return axes.size() > 1 ? axes.first(1) : Axes(kOneImage);
 }
 
-Operand source_gradient_operand(const LossRequest& request, const ArrayView& array,
+Operand source_gradient_operand(const Request& request, const ArrayView& array,
                                 Axes prediction_axes) {
   const Axes expected = loss_axes(request.descriptor, prediction_axes);
   if (!std::ranges::equal(expected, array.axes)) {

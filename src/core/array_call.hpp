@@ -1,4 +1,4 @@
-// From arrays of any rank to a LossRequest: the last axis is the channels, the first (from rank 2
+// From arrays of any rank to a Request: the last axis is the channels, the first (from rank 2
 // on) the batch, all between are pixels. Every rule about array shapes of the one-call functions
 // stands here.
 #pragma once
@@ -9,8 +9,8 @@
 #include <span>
 #include <string>
 
-#include "core/image.hpp"
-#include "core/loss_call.hpp"
+#include "core/computation.hpp"
+#include "core/shape.hpp"
 #include "core/strided_array.hpp"
 
 namespace mpsnn_loss {
@@ -25,7 +25,7 @@ struct ArrayView {
 };
 
 /// Predictions and weights as batches of the same rank-4 layout.
-struct Layout {
+struct Folded {
   Shape predictions;
   Shape weights;
   bool weights_fit = true;  // false: no rank-4 shape broadcasts alike, expand their pixels first
@@ -34,12 +34,12 @@ struct Layout {
 /// Folds the axes of predictions to [N, H, W, C] and those of weights (may be null: scalar or
 /// absent) alike; to [N, 1, 1, 0] where an axis is empty. Throws ValueError where predictions have
 /// rank 0 or weights do not broadcast to them.
-Layout fold(const ArrayView& predictions, const ArrayView* weights, const LossInfo& loss);
+Folded fold(const ArrayView& predictions, const ArrayView* weights, const LossInfo& loss);
 
 /// Throws ValueError unless `array` has exactly `axes`.
 void require_axes(const ArrayView& array, std::span<const std::int64_t> axes);
 
-/// Whether there are no elements. Asked before extents are multiplied: those of nothing may be
+/// Whether there are no elements. Asked before axes are multiplied: those of nothing may be
 /// enormous.
 bool is_empty(std::span<const std::int64_t> axes);
 
@@ -60,7 +60,7 @@ std::span<const std::int64_t> loss_axes(const LossDescriptor& descriptor,
                                         std::span<const std::int64_t> axes);
 
 /// An array of source gradients as operand of a request that has its predictions.
-Operand source_gradient_operand(const LossRequest& request, const ArrayView& array,
+Operand source_gradient_operand(const Request& request, const ArrayView& array,
                                 std::span<const std::int64_t> prediction_axes);
 
 }  // namespace mpsnn_loss

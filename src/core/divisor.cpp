@@ -63,7 +63,7 @@ class ImageWeights {
 };
 
 /// What `pixels` pixels with `non_zero` weighted channels each add to D.
-double counted(const LossCall& call, std::int64_t non_zero, std::int64_t pixels) {
+double counted(const Computation& call, std::int64_t non_zero, std::int64_t pixels) {
   const bool by_pixel = info(call->descriptor.loss_type).couples_channels;
   const std::int64_t each = by_pixel ? (non_zero > 0 ? 1 : 0) : non_zero;
   return static_cast<double>(each) * static_cast<double>(pixels);
@@ -71,7 +71,7 @@ double counted(const LossCall& call, std::int64_t non_zero, std::int64_t pixels)
 
 /// Non-zero weights of an image without ignored pixels: each stands for as many elements as it
 /// broadcasts to.
-double count_weights(const LossCall& call, const ImageWeights& weights) {
+double count_weights(const Computation& call, const ImageWeights& weights) {
   const Shape& shape = call->predictions.shape();
   const std::int64_t each = shape.channels / weights.channels();
   const std::int64_t repeats = shape.pixels() / weights.pixels();
@@ -83,12 +83,12 @@ double count_weights(const LossCall& call, const ImageWeights& weights) {
   return total;
 }
 
-double count_non_zero(const LossCall& call, std::int64_t image) {
+double count_non_zero(const Computation& call, std::int64_t image) {
   const Shape& shape = call->predictions.shape();
   const ClassIndices& classes = call->class_indices;
   if (!classes || !classes.ignored) {
     if (!call->weights) return counted(call, shape.channels, shape.pixels());
-    return count_weights(call, ImageWeights(call->weights, image));
+    return count_weights(call, ImageWeights(*call->weights, image));
   }
   const std::int64_t* index = classes.data + image * shape.pixels();
   double total = 0;
@@ -97,7 +97,7 @@ double count_non_zero(const LossCall& call, std::int64_t image) {
       if (*index == *classes.ignored) continue;
       std::int64_t non_zero = shape.channels;
       if (call->weights) {
-        const ImageWeights weights(call->weights, image);
+        const ImageWeights weights(*call->weights, image);
         non_zero =
             weights.non_zero(weights.pixel(row, column), 1) * (shape.channels / weights.channels());
       }
@@ -109,7 +109,7 @@ double count_non_zero(const LossCall& call, std::int64_t image) {
 
 }  // namespace
 
-PerImage divisors(const LossCall& call) {
+PerImage divisors(const Computation& call) {
   const Shape& shape = call->predictions.shape();
   const LossDescriptor& descriptor = call->descriptor;
   const bool across = descriptor.reduces_across_batch();
@@ -132,11 +132,11 @@ PerImage divisors(const LossCall& call) {
   return across ? PerImage(total) : counts;
 }
 
-double sum_of_pixel_weights(const LossCall& call, std::int64_t image) {
+double sum_of_pixel_weights(const Computation& call, std::int64_t image) {
   const Shape& shape = call->predictions.shape();
   if (shape.channels == 0) return 0;  // nothing is no pixel
   if (!call->weights) return static_cast<double>(shape.pixels());
-  const ImageWeights weights(call->weights, image);
+  const ImageWeights weights(*call->weights, image);
   double total = 0;
   for (std::int64_t row = 0; row < shape.height; ++row) {
     for (std::int64_t column = 0; column < shape.width; ++column)

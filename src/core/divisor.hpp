@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "core/loss_call.hpp"
+#include "core/computation.hpp"
 #include "core/per_image.hpp"
 
 namespace mpsnn_loss {
@@ -11,9 +11,9 @@ namespace mpsnn_loss {
 /// D of every image, or one value where it holds for all: N·H·W·C and the like for a mean, the
 /// number of non-zero weights, or 1. Across the batch it is the sum over the images. 0 where there
 /// is nothing to divide. Reads the weights in host memory, therefore only when they are final.
-PerImage divisors(const LossCall& call);
+PerImage divisors(const Computation& call);
 
 /// The weight of a pixel's first channel, for each pixel in turn, summed; 1 each without weights.
-double sum_of_pixel_weights(const LossCall& call, std::int64_t image);
+double sum_of_pixel_weights(const Computation& call, std::int64_t image);
 
 }  // namespace mpsnn_loss

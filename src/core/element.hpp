@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "core/half.hpp"
-#include "core/image.hpp"
+#include "core/shape.hpp"
 
 namespace mpsnn_loss {
 

@@ -8,8 +8,8 @@
 #include <optional>
 #include <span>
 
-#include "core/image.hpp"
 #include "core/memory_range.hpp"
+#include "core/shape.hpp"
 
 namespace mpsnn_loss {
 

@@ -40,7 +40,7 @@ constexpr ChunkFunction chunk_function(LossType type, std::integer_sequence<std:
 void run_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
 #if defined(__AVX512F__)
   // Shorter vectors leave fewer lanes idle at the end of a row.
-  if (layout_of(plan) != Layout::long_row)
+  if (layout_of(plan) != RowLayout::long_row)
     return x86_64_v3::kernel_set.run_chunk(plan, chunk, scratch);
 #endif
   constexpr auto losses = std::make_integer_sequence<std::size_t, kLosses.size()>();
@@ -53,7 +53,7 @@ void run_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
 /// The most that any loop needs; with shorter vectors it is less.
 template <class T>
 constexpr std::size_t scratch_bytes() {
-  using enum Layout;
+  using enum RowLayout;
   std::size_t most = 0;
   for (const std::size_t bytes :
        {sizeof(ElementScratch<T>), sizeof(SoftmaxScratch<T, long_row>),

@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "core/image.hpp"
 #include "core/loss_type.hpp"
+#include "core/shape.hpp"
 
 namespace mpsnn_loss::cpu {
 
@@ -67,16 +67,17 @@ struct Plan {
 /// How losses that couple channels go through the channels of a pixel, its row: tile by tile where
 /// it is long, several rows to a tile where they are short, and side by side, one in each lane,
 /// where a row would leave most lanes of its vectors idle.
-enum class Layout { long_row, short_rows, planes };
+enum class RowLayout { long_row, short_rows, planes };
 
 /// The most channels of each, and the least rows.
 inline constexpr std::int64_t kMostInPlanes = 16, kMostInShortRows = 255, kLeastInPlanes = 32;
 
-[[gnu::always_inline]] inline Layout layout_of(const Plan& plan) {
+[[gnu::always_inline]] inline RowLayout layout_of(const Plan& plan) {
   if (!info(plan.loss_type).couples_channels || plan.shape.channels > kMostInShortRows)
-    return Layout::long_row;
+    return RowLayout::long_row;
   const bool fills_planes = plan.shape.images * plan.image_units >= kLeastInPlanes;
-  return fills_planes && plan.shape.channels <= kMostInPlanes ? Layout::planes : Layout::short_rows;
+  return fills_planes && plan.shape.channels <= kMostInPlanes ? RowLayout::planes
+                                                              : RowLayout::short_rows;
 }
 
 /// The class of a pixel as the caller's memory says at this moment: read once, as another thread

@@ -21,7 +21,6 @@ namespace {
 /// In place: a copy right after the writes would wait for them.
 void set_source(Source& source, const Operand& operand, const Shape& full,
                 std::int64_t first_image) {
-  if (!operand) return;
   const Shape& shape = operand.shape();
   source.format = operand.descriptor.format;
   source.data = operand.image_data(shape.images == 1 ? 0 : first_image);
@@ -51,7 +50,7 @@ std::int64_t last_level_cache() {
 }
 
 /// The cut into chunks: parts of large images, or groups of small ones.
-void cut(Plan& plan, const LossCall& call) {
+void cut(Plan& plan, const Computation& call) {
   const Shape& shape = plan.shape;
   const bool by_pixel = info(plan.loss_type).couples_channels;
   plan.unit_elements = by_pixel ? shape.channels : 1;
@@ -89,7 +88,7 @@ bool fits_float(double value) {
 /// One call in progress.
 class Run {
  public:
-  explicit Run(const LossCall& call)
+  explicit Run(const Computation& call)
       : call_(call),
         request_(*call),
         shape_(call->predictions.shape()),
@@ -111,27 +110,25 @@ class Run {
   /// All operands lie in one stretch of memory each, and one set of parameters holds for all
   /// images.
   bool is_one_piece() const {
-    if (!call_.image_parameters().empty()) return false;
-    for (const Operand* operand :
-         {&request_.predictions, &request_.labels, &request_.weights, &request_.source_gradients,
-          &request_.loss, &request_.gradient}) {
-      if (*operand && operand->data == nullptr) return false;
+    if (!request_.image_parameters.empty()) return false;
+    if (request_.predictions.data == nullptr) return false;
+    for (const auto* operand : {&request_.labels, &request_.weights, &request_.source_gradients,
+                                &request_.loss, &request_.gradient}) {
+      if (*operand && (*operand)->data == nullptr) return false;
     }
     return true;
   }
 
   const LossParameters& parameters(std::int64_t image) const {
-    const auto& own = call_.image_parameters();
+    const auto& own = request_.image_parameters;
     return own.empty() ? request_.descriptor.parameters : own[static_cast<std::size_t>(image)];
   }
 
   /// g ω / D of an image; g only where it is one value per image.
   double gradient_scale(std::int64_t image) const {
-    double g = request_.source_gradient;
-    if (const Operand& gradients = request_.source_gradients;
-        gradients && !is_per_element(gradients)) {
-      g = read_value(gradients.image_data(across_ ? 0 : image), gradients.descriptor.format);
-    }
+    double g = request_.uniform_source_gradient;
+    if (const auto& gradients = request_.source_gradients; gradients && !is_per_element(*gradients))
+      g = read_value(gradients->image_data(across_ ? 0 : image), gradients->descriptor.format);
     const double d = divisors_[image];
     return d == 0 ? 0 : g * parameters(image).weight / d;
   }
@@ -142,8 +139,8 @@ class Run {
 
   /// One scale of the gradient holds for all images.
   bool has_one_scale() const {
-    const Operand& gradients = request_.source_gradients;
-    return divisors_.is_one() && (!gradients || across_ || is_per_element(gradients));
+    const auto& gradients = request_.source_gradients;
+    return divisors_.is_one() && (!gradients || across_ || is_per_element(*gradients));
   }
 
   /// The precision of a result, and so its bits, must not depend on what else is asked for: losses
@@ -178,16 +175,16 @@ class Run {
     const LossParameters& p = parameters(first);
     Plan plan{};
     plan.loss_type = descriptor.loss_type;
-    plan.want_loss = static_cast<bool>(request_.loss);
-    plan.want_gradient = static_cast<bool>(request_.gradient);
+    plan.want_loss = request_.loss.has_value();
+    plan.want_gradient = request_.gradient.has_value();
     plan.by_labels = plan.want_gradient && request_.wrt == Wrt::labels;
     plan.shape = shape_;
     plan.shape.images = count;
     set_source(plan.predictions, request_.predictions, shape_, first);
-    set_source(plan.labels, request_.labels, shape_, first);
-    set_source(plan.weights, request_.weights, shape_, first);
-    if (request_.source_gradients && is_per_element(request_.source_gradients)) {
-      set_source(plan.source_gradients, request_.source_gradients, shape_, first);
+    if (request_.labels) set_source(plan.labels, *request_.labels, shape_, first);
+    if (request_.weights) set_source(plan.weights, *request_.weights, shape_, first);
+    if (request_.source_gradients && is_per_element(*request_.source_gradients)) {
+      set_source(plan.source_gradients, *request_.source_gradients, shape_, first);
     }
     if (const ClassIndices& classes = request_.class_indices) {
       plan.class_indices = classes.data + first * shape_.pixels();
@@ -205,8 +202,8 @@ class Run {
     plan.double_precision = is_double(request_.predictions.descriptor.format) ||
                             !fits_float(plan.label_offset) || !fits_float(p.epsilon) ||
                             !fits_float(p.delta);
-    if (plan.want_gradient) plan.gradient = make_sink(request_.gradient, first);
-    if (plan.want_loss && !reduces_loss_) plan.loss = make_sink(request_.loss, first);
+    if (plan.want_gradient) plan.gradient = make_sink(*request_.gradient, first);
+    if (plan.want_loss && !reduces_loss_) plan.loss = make_sink(*request_.loss, first);
     cut(plan, call_);
     return plan;
   }
@@ -246,12 +243,12 @@ class Run {
   void write_losses() {
     if (const double c = info(request_.descriptor.loss_type).pixel_constant; c != 0)
       add_pixel_weights(c);
-    const Format format = request_.loss.descriptor.format;
-    for (std::int64_t i = 0; i < request_.loss.shape().images; ++i) {
+    const Format format = request_.loss->descriptor.format;
+    for (std::int64_t i = 0; i < request_.loss->shape().images; ++i) {
       const double value = !across_ ? divided(losses_[i], i)
                            : i == 0 ? divided(total_.total(), 0)
                                     : 0;
-      write_value(request_.loss.image_data(i), format, value);
+      write_value(request_.loss->image_data(i), format, value);
     }
   }
 
@@ -281,8 +278,8 @@ class Run {
                : 0.0;
   }
 
-  const LossCall& call_;
-  const LossRequest& request_;
+  const Computation& call_;
+  const Request& request_;
   const Shape shape_;
   const bool across_;        // a reduction runs over the batch too
   const bool reduces_loss_;  // a loss is wanted, and reduced
@@ -302,10 +299,10 @@ void fill_with_ones(const Operand& gradient) {
 
 }  // namespace
 
-void run(const LossCall& call) {
+void run(const Computation& call) {
   in_default_floating_point([&] {
     if (call->work == Work::initial_gradient) {
-      fill_with_ones(call->gradient);
+      fill_with_ones(*call->gradient);
     } else {
       Run(call).execute();
     }

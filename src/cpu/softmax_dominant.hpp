@@ -12,7 +12,7 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-template <class T, Layout layout, bool Factors>
+template <class T, RowLayout layout, bool Factors>
 class SoftmaxDominant : public SoftmaxSums<T, layout, Factors> {
   using Base = SoftmaxSums<T, layout, Factors>;
 

@@ -20,7 +20,7 @@ namespace mpsnn_loss::cpu::MPSNN_ISA {
 
 /// A long row, or some short ones. Factors: weights or source gradients differ from channel to
 /// channel.
-template <class T, Layout layout, bool Factors>
+template <class T, RowLayout layout, bool Factors>
 class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
   using Base = SoftmaxDominant<T, layout, Factors>;
   using Base::by_class_, Base::channels_, Base::cross_, Base::first_, Base::label_sum_,
@@ -36,7 +36,7 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
  public:
   using Base::most_rows;
 
-  using WideRoom = SoftmaxRoom<double, Layout::long_row>;
+  using WideRoom = SoftmaxRoom<double, RowLayout::long_row>;
 
   /// `row_scratch`: room for the exponentials of a long row; `wide_room`: for a loop in float64
   /// that looks again at what float32 computed.
@@ -127,7 +127,7 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
           store_at(out + i, x);
           sum += x;
         },
-        0, layout == Layout::short_rows && (rows_ - strand - 1) * channels_ >= kWidth);
+        0, layout == RowLayout::short_rows && (rows_ - strand - 1) * channels_ >= kWidth);
     return sum;
   }
 
@@ -313,8 +313,8 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
     part.want_loss = loss;
     part.want_gradient = !loss;
     flush();
-    SoftmaxRows<double, Layout::long_row, Factors> again(part, wide_room_, row_scratch_,
-                                                         wide_room_);
+    SoftmaxRows<double, RowLayout::long_row, Factors> again(part, wide_room_, row_scratch_,
+                                                            wide_room_);
     const double sum = again.run(pixel_ + row, 1);
     again.flush();
     return sum;
@@ -328,13 +328,13 @@ class SoftmaxRows : SoftmaxDominant<T, layout, Factors> {
 };
 
 /// The rooms of a chunk; behind them is that for a row.
-template <class T, Layout layout>
+template <class T, RowLayout layout>
 struct SoftmaxScratch {
   SoftmaxRoom<T, layout> room;
-  SoftmaxRoom<double, Layout::long_row> wide_room;
+  SoftmaxRoom<double, RowLayout::long_row> wide_room;
 };
 
-template <class T, Layout layout, bool Factors>
+template <class T, RowLayout layout, bool Factors>
 void run_softmax_rows(const Plan& plan, std::int64_t chunk, std::byte* memory) {
   const Range range = chunk_range(plan, chunk);
   auto& scratch = *new (memory) SoftmaxScratch<T, layout>;
@@ -358,13 +358,13 @@ void run_softmax_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch)
     factors ? run_softmax_rows<T, layout, true>(plan, chunk, scratch)
             : run_softmax_rows<T, layout, false>(plan, chunk, scratch);
   };
-  using enum Layout;
+  using enum RowLayout;
 #if !defined(__AVX512F__)  // see kernels.cpp
-  const Layout layout = layout_of(plan);
-  if (layout == short_rows) return run(std::integral_constant<Layout, short_rows>());
-  if (layout == planes) return run(std::integral_constant<Layout, planes>());
+  const RowLayout layout = layout_of(plan);
+  if (layout == short_rows) return run(std::integral_constant<RowLayout, short_rows>());
+  if (layout == planes) return run(std::integral_constant<RowLayout, planes>());
 #endif
-  run(std::integral_constant<Layout, long_row>());
+  run(std::integral_constant<RowLayout, long_row>());
 }
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

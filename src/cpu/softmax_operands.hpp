@@ -12,10 +12,11 @@
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
 /// What the loop works in, which would be too much for a small stack.
-template <class T, Layout layout>
+template <class T, RowLayout layout>
 struct SoftmaxRoom {
   static constexpr auto kWidth = static_cast<std::int64_t>(lanes<Vector<T>>);
-  static constexpr bool kLong = layout == Layout::long_row, kPlanes = layout == Layout::planes;
+  static constexpr bool kLong = layout == RowLayout::long_row,
+                        kPlanes = layout == RowLayout::planes;
   struct alignas(Vector<T>) Planes {
     T elements[kPlanes ? kTileElements + kWidth * kWidth : 1];
   };
@@ -27,12 +28,13 @@ struct SoftmaxRoom {
 };
 
 /// Factors: weights or source gradients differ from channel to channel.
-template <class T, Layout layout, bool Factors>
+template <class T, RowLayout layout, bool Factors>
 class SoftmaxOperands {
  public:
   using V = Vector<T>;
   static constexpr auto kWidth = static_cast<std::int64_t>(lanes<V>);
-  static constexpr bool kLong = layout == Layout::long_row, kPlanes = layout == Layout::planes;
+  static constexpr bool kLong = layout == RowLayout::long_row,
+                        kPlanes = layout == RowLayout::planes;
 
   using Room = SoftmaxRoom<T, layout>;
 
@@ -160,7 +162,7 @@ class SoftmaxOperands {
   template <class Combine, class Partial>
   MPSNN_INLINE_MEMBER void fold_rows(PerRow& result, Combine combine, Partial partial) const {
     for_each_group([&](std::int64_t g) MPSNN_INLINE_LAMBDA {
-      if constexpr (layout == Layout::short_rows) {
+      if constexpr (layout == RowLayout::short_rows) {
         Square<V> square;
         for_each_row_of(g, square, [&](std::int64_t row, V& of_row) MPSNN_INLINE_LAMBDA {
           of_row = partial(row);

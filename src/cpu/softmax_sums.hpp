@@ -9,7 +9,7 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-template <class T, Layout layout, bool Factors>
+template <class T, RowLayout layout, bool Factors>
 class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
   using Base = SoftmaxOperands<T, layout, Factors>;
 
@@ -79,7 +79,7 @@ class SoftmaxSums : public SoftmaxOperands<T, layout, Factors> {
 
   void sum_up() {
     const bool loss = reduces_ || writes_values_;
-    if constexpr (layout == Layout::short_rows) find_exponentials();
+    if constexpr (layout == RowLayout::short_rows) find_exponentials();
     const auto sum = [&](auto labels, auto losses) {
       if constexpr (kLong) {
         sum_long_row<labels, losses>();

@@ -1,12 +1,12 @@
-// The Metal engine: the interface of core/backend.hpp over Apple's own kernels. Plain C++;
-// Objective-C stays in the .mm files. Handles are the objects themselves, borrowed.
+// Metal devices: Apple's object model and the functions, over Apple's own kernels. Plain C++;
+// Objective-C stays in the .mm files.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "core/backend.hpp"
+#include "../objects/device.hpp"  // beside this folder, not in it
 
 namespace mpsnn_loss::metal {
 

@@ -7,14 +7,13 @@
 #include <string>
 #include <vector>
 
-#include "core/loss_call.hpp"
-#include "cpu/queue.hpp"
+#include "objects/host_queue.hpp"
 #include "support.hpp"
 
 namespace mpsnn_loss::test {
 
 using Status = CommandBufferStatus;
-using Buffer = std::shared_ptr<cpu::CpuCommandBuffer>;
+using Buffer = std::shared_ptr<HostCommandBuffer>;
 
 inline constexpr double kLong = 30;  // seconds; a wait that takes so long has failed
 
@@ -30,7 +29,7 @@ inline std::shared_ptr<Device> each_device() {
 inline std::shared_ptr<Queue> make_queue() { return cpu_device()->make_queue("queue"); }
 
 inline Buffer make_buffer(Queue& queue) {
-  return std::dynamic_pointer_cast<cpu::CpuCommandBuffer>(queue.make_command_buffer("buffer"));
+  return std::dynamic_pointer_cast<HostCommandBuffer>(queue.make_command_buffer("buffer"));
 }
 inline Buffer make_buffer() { return make_buffer(*make_queue()); }
 
@@ -57,16 +56,14 @@ struct Images {
     return d;
   }
 
-  LossCall call() const {
-    LossRequest r;
-    r.work = Work::gradient;
-    r.kernel = kernel;
-    r.descriptor = descriptor();
-    r.predictions = make_operand("predictions", predictions);
-    r.labels = make_operand("labels", labels);
-    r.source_gradients = make_operand("source_gradients", source_gradients);
-    r.gradient = make_operand("gradient", gradient);
-    return LossCall(std::move(r));
+  Encode call() const {
+    Encode call;
+    call.kernel = kernel;
+    call.predictions = predictions;
+    call.labels = labels;
+    call.source_gradients = source_gradients;
+    call.results = gradient;
+    return call;
   }
   float result(std::int64_t image = 0) const {
     std::vector<float> values(static_cast<std::size_t>(gradient->shape().image_elements()));

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/loss_call.hpp"
+#include "core/computation.hpp"
 #include "support.hpp"
 
 namespace mpsnn_loss::test {
@@ -33,7 +33,7 @@ struct Problem {
   std::optional<Shape> weights = {};    // none: no weights
   std::optional<Shape> gradients = {};  // none: the source gradient is `source_gradient`
   double source_gradient = 1;
-  std::vector<LossParameters> states = {};  // none, or of each image
+  std::vector<LossParameters> states = {};  // none, one, or of each image
 
   std::string text() const {
     std::string words = info(descriptor.loss_type).name;
@@ -170,8 +170,8 @@ inline void add_special_values(Inputs& in, Random& random) {
   sprinkle(in.gradients, weights);
 }
 
-inline LossRequest request_of(const Problem& problem, Inputs& in, Work work) {
-  LossRequest request;
+inline Request request_of(const Problem& problem, Inputs& in, Work work) {
+  Request request;
   request.work = work;
   request.wrt = problem.wrt;
   request.descriptor = problem.descriptor;
@@ -188,17 +188,16 @@ inline LossRequest request_of(const Problem& problem, Inputs& in, Work work) {
   if (problem.gradients) {
     request.source_gradients = operand("source_gradients", *problem.gradients, in.gradients);
   }
-  request.source_gradient = problem.source_gradient;
-  for (const LossParameters& values : problem.states) {
-    request.source_states.push_back(make_state(values));
-  }
+  request.uniform_source_gradient = problem.source_gradient;
+  if (problem.states.size() == 1) request.descriptor.parameters = problem.states.front();
+  if (problem.states.size() > 1) request.image_parameters = problem.states;
   return request;
 }
 
 /// Computes on a device; outputs start `offset` elements after an aligned address.
 inline Outputs run(const Problem& problem, Inputs& in, Work work, std::int64_t offset = 0,
                    const std::shared_ptr<Device>& device = cpu_device()) {
-  LossRequest request = request_of(problem, in, work);
+  Request request = request_of(problem, in, work);
   Outputs out;
   if (work != Work::gradient) {
     const Shape shape = loss_shape(problem.descriptor, problem.shape);
@@ -212,7 +211,7 @@ inline Outputs run(const Problem& problem, Inputs& in, Work work, std::int64_t o
     out.gradient = Array(format, problem.shape.elements(), offset + 1, true);
     request.gradient = make_operand("gradient", {problem.shape, format}, out.gradient.data(), true);
   }
-  device->compute(LossCall(std::move(request)), nullptr);
+  device->engine().compute(Computation(std::move(request)), nullptr);
   return out;
 }
 

@@ -13,11 +13,11 @@
 #include <string>
 #include <vector>
 
-#include "core/backend.hpp"
 #include "core/error.hpp"
 #include "core/half.hpp"
-#include "core/image.hpp"
+#include "core/shape.hpp"
 #include "devices.hpp"
+#include "objects/device.hpp"
 
 namespace mpsnn_loss::test {
 
@@ -70,9 +70,8 @@ void check_refused(const std::string& argument, F run) {
   CHECK(words.starts_with(argument));
 }
 
-inline std::shared_ptr<LossState> make_state(const std::optional<LossParameters>& values) {
-  auto state = std::make_shared<LossState>();
-  state->device = cpu_device();
+inline std::shared_ptr<State> make_state(const std::optional<LossParameters>& values) {
+  auto state = std::make_shared<State>(cpu_device());
   state->values = values;
   return state;
 }

@@ -1,5 +1,5 @@
 // Archives of kernels: every property survives, and nothing but an intact archive is read.
-#include "core/archive.hpp"
+#include "objects/archive.hpp"
 
 #include <cmath>
 #include <cstdint>
@@ -18,7 +18,7 @@ namespace {
 constexpr KernelKind kKinds[] = {KernelKind::forward_loss, KernelKind::loss_gradient,
                                  KernelKind::initial_gradient};
 
-// Places in the archive (core/archive.hpp).
+// Places in the archive (objects/archive.hpp).
 constexpr std::size_t kVersionAt = 8, kLossAt = 16, kReductionAt = 20, kFlagsAt = 24, kWordsAt = 28,
                       kClassesAt = 32, kWeightAt = 40, kSmoothingAt = 48, kEpsilonAt = 56,
                       kDeltaAt = 64, kOptionsAt = 72, kInheritedAt = 80;
@@ -194,7 +194,7 @@ TEST_CASE("every inherited property survives an archive by itself") {
       CHECK(kernel->inherited(i) == value);
       check_round_trip(*kernel);
       const auto read_back = read(archive(*kernel), kind);
-      check_refused<ValueError>(rows[i].name, [&] { read_back->capture(); });
+      check_refused<ValueError>(rows[i].name, [&] { read_back->request(); });
     }
   }
 }

@@ -5,7 +5,7 @@
 #include <thread>
 #include <vector>
 
-#include "core/gathered_images.hpp"
+#include "objects/image_batch.hpp"
 #include "problem.hpp"
 
 namespace mpsnn_loss::test {
@@ -46,7 +46,7 @@ void check_same(const Problem& problem, const Outputs& given, const Outputs& exp
 }
 
 /// The values of a host operand in a batch whose images lie backwards in memory.
-Operand backwards(const Operand& operand) {
+std::shared_ptr<ImageBatch> backwards(const Operand& operand) {
   const std::int64_t count = operand.shape().images;
   const auto images = cpu_device()->make_images(operand.descriptor);
   std::vector<Image> order;
@@ -54,7 +54,7 @@ Operand backwards(const Operand& operand) {
   auto gathered = gather_images(operand.name, order);
   gathered->upload(0, count, operand.data);
   CHECK(gathered->data() == nullptr);
-  return make_operand(operand.name, gathered);
+  return gathered;
 }
 
 }  // namespace
@@ -140,20 +140,21 @@ TEST_CASE("a gathered batch gives the results of the same images in one piece") 
         Outputs out;
         out.loss = Array(expected.loss.format(), expected.loss.count(), 0);
         out.gradient = Array(expected.gradient.format(), expected.gradient.count(), 0);
-        LossRequest request = request_of(problem, in, Work::loss_and_gradient);
+        Request request = request_of(problem, in, Work::loss_and_gradient);
         request.loss =
             make_operand("loss", {loss_shape(problem.descriptor, shape), Format::float32},
                          out.loss.data(), true);
         request.gradient =
             make_operand("gradient", {shape, Format::float32}, out.gradient.data(), true);
-        for (Operand* operand : {&request.predictions, &request.labels, &request.weights,
-                                 &request.source_gradients, &request.loss, &request.gradient}) {
-          *operand = backwards(*operand);
+        std::vector<std::shared_ptr<ImageBatch>> batches;
+        for (Operand* operand : {&request.predictions, &*request.labels, &*request.weights,
+                                 &*request.source_gradients, &*request.loss, &*request.gradient}) {
+          batches.push_back(backwards(*operand));
+          *operand = batches.back()->operand(operand->name);
         }
-        const LossCall call(request);
-        cpu_device()->compute(call, nullptr);
-        call->loss.images->download(0, call->loss.shape().images, out.loss.data());
-        call->gradient.images->download(0, shape.images, out.gradient.data());
+        cpu_device()->engine().compute(Computation(request), nullptr);
+        batches[4]->download(0, request.loss->shape().images, out.loss.data());
+        batches[5]->download(0, shape.images, out.gradient.data());
         INFO(problem.text());
         CHECK(first_difference(out.gradient, expected.gradient) == -1);
         if (!problem.descriptor.reduces()) {

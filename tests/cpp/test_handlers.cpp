@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "buffers.hpp"
-#include "core/completion.hpp"
+#include "objects/completion.hpp"
 
 namespace mpsnn_loss::test {
 
@@ -132,7 +132,7 @@ TEST_CASE("the end waits for what handlers commit, and not for what others go on
   const auto queue = make_queue();
   std::atomic<bool> stop = false, handled = false;
   std::thread busy([&] {
-    const Images large({1, 1, 1, cpu::kLargeWork});
+    const Images large({1, 1, 1, kLargeWork});
     const auto own = make_queue();
     while (!stop) {
       const Buffer buffer = make_buffer(*own);

@@ -1,5 +1,5 @@
 // What images remember of the command buffers that use them: the rules, and how much.
-#include "core/image_uses.hpp"
+#include "objects/image_uses.hpp"
 
 #include <memory>
 #include <set>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "buffers.hpp"
-#include "core/gathered_images.hpp"
+#include "objects/image_batch.hpp"
 
 namespace mpsnn_loss::test {
 namespace {

@@ -248,11 +248,11 @@ TEST_CASE("an initial gradient is 1 in every element, and nothing else is writte
     for (const std::int64_t length : lengths()) {
       Array source(format, length, 0), ones(format, length, length % 5, true);
       const BatchDescriptor d{{1, 1, 1, length}, format};
-      LossRequest request;
+      Request request;
       request.work = Work::initial_gradient;
       request.predictions = make_operand("predictions", d, source.data(), false);
       request.gradient = make_operand("gradient", d, ones.data(), true);
-      cpu_device()->compute(LossCall(request), nullptr);
+      cpu_device()->engine().compute(Computation(request), nullptr);
       std::int64_t wrong = 0;
       for (std::int64_t i = 0; i < length; ++i) wrong += ones.get(i) != 1;
       CHECK(wrong == 0);

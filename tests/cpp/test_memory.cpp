@@ -8,15 +8,15 @@
 #include <vector>
 
 #include "buffers.hpp"
-#include "core/archive.hpp"
-#include "core/completion.hpp"
-#include "core/gathered_images.hpp"
 #include "failing_memory.hpp"
+#include "objects/archive.hpp"
+#include "objects/completion.hpp"
+#include "objects/image_batch.hpp"
 
 namespace mpsnn_loss::test {
 namespace {
 
-const Shape kSmall{2, 1, 1, 3}, kLarge{1, 1, 2, cpu::kLargeWork};
+const Shape kSmall{2, 1, 1, 3}, kLarge{1, 1, 2, kLargeWork};
 
 /// Runs `call` with every allocation of it failing in turn, until it needs no more. `check` runs
 /// after each.
@@ -192,9 +192,11 @@ TEST_CASE("a call on host memory throws and may be tried again") {
   for (const std::int64_t threads : {1, 2}) {
     const ThreadCount count(threads);
     const Images images(kLarge);
-    const LossCall call = images.call();
-    fail_everywhere([&] { cpu_device()->compute(call, nullptr); });
-    cpu_device()->compute(call, nullptr);
+    Encode call = images.call();
+    const Computation computation = to_computation(call);
+    Engine& engine = cpu_device()->engine();
+    fail_everywhere([&] { engine.compute(computation, nullptr); });
+    engine.compute(computation, nullptr);
     CHECK(images.result() == kAfter);
   }
 }

@@ -1,4 +1,4 @@
-// A destination shares memory with no input and no other destination: LossCall against a plain
+// A destination shares memory with no input and no other destination: Computation against a plain
 // comparison of all pairs, on arrays, on gathered batches and on images in device storage.
 #include <cstdint>
 #include <functional>
@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "core/gathered_images.hpp"
-#include "core/loss_call.hpp"
+#include "core/computation.hpp"
 #include "fake_device.hpp"
+#include "objects/image_batch.hpp"
 #include "support.hpp"
 
 namespace mpsnn_loss::test {
@@ -18,8 +18,8 @@ constexpr Shape kShape{2, 1, 1, 3};
 constexpr const char* kNames[] = {"predictions", "labels", "weights", "loss", "gradient"};
 constexpr std::size_t kOperands = std::size(kNames), kFirstWritten = 3;
 
-LossRequest request_of(const std::vector<Operand>& operands) {
-  LossRequest r;
+Request request_of(const std::vector<Operand>& operands) {
+  Request r;
   r.work = Work::loss_and_gradient;
   r.descriptor.loss_type = LossType::huber;
   r.predictions = operands[0];
@@ -58,7 +58,7 @@ void check_agrees(const std::vector<Operand>& operands, const std::vector<Places
     overlaps = overlaps || repeats(places[i]);
     for (std::size_t j = 0; j < i; ++j) overlaps = overlaps || share(places[i], places[j]);
   }
-  const std::string words = refusal_of<ValueError>([&] { LossCall{request_of(operands)}; });
+  const std::string words = refusal_of<ValueError>([&] { Computation{request_of(operands)}; });
   const std::string expected = " must share no memory";
   const bool refused =
       words.starts_with("loss" + expected) || words.starts_with("gradient" + expected);
@@ -84,7 +84,7 @@ TEST_CASE("arrays anywhere in memory are refused exactly where a destination is 
       for (std::int64_t i = 0; i < kShape.elements(); ++i) places.back().push_back(first + i);
     }
     check_agrees(operands, places);
-    accepted += refusal_of<ValueError>([&] { LossCall{request_of(operands)}; }) == "(no error)";
+    accepted += refusal_of<ValueError>([&] { Computation{request_of(operands)}; }) == "(no error)";
   }
   CHECK(accepted > 100);
 }
@@ -96,11 +96,11 @@ TEST_CASE("arrays that touch are accepted, and so are empty arrays anywhere") {
     operands.push_back(
         make_operand(kNames[i], {kShape, Format::float32}, memory.data() + 6 * i, true));
   }
-  CHECK(refusal_of<ValueError>([&] { LossCall{request_of(operands)}; }) == "(no error)");
+  CHECK(refusal_of<ValueError>([&] { Computation{request_of(operands)}; }) == "(no error)");
   for (std::size_t i = 0; i < kOperands; ++i) {
     operands[i] = make_operand(kNames[i], {{0, 1, 1, 3}, Format::float32}, memory.data(), true);
   }
-  CHECK(refusal_of<ValueError>([&] { LossCall{request_of(operands)}; }) == "(no error)");
+  CHECK(refusal_of<ValueError>([&] { Computation{request_of(operands)}; }) == "(no error)");
 }
 
 TEST_CASE("inputs may share memory with each other") {
@@ -111,7 +111,7 @@ TEST_CASE("inputs may share memory with each other") {
     operands.push_back(
         make_operand(kNames[i], {kShape, Format::float32}, memory.data() + first, true));
   }
-  CHECK(refusal_of<ValueError>([&] { LossCall{request_of(operands)}; }) == "(no error)");
+  CHECK(refusal_of<ValueError>([&] { Computation{request_of(operands)}; }) == "(no error)");
 }
 
 TEST_CASE("batches gathered from any images are refused exactly where a destination is shared") {
@@ -126,6 +126,7 @@ TEST_CASE("batches gathered from any images are refused exactly where a destinat
     Random random(2);
     for (int trial = 0; trial < 3000; ++trial) {
       std::vector<Operand> operands;
+      std::vector<std::shared_ptr<ImageBatch>> kept;
       std::vector<Places> places;
       for (const char* const name : kNames) {
         std::vector<Image> chosen;
@@ -138,7 +139,8 @@ TEST_CASE("batches gathered from any images are refused exactly where a destinat
         // A gathered batch of a gathered batch is no different.
         auto gathered = gather_images(name, chosen);
         if (random.one_in(2)) gathered = gather_images(name, {{gathered, 1}, {gathered, 0}});
-        operands.push_back(make_operand(name, gathered));
+        operands.push_back(gathered->operand(name));
+        kept.push_back(std::move(gathered));
       }
       check_agrees(operands, places);
     }
@@ -153,9 +155,9 @@ TEST_CASE("large batches in device storage share no memory with each other") {
   for (std::size_t i = 0; i + kOperands <= batches.size(); ++i) {
     std::vector<Operand> operands;
     for (std::size_t j = 0; j < kOperands; ++j) {
-      operands.push_back(make_operand(kNames[j], batches[i + j]));
+      operands.push_back(batches[i + j]->operand(kNames[j]));
     }
-    CHECK(refusal_of<ValueError>([&] { LossCall{request_of(operands)}; }) == "(no error)");
+    CHECK(refusal_of<ValueError>([&] { Computation{request_of(operands)}; }) == "(no error)");
   }
 }
 
@@ -166,8 +168,8 @@ TEST_CASE("gathering refuses what is no batch, and gives a whole batch back as i
   const auto swapped = gather_images("images", {{whole, 1}, {whole, 0}});
   CHECK(swapped != whole);
   CHECK(swapped->data() == nullptr);
-  CHECK(swapped->image_data(0) == whole->image_data(1));
-  CHECK(gather_images("images", {{whole, 1}})->data() == whole->image_data(1));
+  CHECK(swapped->operand("").image_data(0) == whole->operand("").image_data(1));
+  CHECK(gather_images("images", {{whole, 1}})->data() == whole->operand("").image_data(1));
   check_refused<ValueError>("images", [] { gather_images("images", {}); });
   const auto other_shape = device->make_images({{1, 1, 1, 4}, Format::float32});
   const auto other_format = device->make_images({{1, 1, 1, 3}, Format::float16});
@@ -181,18 +183,18 @@ TEST_CASE("gathering refuses what is no batch, and gives a whole batch back as i
   check_refused<StateError>("images[1]", with(other_device));
 }
 
-TEST_CASE("an extent below 1 and a size beyond 63 bits are refused by name") {
+TEST_CASE("an axis below 1 and a size beyond 63 bits are refused by name") {
   for (const Format format : {Format::float16, Format::float32, Format::float64}) {
-    check_extents("images", {{1, 1, 1, 1}, format});
+    check_shape("images", {{1, 1, 1, 1}, format});
     for (const Shape& shape :
          {Shape{0, 1, 1, 1}, Shape{1, -1, 1, 1}, Shape{1, 1, 0, 1}, Shape{1, 1, 1, 0},
           Shape{1LL << 32, 1LL << 31, 1, 1}, Shape{1LL << 62, 1LL << 62, 1LL << 62, 1LL << 62}}) {
-      check_refused<ValueError>("images", [&] { check_extents("images", {shape, format}); });
+      check_refused<ValueError>("images", [&] { check_shape("images", {shape, format}); });
     }
     const std::int64_t largest = INT64_MAX / info(format).size;
-    check_extents("images", {{largest, 1, 1, 1}, format});
+    check_shape("images", {{largest, 1, 1, 1}, format});
     check_refused<ValueError>("images",
-                              [&] { check_extents("images", {{largest + 1, 1, 1, 1}, format}); });
+                              [&] { check_shape("images", {{largest + 1, 1, 1, 1}, format}); });
   }
 }
 

@@ -1,5 +1,5 @@
 // Queues: order, states and times of their command buffers, and threads that share one.
-#include "cpu/queue.hpp"
+#include "objects/host_queue.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -149,7 +149,7 @@ TEST_CASE("many threads may commit to one queue: one buffer at a time, each thre
 
 TEST_CASE("commit returns before large work is done, and the order of the queue is kept") {
   const auto queue = make_queue();
-  const Images large({1, 1, 1, cpu::kLargeWork}), small;
+  const Images large({1, 1, 1, kLargeWork}), small;
   const Buffer first = make_buffer(*queue), second = make_buffer(*queue);
   std::atomic<bool> committed = false, in_time = true, first_was_done = false;
   std::thread::id worker;

@@ -45,10 +45,10 @@ TEST_CASE("across the batch, one value or one per image: image 0 is the same, th
       Inputs in = make_inputs(problem, random);
       const Outputs each = run(problem, in, Work::loss);
       Array one(Format::float32, 1, 0, true);
-      LossRequest request = request_of(problem, in, Work::loss);
+      Request request = request_of(problem, in, Work::loss);
       request.loss_is_one_value = true;
       request.loss = make_operand("loss", {{}, Format::float32}, one.data(), true);
-      cpu_device()->compute(LossCall(request), nullptr);
+      cpu_device()->engine().compute(Computation(request), nullptr);
       INFO(problem.text());
       CHECK(one.guards_intact());
       CHECK(first_difference(one, 0, each.loss, 0, 1) == -1);

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "buffers.hpp"
-#include "core/gathered_images.hpp"
+#include "objects/image_batch.hpp"
 
 namespace mpsnn_loss::test {
 
@@ -169,8 +169,9 @@ TEST_CASE("a pending use by another queue is in the way of a write, and a pendin
   writer.gradient = images.predictions;
   const Buffer first = make_buffer();
   first->encode(images.call());
-  check_refused<StateError>("predictions must", [&] { make_buffer()->encode(reader.call()); });
-  check_refused<StateError>("gradient must", [&] { make_buffer()->encode(writer.call()); });
+  check_refused<StateError>("source_images must", [&] { make_buffer()->encode(reader.call()); });
+  check_refused<StateError>("destination_gradients must",
+                            [&] { make_buffer()->encode(writer.call()); });
   CHECK_NOTHROW(reader.gradient->check_readable());  // what was refused has left no trace
   CHECK_NOTHROW(writer.labels->check_readable());
   first->commit();

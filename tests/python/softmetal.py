@@ -42,8 +42,9 @@ class Softmetal:
     def set_fault(self, name: str, value: float = 1) -> None:
         assert self.library.softmetal_set_fault(name.encode(), value), name
 
-    def clear_faults(self) -> None:
-        self.library.softmetal_clear_faults()
+    def reset_faults(self) -> None:
+        """Those of the environment, under which a whole run may stand, stay on."""
+        self.library.softmetal_reset_faults()
 
     def take_violations(self) -> list[str]:
         found = [

@@ -452,7 +452,7 @@ ENCODES: list[Row] = [
 def inherited() -> Iterator[Row]:
     """Encoding with an inherited property off its default: undefined in Apple's header."""
     once = {"clip_rect": ((0, 0, 0), (1, 1, 1)), "destination_feature_channel_offset": 4,
-            "padding": 0, "destination_image_allocator": "image"}
+            "padding": 32, "destination_image_allocator": "image"}
     each = {"offset": (1, 0, 0), "source_feature_channel_offset": 4, "edge_mode": "clamp",
             "source_feature_channel_max_count": 4}
     both = each | {"stride_in_pixels_x": 2, "stride_in_pixels_y": 2}

@@ -37,7 +37,7 @@ def queue(metal: ml.Device) -> ml.CommandQueue:
 @pytest.fixture
 def faults(double: Softmetal) -> Iterator[Callable[..., None]]:
     yield double.set_fault
-    double.clear_faults()
+    double.reset_faults()
 
 
 def arrays(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -43,7 +43,7 @@ def metal() -> ml.Device:
 @pytest.fixture
 def faults(double: Softmetal) -> Iterator[Callable[..., None]]:
     yield double.set_fault
-    double.clear_faults()
+    double.reset_faults()
 
 
 def arrays(shape: tuple[int, ...] = SHAPE) -> tuple[np.ndarray, np.ndarray]:
@@ -346,7 +346,7 @@ def test_a_foreign_buffer_that_goes_on_during_an_encode_is_waited_for_to_its_end
     ones = ml.MPSImageBatch.from_array(metal, np.ones(SHAPE, "f4"))
     faults("continue_during_encode")
     result = kernel.encode_batch(buffer, ones, predictions, labels)
-    double.clear_faults()
+    double.reset_faults()
     time.sleep(0.1)  # the first root has ended long since
     assert not ended.is_set()
     assert buffer.status < ml.CommandBufferStatus.COMMITTED
@@ -383,7 +383,7 @@ def test_the_failure_of_a_root_that_was_left_behind_is_the_buffers(
     faults("buffer_error", 2)
     ml.MPSNNInitialGradient(metal).encode_batch(buffer, np.ones(SHAPE, "f4"))
     time.sleep(0.2)
-    double.clear_faults()
+    double.reset_faults()
     buffer.commit()
     with pytest.raises(ml.DeviceError, match="MTLCommandBufferErrorDomain 2:"):
         buffer.wait_until_completed(timeout=60)
@@ -449,7 +449,7 @@ def test_a_destination_without_memory_is_a_memory_error_before_metal_sees_it(
             with pytest.raises(MemoryError, match="no memory for image 0"):
                 call()
     finally:
-        double.clear_faults()
+        double.reset_faults()
     kernel.encode_batch(buffer, image, allocator=allocator)
     buffer.commit()
     buffer.wait_until_completed()

@@ -16,7 +16,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src"
 PACKAGE = ROOT / "python" / "mpsnn_loss"
-LAYERS = ("core", "cpu", "metal", "devices", "bindings")
+# Who may include whom, below src. Any other folder is an engine, and sees the core alone.
+MAY_INCLUDE: dict[str, set[str]] = {
+    "core": set(),
+    "objects": {"core"},
+    "metal": {"core", "objects"},
+    "bindings": {"core", "objects", "devices"},
+}
+ROOMS = {path.name if path.is_dir() else path.stem for path in SRC.glob("*")}
+
 CODE = {".cpp", ".hpp", ".h", ".mm", ".py"}
 LINES = 400
 
@@ -35,6 +43,12 @@ SIGNATURE = re.compile(r"\A\w*\(.*\)( -> .*)?$", re.MULTILINE)  # pybind11 write
 STANDARD = re.compile(r"^[a-z_0-9]+$")
 
 
+def may_include(here: str | None, there: str) -> bool:
+    if here == "devices":
+        return there != "bindings"
+    return there in MAY_INCLUDE.get(here or "", {"core"})
+
+
 def layer(path: PurePosixPath | None) -> str | None:
     """The room of a file below src: its folder, or its own stem at the top."""
     if path is None:
@@ -49,40 +63,46 @@ def target(file: PurePosixPath, name: str) -> PurePosixPath | None:
         path = PurePosixPath(os.path.normpath(base / name))
         if (SRC / path).is_file():
             return path
-        meant += [path] if layer(path) in LAYERS and path.suffix else []
+        meant += [path] if layer(path) in ROOMS and path.suffix else []
     return next((path for path in reversed(meant) if layer(path) != layer(file)), None)
 
 
-# Headers that speak Objective-C.
-FOR_OBJECTIVE_C = {"channel_format.hpp", "objc_ptr.hpp", "short_buffer.hpp"}
+def speaks_objective_c(file: PurePosixPath) -> bool:
+    """Sources of Metal, and those of its headers that say so."""
+    path = SRC / file
+    if not path.is_file() or layer(file) != "metal":
+        return file.suffix == ".mm"
+    opening = path.read_text("utf-8").split("#pragma once")[0].replace("\n// ", " ")
+    return file.suffix == ".mm" or "For .mm files only" in opening
 
 
 def breaches(file: PurePosixPath, text: str) -> list[str]:
     """What the include lines of one file do that the house forbids."""
     here = layer(file)
     found = []
-    reached = set()
     for quote, name in INCLUDE.findall(text):
-        there = layer(target(file, name))
-        reached.add(there)
+        aim = target(file, name)
+        there = layer(aim)
+        rooms = [str(path.parent) for path in (file, aim) if path is not None]
         rules = {
-            "core includes only itself and the standard library": here == "core"
+            "it goes against the arrows": there is not None
+            and there != here
+            and not may_include(here, there),
+            "core knows the standard library alone": here == "core"
             and there != "core"
             and not (quote == "<" and STANDARD.match(name)),
-            "cpu and metal never meet": {here, there} == {"cpu", "metal"},
-            "engines never call back up": here in ("cpu", "metal")
-            and there in ("bindings", "devices"),
-            "devices know no bindings": here == "devices" and there == "bindings",
+            "arrays and objects of Metal do not know each other": sorted(rooms)
+            == ["metal/arrays", "metal/objects"],
+            "what both need knows neither": rooms[0] == "metal/mps"
+            and rooms[1:] in (["metal/arrays"], ["metal/objects"]),
             "Python stays in bindings": here != "bindings" and bool(PYTHON.match(name)),
             "Apple's headers stay in .mm files": file.suffix != ".mm" and bool(APPLE.match(name)),
             "intrinsics stay in cpu": here != "cpu" and bool(INTRINSICS.match(name)),
-            "it stays in .mm files": file.suffix != ".mm"
-            and file.name not in FOR_OBJECTIVE_C
-            and PurePosixPath(name).name in FOR_OBJECTIVE_C,
+            "it speaks Objective-C": aim is not None
+            and speaks_objective_c(aim)
+            and not speaks_objective_c(file),
         }
         found += [f"{file} includes {name}: {rule}" for rule, broken in rules.items() if broken]
-    if {"cpu", "metal"} <= reached and here != "devices":
-        found.append(f"{file} includes both engines: only src/devices.* may")
     return found
 
 
@@ -100,21 +120,28 @@ def declared_version() -> str:
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("core/a.hpp", '#include "cpu/device.hpp"'),
+        ("core/a.hpp", '#include "cpu/engine.hpp"'),
+        ("core/a.hpp", '#include "objects/device.hpp"'),
+        ("cpu/a.cpp", '#include "objects/completion.hpp"'),
+        ("objects/a.cpp", '#include "cpu/engine.hpp"'),
+        ("metal/arrays/a.mm", '#include "metal/objects/images.hpp"'),
+        ("metal/objects/a.mm", '#include "metal/arrays/engine.hpp"'),
+        ("metal/mps/a.mm", '#include "metal/objects/device.hpp"'),
         ("core/a.hpp", '#include "../bindings/arrays.hpp"'),
         ("core/a.hpp", "#include <sys/mman.h>"),
         ("cpu/a.cpp", '#include "metal/device.hpp"'),
-        ("metal/a.mm", '#import "../cpu/device.hpp"'),
+        ("metal/a.mm", '#import "../cpu/engine.hpp"'),
         ("cpu/a.cpp", '#include "devices.hpp"'),
         ("cpu/a.cpp", "# include <pybind11/pybind11.h>"),
         ("devices.cpp", "#include <Python.h>"),
         ("metal/a.hpp", "#import <Metal/Metal.h>"),
         ("metal/a.cpp", "  #include <Foundation/Foundation.h>"),
-        ("metal/a.hpp", '#include "metal/objc_ptr.hpp"'),
-        ("metal/a.hpp", '#include "metal/short_buffer.hpp"'),
+        ("metal/a.hpp", '#include "metal/mps/objc_ptr.hpp"'),
+        ("metal/foreign.hpp", '#include "metal/objects/device.hpp"'),
         ("core/a.cpp", "#include <immintrin.h>"),
         ("metal/a.mm", "#include <arm_neon.h>"),
-        ("bindings/a.cpp", '#include "cpu/device.hpp"\n#include "metal/device.hpp"'),
+        ("bindings/a.cpp", '#include "cpu/engine.hpp"'),
+        ("bindings/a.cpp", '#include "metal/device.hpp"'),
     ],
 )
 def test_a_forbidden_include_is_noticed(file: str, line: str) -> None:
@@ -124,7 +151,7 @@ def test_a_forbidden_include_is_noticed(file: str, line: str) -> None:
 def test_every_include_goes_the_allowed_way() -> None:
     files = sources(SRC)
     assert {layer(PurePosixPath(path.relative_to(SRC).as_posix())) for path in files} >= {
-        "core", "cpu", "devices", "bindings"}  # fmt: skip
+        "core", "objects", "cpu", "metal", "devices", "bindings"}  # fmt: skip
     found = []
     for path in files:
         found += breaches(PurePosixPath(path.relative_to(SRC).as_posix()), path.read_text())
@@ -142,6 +169,31 @@ def test_no_static_of_the_bindings_runs_python_while_it_is_made() -> None:
         if runs_python.search(static[0])
     ]
     assert found == []
+
+
+UNNAMED = re.compile(r"^namespace \{\n(.*?)^\}  // namespace\n", re.MULTILINE | re.DOTALL)
+DECLARED = re.compile(
+    r"^(?!return|namespace|template|#|//|public|private|static_assert|using namespace)"
+    r"(?:(?:class|struct|enum class|using) (\w+)"
+    r"|[\w:][\w:<>,*&\[\] ]*[ *&](\w+)(?:\(|\[|\{| = |;))",
+    re.MULTILINE,
+)
+
+
+def own_names(text: str) -> set[str]:
+    """What a source declares for itself alone."""
+    found = [match for block in UNNAMED.findall(text) for match in DECLARED.finditer(block)]
+    return {match[1] or match[2] for match in found}
+
+
+def test_any_sources_of_the_bindings_may_be_compiled_together() -> None:
+    """The unity build puts several into one unit, so no two may have a name of the same kind."""
+    assert own_names("namespace {\n\nint once(int x) {\n}\n}  // namespace\n") == {"once"}
+    users: dict[str, list[str]] = {}
+    for path in sources(SRC / "bindings"):
+        for name in own_names(path.read_text("utf-8")):
+            users.setdefault(name, []).append(path.name)
+    assert {name: files for name, files in users.items() if len(files) > 1} == {}
 
 
 BY_NAME = re.compile(r"\bLossType::[a-z]\w*|loss_type [!=]= \"")

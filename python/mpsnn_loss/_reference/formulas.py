@@ -8,16 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from mpsnn_loss._reference.calls import Call
-
 Array = NDArray[np.float64]
-ElementFunction = Callable[[Array, Array, "Call"], Array]
+
+
+class Constants(Protocol):
+    """What a formula may ask of its call."""
+
+    @property
+    def epsilon(self) -> float: ...
+    @property
+    def delta(self) -> float: ...
+    @property
+    def label_smoothing(self) -> float: ...
+
+
+ElementFunction = Callable[[Array, Array, Constants], Array]
 Inputs = Callable[[np.random.Generator, "tuple[int, ...]"], "tuple[Array, Array]"]
 
 
@@ -82,7 +92,7 @@ def sigmoid_minus_label(y: Array, t: Array) -> Array:
     return difference
 
 
-def sigmoid_minus_label_operands(y: Array, t: Array, k: Call) -> Array:
+def sigmoid_minus_label_operands(y: Array, t: Array, k: Constants) -> Array:
     small = np.exp(-np.abs(y))
     rest, label = np.abs(1 - t), np.abs(t)
     terms: Array = np.where(y < 0, rest * small + label, rest + label * small) / (1 + small)

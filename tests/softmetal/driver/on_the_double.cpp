@@ -68,49 +68,33 @@ std::shared_ptr<Kernel> make_kernel(Device& device, KernelKind kind, const Probl
   return kernel;
 }
 
-LossRequest kernel_request(const std::shared_ptr<Kernel>& kernel, const Problem& problem,
-                           const Inputs& in) {
+Encode kernel_encode(const std::shared_ptr<Kernel>& kernel, const Problem& problem,
+                     const Inputs& in) {
   Device& device = *kernel->device();
-  LossRequest r;
-  r.kernel = kernel;
-  r.descriptor = kernel->descriptor();
-  r.wrt = kernel->properties().compute_label_gradients ? Wrt::labels : Wrt::predictions;
-  r.predictions = make_operand("predictions", upload(device, problem.shape, in.predictions));
-  r.labels = make_operand("labels", upload(device, problem.shape, in.labels));
-  if (problem.weights)
-    r.weights = make_operand("weights", upload(device, *problem.weights, in.weights));
-  if (kernel->kind() == KernelKind::forward_loss) {
-    r.work = Work::loss;
-    const BatchDescriptor d{loss_shape(r.descriptor, problem.shape),
-                            info(problem.formats.predictions).of_losses};
-    r.loss = make_operand("loss", device.make_images(d));
-    return r;
+  Encode call;
+  call.kernel = kernel;
+  call.predictions = upload(device, problem.shape, in.predictions);
+  call.labels = upload(device, problem.shape, in.labels);
+  if (problem.weights) call.weights = upload(device, *problem.weights, in.weights);
+  if (kernel->kind() == KernelKind::loss_gradient) {
+    call.source_gradients = problem.gradients
+                                ? upload(device, *problem.gradients, in.gradients)
+                                : filled(device, loss_shape(problem.descriptor, problem.shape),
+                                         problem.source_gradient);
   }
-  r.work = Work::gradient;
-  if (problem.gradients) {
-    r.source_gradients =
-        make_operand("source_gradients", upload(device, *problem.gradients, in.gradients));
-  } else {
-    const Shape shape = loss_shape(r.descriptor, problem.shape);
-    r.source_gradients =
-        make_operand("source_gradients", filled(device, shape, problem.source_gradient));
-  }
-  r.gradient = make_operand("gradient", device.make_images({problem.shape, gradient_format(r)}));
-  return r;
+  Request request = kernel->request();
+  request.predictions = call.predictions->operand("");
+  request.labels = call.labels->operand("");
+  call.results = device.make_images(result_descriptor(request));
+  return call;
 }
 
-std::shared_ptr<LossState> empty_state(const std::shared_ptr<Device>& device) {
-  auto state = std::make_shared<LossState>();
-  state->device = device;
-  return state;
-}
-
-Array run_alone(Device& device, const LossRequest& request) {
+Array run_alone(Device& device, const Encode& call) {
   const Buffer buffer = device.make_queue("")->make_command_buffer("");
-  buffer->encode(LossCall(request));
+  const Images results = buffer->encode(call);
   buffer->commit();
   buffer->wait(kLong);
-  return download(*(request.work == Work::loss ? request.loss : request.gradient).images);
+  return download(*results);
 }
 
 void check_near(const Array& given, const Array& expected, const std::string& what) {

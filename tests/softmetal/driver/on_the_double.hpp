@@ -9,6 +9,7 @@
 
 #include "../../cpp/problem.hpp"
 #include "metal/device.hpp"
+#include "metal/foreign.hpp"
 #include "softmetal.h"
 
 namespace mpsnn_loss::test {
@@ -31,6 +32,7 @@ class OnTheDouble {
   Buffer make_buffer() const { return device->make_queue("queue")->make_command_buffer("buffer"); }
 
   std::shared_ptr<Device> device;
+  const metal::Foreign& foreign = metal::kForeign;
 
  private:
   std::size_t live_before_ = 0;
@@ -72,13 +74,11 @@ Array download(const ImageBatch& images);
 
 /// A kernel of this class with the properties of the problem.
 std::shared_ptr<Kernel> make_kernel(Device& device, KernelKind kind, const Problem& problem);
-/// What a kernel reads and writes for a problem; the output is new.
-LossRequest kernel_request(const std::shared_ptr<Kernel>& kernel, const Problem& problem,
-                           const Inputs& in);
-/// A state that no forward encode has filled.
-std::shared_ptr<LossState> empty_state(const std::shared_ptr<Device>& device);
+/// An encode of a kernel for a problem; the results are new images.
+Encode kernel_encode(const std::shared_ptr<Kernel>& kernel, const Problem& problem,
+                     const Inputs& in);
 /// Encodes, commits, waits, and reads the result.
-Array run_alone(Device& device, const LossRequest& request);
+Array run_alone(Device& device, const Encode& call);
 
 /// A gradient of (2 - 0.5)², which is 3.
 struct Gradient {
@@ -86,19 +86,15 @@ struct Gradient {
     const Shape shape{2, 1, 1, 3};
     Problem problem{descriptor_of(LossType::mean_squared_error, ReductionType::none)};
     problem.descriptor.parameters.weight = 1;
-    request.work = Work::gradient;
-    request.kernel = make_kernel(*device, KernelKind::loss_gradient, problem);
-    request.descriptor = problem.descriptor;
-    request.predictions = make_operand("predictions", filled(*device, shape, 2));
-    request.labels = make_operand("labels", filled(*device, shape, 0.5));
-    request.source_gradients = make_operand("source_gradients", filled(*device, shape, 1));
-    request.gradient = make_operand("gradient", filled(*device, shape, -1));
+    call.kernel = make_kernel(*device, KernelKind::loss_gradient, problem);
+    call.predictions = filled(*device, shape, 2);
+    call.labels = filled(*device, shape, 0.5);
+    call.source_gradients = filled(*device, shape, 1);
+    call.results = filled(*device, shape, -1);
   }
-  LossCall call() const { return LossCall(request); }
-  const ImageBatch& images() const { return *request.gradient.images; }
-  double result() const { return download(images()).get(5); }
+  double result() const { return download(*call.results).get(5); }
 
-  LossRequest request;
+  Encode call;
 };
 
 /// Each element of `given` is near that of `expected`, measured at the largest of them.

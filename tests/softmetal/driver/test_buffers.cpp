@@ -14,9 +14,9 @@ TEST_CASE_FIXTURE(OnTheDouble, "the life of a command buffer") {
   CHECK(buffer->status() == Status::not_enqueued);
   check_refused<StateError>("command_buffer", [&] { buffer->wait(0.0); });
   buffer->enqueue();
-  buffer->encode(gradient.call());
-  check_refused<StateError>("", [&] { gradient.images().check_readable(); });
-  CHECK(buffer->native_handle() != nullptr);
+  buffer->encode(gradient.call);
+  check_refused<StateError>("", [&] { gradient.call.results->check_readable(); });
+  CHECK(foreign.command_buffer_pointer(*buffer) != nullptr);
   CHECK(buffer->times() == std::pair(0.0, 0.0));
   buffer->commit();
   CHECK(buffer->finished_within(kLong));
@@ -24,7 +24,7 @@ TEST_CASE_FIXTURE(OnTheDouble, "the life of a command buffer") {
   CHECK(buffer->status() == Status::completed);
   CHECK(buffer->times().second >= buffer->times().first);
   CHECK(gradient.result() == 3);
-  check_refused<StateError>("command_buffer", [&] { buffer->encode(gradient.call()); });
+  check_refused<StateError>("command_buffer", [&] { buffer->encode(gradient.call); });
   check_refused<StateError>("command_buffer", [&] { buffer->commit(); });
   check_refused<StateError>("command_buffer", [&] { buffer->enqueue(); });
   check_refused<StateError>("command_buffer", [&] { buffer->on_completed([] {}); });
@@ -47,7 +47,7 @@ TEST_CASE_FIXTURE(OnTheDouble,
   Buffer last;
   for (int i = 0; i < 200; ++i) {
     last = queue->make_command_buffer("");
-    last->encode(gradient.call());
+    last->encode(gradient.call);
     last->commit();
   }
   last->wait(kLong);
@@ -60,14 +60,14 @@ TEST_CASE_FIXTURE(OnTheDouble, "more encoded buffers than Metal's queue has plac
   std::vector<Buffer> open;
   for (int i = 0; i < 64; ++i) {
     open.push_back(queue->make_command_buffer(""));
-    open.back()->encode(gradient.call());
+    open.back()->encode(gradient.call);
   }
   const Buffer extra = queue->make_command_buffer("");
-  check_refused<StateError>("command_queue", [&] { extra->encode(gradient.call()); });
+  check_refused<StateError>("command_queue", [&] { extra->encode(gradient.call); });
   open[3]->discard();
   open[5].reset();
-  CHECK_NOTHROW(extra->encode(gradient.call()));
-  CHECK_NOTHROW(queue->make_command_buffer("")->encode(gradient.call()));
+  CHECK_NOTHROW(extra->encode(gradient.call));
+  CHECK_NOTHROW(queue->make_command_buffer("")->encode(gradient.call));
 }
 
 TEST_CASE_FIXTURE(OnTheDouble, "a buffer given up frees those behind it, and what it would write") {
@@ -76,9 +76,9 @@ TEST_CASE_FIXTURE(OnTheDouble, "a buffer given up frees those behind it, and wha
     const Gradient dropped(device), kept(device);
     Buffer first = queue->make_command_buffer("");
     const Buffer second = queue->make_command_buffer("");
-    first->encode(dropped.call());
+    first->encode(dropped.call);
     first->enqueue();
-    second->encode(kept.call());
+    second->encode(kept.call);
     second->commit();
     CHECK_FALSE(second->finished_within(0.01));
     if (destroy) {
@@ -88,7 +88,7 @@ TEST_CASE_FIXTURE(OnTheDouble, "a buffer given up frees those behind it, and wha
     }
     second->wait(kLong);
     CHECK(kept.result() == 3);
-    check_refused<StateError>("", [&] { dropped.images().check_usable(); });
+    check_refused<StateError>("", [&] { dropped.call.results->check_usable(); });
   }
 }
 
@@ -96,7 +96,7 @@ TEST_CASE_FIXTURE(OnTheDouble, "handlers run once each, in order, before wait re
   for (int trial = 0; trial < 20; ++trial) {
     const Gradient gradient(device);
     const Buffer buffer = make_buffer();
-    buffer->encode(gradient.call());
+    buffer->encode(gradient.call);
     std::vector<int> log;
     std::string refused;
     for (int i = 0; i < 3; ++i) {
@@ -120,7 +120,7 @@ TEST_CASE_FIXTURE(OnTheDouble, "a handler may drop the last references to its bu
   const std::weak_ptr<CommandBuffer> watched = buffer;
   {
     const Gradient gradient(device);
-    buffer->encode(gradient.call());
+    buffer->encode(gradient.call);
   }
   buffer->on_completed([&] {
     queue.reset();
@@ -135,7 +135,7 @@ TEST_CASE_FIXTURE(OnTheDouble, "a handler may commit the next buffer") {
   const auto queue = device->make_queue("");
   const Gradient gradient(device);
   const Buffer first = queue->make_command_buffer(""), second = queue->make_command_buffer("");
-  second->encode(gradient.call());
+  second->encode(gradient.call);
   first->on_completed([&] { second->commit(); });
   first->commit();
   first->wait(kLong);
@@ -150,7 +150,7 @@ TEST_CASE_FIXTURE(OnTheDouble, "a buffer may be encoded and polled by several th
     const Gradient a(device), b(device), c(device);
     std::vector<std::thread> threads;
     for (const Gradient* gradient : {&a, &b, &c}) {
-      threads.emplace_back([buffer, gradient] { buffer->encode(gradient->call()); });
+      threads.emplace_back([buffer, gradient] { buffer->encode(gradient->call); });
     }
     for (std::thread& thread : threads) thread.join();
     threads.clear();
@@ -172,22 +172,22 @@ TEST_CASE_FIXTURE(OnTheDouble, "a buffer may be encoded and polled by several th
 TEST_CASE_FIXTURE(OnTheDouble, "what is wrong with a call is said before anything is encoded") {
   const Gradient gradient(device);
   const Buffer buffer = make_buffer();
-  LossRequest r = gradient.request;
-  r.gradient = r.predictions;
-  check_refused<ValueError>("predictions", [&] { buffer->encode(LossCall(r)); });
-  r = gradient.request;
-  r.labels = make_operand("labels", filled(*device, {2, 1, 1, 4}, 0));
-  check_refused<ValueError>("labels", [&] { buffer->encode(LossCall(r)); });
-  r = gradient.request;
-  r.labels = make_operand("labels", cpu_device()->make_images({{2, 1, 1, 3}, Format::float32}));
-  check_refused<StateError>("labels", [&] { buffer->encode(LossCall(r)); });
-  r = gradient.request;
+  Encode call = gradient.call;
+  call.results = call.predictions;
+  check_refused<ValueError>("destination_gradients", [&] { buffer->encode(call); });
+  call = gradient.call;
+  call.labels = filled(*device, {2, 1, 1, 4}, 0);
+  check_refused<ValueError>("labels", [&] { buffer->encode(call); });
+  call = gradient.call;
+  call.labels = cpu_device()->make_images({{2, 1, 1, 3}, Format::float32});
+  check_refused<StateError>("labels", [&] { buffer->encode(call); });
+  call = gradient.call;
   for (const double weight : {1.0, 2.0}) {
-    r.source_states.push_back(empty_state(device));
-    r.source_states.back()->values = LossParameters{weight};
+    call.source_states.push_back(call.kernel->make_state());
+    call.source_states.back()->values = LossParameters{weight};
   }
-  check_refused<ValueError>("source_states", [&] { buffer->encode(LossCall(r)); });
-  CHECK_NOTHROW(buffer->encode(gradient.call()));
+  check_refused<ValueError>("source_states", [&] { buffer->encode(call); });
+  CHECK_NOTHROW(buffer->encode(gradient.call));
   buffer->commit();
   buffer->wait(kLong);
   CHECK(gradient.result() == 3);

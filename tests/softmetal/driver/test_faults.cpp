@@ -37,24 +37,23 @@ void whole_session(const std::shared_ptr<Device>& device) {
 
   const auto forward = make_kernel(*device, KernelKind::forward_loss, problem);
   const auto gradient = make_kernel(*device, KernelKind::loss_gradient, problem)->copy(device);
-  LossRequest loss = kernel_request(forward, problem, in);
-  loss.destination_states = {empty_state(device), empty_state(device)};
+  Encode loss = kernel_encode(forward, problem, in);
+  loss.destination_states = {forward->make_state(), forward->make_state()};
   const Buffer buffer = device->make_queue("")->make_command_buffer("");
-  buffer->encode(LossCall(loss));
-  LossRequest slope = kernel_request(gradient, problem, in);
+  buffer->encode(loss);
+  Encode slope = kernel_encode(gradient, problem, in);
   slope.source_states = loss.destination_states;
-  buffer->encode(LossCall(slope));
-  LossRequest ones;
-  ones.work = Work::initial_gradient;
+  buffer->encode(slope);
+  Encode ones;
   ones.kernel = device->make_kernel(KernelKind::initial_gradient, {});
   ones.predictions = loss.predictions;
-  ones.gradient = make_operand("gradient", filled(*device, problem.shape, 0));
-  buffer->encode(LossCall(ones));
+  ones.results = filled(*device, problem.shape, 0);
+  buffer->encode(ones);
   buffer->commit();
   buffer->wait(kLong);
-  check_near(download(*loss.loss.images), expected.loss, problem.text());
-  check_near(download(*slope.gradient.images), expected.gradient, problem.text());
-  CHECK(download(*ones.gradient.images).get(0) == 1);
+  check_near(download(*loss.results), expected.loss, problem.text());
+  check_near(download(*slope.results), expected.gradient, problem.text());
+  CHECK(download(*ones.results).get(0) == 1);
 
   const Outputs given = run(problem, in, Work::loss_and_gradient, 0, device);
   check_near(given.loss, expected.loss, problem.text());
@@ -116,9 +115,9 @@ TEST_CASE_FIXTURE(OnTheDouble, "a buffer that fails says its domain, code and wo
   for (const int code : {1, 2, 3, 4, 7, 8, 9, 10, 11, 12}) {
     const Fault fault("buffer_error", code);
     const auto kernel = make_kernel(*device, KernelKind::loss_gradient, problem);
-    const LossRequest request = kernel_request(kernel, problem, in);
+    const Encode call = kernel_encode(kernel, problem, in);
     const Buffer buffer = make_buffer();
-    buffer->encode(LossCall(request));
+    buffer->encode(call);
     bool handled = false;
     buffer->on_completed([&] { handled = buffer->error() != nullptr; });
     buffer->commit();
@@ -130,7 +129,7 @@ TEST_CASE_FIXTURE(OnTheDouble, "a buffer that fails says its domain, code and wo
     }
     CHECK(handled);
     CHECK(buffer->status() == Status::error);
-    check_refused<DeviceError>("", [&] { download(*request.gradient.images); });
+    check_refused<DeviceError>("", [&] { download(*call.results); });
     Inputs again = in;
     check_refused<DeviceError>("", [&] { run(problem, again, Work::gradient, 0, device); });
   }
@@ -150,7 +149,7 @@ TEST_CASE_FIXTURE(OnTheDouble, "a buffer in error without an NSError is an error
     Random random(13);
     const Problem problem = small_problem();
     const auto kernel = make_kernel(*device, KernelKind::forward_loss, problem);
-    return LossCall(kernel_request(kernel, problem, make_inputs(problem, random)));
+    return kernel_encode(kernel, problem, make_inputs(problem, random));
   }());
   buffer->commit();
   check_refused<DeviceError>("", [&] { buffer->wait(kLong); });

@@ -20,8 +20,8 @@ TEST_CASE_FIXTURE(OnTheDouble, "what is uploaded is what is downloaded") {
       images->download(last, 1, one.data());
       CHECK(first_difference(one, 0, values, last * size, size) == -1);
       CHECK(images->data() == nullptr);
-      CHECK(images->image_data(0) == nullptr);
-      CHECK(images->native_handle(0) != nullptr);
+      CHECK_FALSE(images->on_host());
+      CHECK(foreign.image_pointer({images, 0}) != nullptr);
     }
   }
 }
@@ -43,12 +43,11 @@ TEST_CASE_FIXTURE(OnTheDouble, "images around host memory read it once and write
     const Images wrapped =
         device->wrap_images({shape, Format::float32}, owner->data(), true, owner);
     CHECK(first_difference(download(*wrapped), *owner) == -1);
-    LossRequest r;
-    r.work = Work::initial_gradient;
-    r.kernel = device->make_kernel(KernelKind::initial_gradient, {});
-    r.predictions = make_operand("predictions", filled(*device, shape, 7));
-    r.gradient = make_operand("gradient", wrapped);
-    run_alone(*device, r);
+    Encode call;
+    call.kernel = device->make_kernel(KernelKind::initial_gradient, {});
+    call.predictions = filled(*device, shape, 7);
+    call.results = wrapped;
+    run_alone(*device, call);
     for (std::int64_t i = 0; i < owner->count(); ++i) CHECK(owner->get(i) == 1);
     CHECK(owner->guards_intact());
     owner.reset();
@@ -64,8 +63,9 @@ TEST_CASE_FIXTURE(OnTheDouble, "what no Metal image can be is refused before Met
   check_refused<ValueError>("images", make({1, 16385, 1, 1}, Format::float32));
   check_refused<ValueError>("images", make({1, 1, 16385, 1}, Format::float32));
   check_refused<ValueError>("images", make({1, 1, 1, 8189}, Format::float32));
-  CHECK(device->supports(Format::float64) != "");
-  for (const Format format : kStored) CHECK(device->supports(format) == "");
+  const Engine& engine = device->engine();
+  CHECK(engine.supports({.format = Format::float64}) != "");
+  for (const Format format : kStored) CHECK(engine.supports({.format = format}) == "");
 }
 
 TEST_CASE_FIXTURE(OnTheDouble, "labels of images are kept") {

@@ -1,5 +1,5 @@
 // Losses and gradients by kernels and by one-call functions, held against the CPU engine.
-#include "core/gathered_images.hpp"
+#include "objects/image_batch.hpp"
 #include "on_the_double.hpp"
 
 namespace mpsnn_loss::test {
@@ -39,7 +39,7 @@ TEST_CASE_FIXTURE(OnTheDouble, "kernels compute what the CPU engine computes") {
     const Outputs expected = run(problem, in, Work::loss_and_gradient);
     const auto result = [&](KernelKind kind) {
       const auto kernel = make_kernel(*device, kind, problem);
-      return run_alone(*device, kernel_request(kernel, problem, in));
+      return run_alone(*device, kernel_encode(kernel, problem, in));
     };
     check_near(result(KernelKind::forward_loss), expected.loss, problem.text());
     check_near(result(KernelKind::loss_gradient), expected.gradient, problem.text());
@@ -93,12 +93,10 @@ TEST_CASE_FIXTURE(OnTheDouble, "rows longer than an image, and more pixels than 
 TEST_CASE_FIXTURE(OnTheDouble, "an initial gradient is 1 everywhere") {
   for (const Format format : {Format::float16, Format::float32}) {
     const Shape shape{2, 2, 3, 5};
-    LossRequest r;
-    r.work = Work::initial_gradient;
-    r.kernel = device->make_kernel(KernelKind::initial_gradient, {});
-    r.predictions = make_operand("predictions", filled(*device, shape, 3, format));
-    r.gradient = make_operand("gradient", device->make_images({shape, format}));
-    const Array ones = run_alone(*device, r);
+    Encode call;
+    call.kernel = device->make_kernel(KernelKind::initial_gradient, {});
+    call.predictions = filled(*device, shape, 3, format);
+    const Array ones = run_alone(*device, call);
     for (std::int64_t i = 0; i < ones.count(); ++i) REQUIRE(ones.get(i) == 1);
   }
 }
@@ -110,19 +108,19 @@ TEST_CASE_FIXTURE(OnTheDouble, "a batch may be gathered from images of several, 
   problem.shape = shape;
   Inputs in = make_inputs(problem, random);
   const auto kernel = make_kernel(*device, KernelKind::forward_loss, problem);
-  LossRequest request = kernel_request(kernel, problem, in);
-  const Images predictions = request.predictions.images, labels = request.labels.images;
+  Encode call = kernel_encode(kernel, problem, in);
+  const Images predictions = call.predictions, labels = call.labels;
   const std::vector<std::int64_t> order{2, 0, 2};
   std::vector<Image> first, second;
   for (const std::int64_t i : order) {
     first.push_back({predictions, i});
     second.push_back({labels, i});
   }
-  const Array straight = run_alone(*device, request);
-  request.predictions = make_operand("predictions", gather_images("predictions", first));
-  request.labels = make_operand("labels", gather_images("labels", second));
-  request.loss = make_operand("loss", device->make_images({{3, 1, 1, 1}, Format::float32}));
-  const Array mixed = run_alone(*device, request);
+  const Array straight = run_alone(*device, call);
+  call.predictions = gather_images("predictions", first);
+  call.labels = gather_images("labels", second);
+  call.results = device->make_images({{3, 1, 1, 1}, Format::float32});
+  const Array mixed = run_alone(*device, call);
   for (std::size_t i = 0; i < order.size(); ++i) {
     CHECK(mixed.get(static_cast<std::int64_t>(i)) == straight.get(order[i]));
   }
@@ -139,20 +137,20 @@ TEST_CASE_FIXTURE(OnTheDouble, "the gradient takes its parameters from the forwa
     Problem other = problem;
     other.descriptor.parameters = {};
     const auto gradient = make_kernel(*device, KernelKind::loss_gradient, other);
-    LossRequest loss = kernel_request(forward, problem, in);
+    Encode loss = kernel_encode(forward, problem, in);
     for (std::size_t i = 0; i < states; ++i) {
-      loss.destination_states.push_back(empty_state(device));
+      loss.destination_states.push_back(forward->make_state());
     }
-    LossRequest by_states = kernel_request(gradient, other, in);
+    Encode by_states = kernel_encode(gradient, other, in);
     by_states.source_states = loss.destination_states;
-    check_refused<StateError>("source_states", [&] { LossCall{by_states}; });
+    check_refused<StateError>("source_states", [&] { to_computation(by_states); });
     const Buffer buffer = make_buffer();
-    buffer->encode(LossCall(loss));
-    buffer->encode(LossCall(by_states));
+    buffer->encode(loss);
+    buffer->encode(by_states);
     buffer->commit();
     buffer->wait(kLong);
-    check_near(download(*loss.loss.images), expected.loss, problem.text());
-    check_near(download(*by_states.gradient.images), expected.gradient, problem.text());
+    check_near(download(*loss.results), expected.loss, problem.text());
+    check_near(download(*by_states.results), expected.gradient, problem.text());
     CHECK(gradient->properties().parameters == LossParameters{});  // nothing is written back
   }
 }

@@ -46,6 +46,8 @@ SOFTMETAL_API int softmetal_set_fault_window(const char* name, double value, uns
                                              unsigned count);
 SOFTMETAL_API int softmetal_clear_fault(const char* name);
 SOFTMETAL_API void softmetal_clear_faults(void);
+// Back to those of SOFTMETAL_FAULT, as when the process began.
+SOFTMETAL_API void softmetal_reset_faults(void);
 SOFTMETAL_API size_t softmetal_faults(void);
 SOFTMETAL_API const char* softmetal_fault_name(size_t index);
 SOFTMETAL_API const char* softmetal_fault_meaning(size_t index);

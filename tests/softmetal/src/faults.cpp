@@ -101,10 +101,14 @@ void set_from_text(Faults& faults, const std::string& text) {
                       static_cast<unsigned>(after('#')), 0};
 }
 
+void set_from_environment(Faults& faults) {
+  for (const std::string& text : list_setting("SOFTMETAL_FAULT")) set_from_text(faults, text);
+}
+
 Faults& faults() {
   static auto* const it = [] {
     auto* made = new Faults;
-    for (const std::string& text : list_setting("SOFTMETAL_FAULT")) set_from_text(*made, text);
+    set_from_environment(*made);
     return made;
   }();
   return *it;
@@ -158,6 +162,12 @@ int softmetal_clear_fault(const char* name) {
 void softmetal_clear_faults() {
   std::lock_guard lock(faults().mutex);
   faults().states.fill({});
+}
+
+void softmetal_reset_faults() {
+  std::lock_guard lock(faults().mutex);
+  faults().states.fill({});
+  set_from_environment(faults());
 }
 
 size_t softmetal_faults() { return fault_count; }

@@ -1,0 +1,346 @@
+// MPSImage and MPSImageBatch: images as Python objects, as sequences, and as NumPy's memory.
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <cstring>
+#include <vector>
+
+#include "bindings/arguments.hpp"
+#include "bindings/arrays.hpp"
+#include "bindings/instances.hpp"
+#include "bindings/module.hpp"
+#include "bindings/objects/descriptors.hpp"
+#include "bindings/objects/image_arguments.hpp"
+#include "bindings/objects/kernel_handles.hpp"
+#include "bindings/objects/owners.hpp"
+#include "core/error.hpp"
+
+namespace py = pybind11;
+
+namespace mpsnn_loss::bindings {
+namespace {
+
+using BatchPointer = std::shared_ptr<ImageBatch>;
+
+/// What a buffer view of a batch points to while it is exported.
+struct ExportedShape {
+  Py_ssize_t axes[4];
+  Py_ssize_t strides[4];
+  char format[2];
+};
+
+/// The buffer protocol of a batch: refused until its images may be read, and off the host.
+int get_buffer(PyObject* self, Py_buffer* view, int flags) {
+  view->obj = nullptr;
+  const auto refuse = [](const std::string& why) {
+    PyErr_SetString(PyExc_BufferError, why.c_str());
+    return -1;
+  };
+  try {
+    const auto batch = py::cast<BatchPointer>(py::handle(self));
+    batch->check_readable();
+    if (batch->data() == nullptr)
+      return refuse("the images of this batch are not one array in host memory; use to_array()");
+    if ((flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS)
+      return refuse("the batch is C-contiguous, not Fortran contiguous");
+    if ((flags & PyBUF_WRITABLE) != 0 && !batch->writable())
+      return refuse("the batch borrows read-only memory");
+    const FormatInfo& format = info(batch->descriptor().format);
+    auto* const exported = new ExportedShape{{}, {}, {format.code, '\0'}};
+    Py_ssize_t stride = format.size;
+    const auto axes = batch->shape().axes();
+    for (std::size_t i = axes.size(); i-- > 0;) {
+      exported->axes[i] = axes[i];
+      exported->strides[i] = stride;
+      stride *= axes[i];
+    }
+    *view = {};
+    view->buf = batch->data();
+    view->obj = py::handle(self).inc_ref().ptr();
+    view->len = batch->descriptor().bytes();
+    view->itemsize = format.size;
+    view->readonly = batch->writable() ? 0 : 1;
+    view->ndim = 4;
+    view->format = (flags & PyBUF_FORMAT) != 0 ? exported->format : nullptr;
+    view->shape = (flags & PyBUF_ND) != 0 ? exported->axes : nullptr;
+    view->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? exported->strides : nullptr;
+    view->internal = exported;
+    return 0;
+  } catch (const std::exception& error) {
+    return refuse(error.what());
+  }
+}
+
+void release_buffer(PyObject*, Py_buffer* view) {
+  delete static_cast<ExportedShape*>(view->internal);
+}
+
+py::array to_array(const ImageBatch& batch, py::object out) {
+  batch.check_readable();
+  const auto axes = batch.shape().axes();
+  const Format format = batch.descriptor().format;
+  const std::span<const std::int64_t> shape(axes);
+  if (out.is_none()) {
+    py::array fresh = make_array(shape, format);
+    batch.download(0, batch.shape().images, static_cast<std::byte*>(fresh.mutable_data()));
+    return fresh;
+  }
+  HostArray destination;
+  destination.take_destination("out", out);
+  destination.require_destination(format);
+  require_axes(destination.view(), shape);
+  batch.download(0, batch.shape().images, static_cast<std::byte*>(destination.data()));
+  return py::reinterpret_borrow<py::array>(out);
+}
+
+/// Asks first whether it can be one at all: where __repr__ raises, NumPy's own refusal loses what
+/// it raised on some versions of CPython 3.11.
+py::dtype to_numpy_dtype(const py::object& value) {
+  PyObject* const v = value.ptr();
+  const bool may_be = is_numpy_dtype(value) || PyUnicode_Check(v) != 0 || PyBytes_Check(v) != 0 ||
+                      PyType_Check(v) != 0 || PyTuple_Check(v) != 0 || PyList_Check(v) != 0 ||
+                      PyDict_Check(v) != 0 || find_attribute(value, "dtype") ||
+                      find_attribute(value, "__numpy_dtype__");
+  if (!may_be) throw TypeError(refusal("dtype", "be a dtype of NumPy", describe(value)));
+  return py::dtype::from_args(value);
+}
+
+/// NumPy's __array__: shares the memory where it can.
+py::object array_interface(const BatchPointer& batch, py::object dtype, py::object copy) {
+  batch->check_readable();
+  const bool shared = batch->data() != nullptr;
+  if (!shared && copy.ptr() == Py_False)
+    throw ValueError(
+        refusal("copy", "not be False where the images are not one array in host memory", "False"));
+  py::object array = shared ? view_of(batch) : to_array(*batch, py::none());
+  const bool converts =
+      !dtype.is_none() && !to_numpy_dtype(dtype).equal(to_dtype(batch->descriptor().format));
+  if (converts && copy.ptr() == Py_False)
+    throw ValueError(refusal("copy", "not be False where the dtype changes", "False"));
+  if (converts) return array.attr("astype")(dtype);
+  return copy.ptr() == Py_True && shared ? array.attr("copy")() : array;
+}
+
+/// DLPack, through NumPy's own export of the shared memory.
+py::object dlpack(const BatchPointer& batch, py::kwargs options) {
+  try {
+    batch->check_readable();
+  } catch (const std::exception& error) {
+    throw py::buffer_error(error.what());
+  }
+  if (batch->data() == nullptr)
+    throw py::buffer_error("the images of this batch are not one array in host memory");
+  return view_of(batch).attr("__dlpack__")(**options);
+}
+
+std::int64_t place_of(const ImageBatch& batch, py::handle value) {
+  const std::int64_t count = batch.shape().images;
+  std::int64_t index = count;
+  try {
+    index = to_integer("index", value);
+  } catch (const ValueError&) {  // beyond 64 bits
+  }
+  if (index < -count || index >= count) {
+    throw py::index_error("image index " + describe(value) + " is out of range for " +
+                          std::to_string(count) + " images");
+  }
+  return index < 0 ? index + count : index;
+}
+
+py::object get_item(const BatchPointer& batch, py::object key) {
+  if (!py::isinstance<py::slice>(key)) return py::cast(image_at(batch, place_of(*batch, key)));
+  py::list images;
+  py::ssize_t start = 0, stop = 0, step = 0, length = 0;
+  if (!py::cast<py::slice>(key).compute(batch->shape().images, &start, &stop, &step, &length))
+    throw py::error_already_set();
+  for (py::ssize_t i = 0; i < length; ++i) images.append(image_at(batch, start + i * step));
+  return images;
+}
+
+std::string shape_text(const BatchDescriptor& d) {
+  return to_string(d.shape) + " " + info(d.format).name;
+}
+
+/// Copies between [H, W, C] and [C, H, W].
+void transpose(const Shape& shape, std::int64_t size, const std::byte* from, std::byte* to,
+               bool to_planes) {
+  for (std::int64_t p = 0; p < shape.pixels(); ++p) {
+    for (std::int64_t c = 0; c < shape.channels; ++c) {
+      const std::int64_t packed = p * shape.channels + c, planar = c * shape.pixels() + p;
+      std::memcpy(to + (to_planes ? planar : packed) * size,
+                  from + (to_planes ? packed : planar) * size, static_cast<std::size_t>(size));
+    }
+  }
+}
+
+constexpr std::uint64_t kPlanes = 1;  // MPSDataLayout.FEATURE_CHANNELS_X_HEIGHT_X_WIDTH
+
+void check_image_index(py::handle value) {
+  if (const std::int64_t index = to_integer("image_index", value); index != 0) {
+    throw ValueError(
+        refusal("image_index", "be 0, as an image of a batch is one image", std::to_string(index)));
+  }
+}
+
+py::bytes read_bytes(const Image& image, py::object data_layout, py::object image_index) {
+  const std::uint64_t layout = to_member_value(kDataLayout, "data_layout", data_layout);
+  check_image_index(image_index);
+  image.batch->check_readable({image.index, 1});
+  const BatchDescriptor& d = image.batch->descriptor();
+  std::vector<std::byte> bytes(static_cast<std::size_t>(d.image_bytes()));
+  image.batch->download(image.index, 1, bytes.data());
+  if (layout == kPlanes) {
+    const std::vector<std::byte> packed = bytes;
+    transpose(d.shape, info(d.format).size, packed.data(), bytes.data(), true);
+  }
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+void write_bytes(const Image& image, py::object data, py::object data_layout,
+                 py::object image_index) {
+  const std::uint64_t layout = to_member_value(kDataLayout, "data_layout", data_layout);
+  check_image_index(image_index);
+  const BatchDescriptor& d = image.batch->descriptor();
+  if (!image.batch->writable())
+    throw ValueError("the image borrows read-only memory and must not be written");
+  image.batch->check_readable({image.index, 1});
+  const HeldBytes bytes("data", data);
+  const std::string_view view = bytes.get();
+  if (static_cast<std::int64_t>(view.size()) != d.image_bytes()) {
+    throw ValueError(refusal(
+        "data", "have " + std::to_string(d.image_bytes()) + " bytes, one image of " + shape_text(d),
+        std::to_string(view.size())));
+  }
+  const auto* from = reinterpret_cast<const std::byte*>(view.data());
+  std::vector<std::byte> packed;
+  if (layout == kPlanes) {
+    packed.resize(view.size());
+    transpose(d.shape, info(d.format).size, from, packed.data(), false);
+    from = packed.data();
+  }
+  image.batch->upload(image.index, 1, from);
+}
+
+BatchPointer from_array(py::object device, py::object array) {
+  return images_of_array("array", array, to_device("device", device));
+}
+
+void register_batch(py::module_& m) {
+  const auto protocol = py::custom_type_setup([](PyHeapTypeObject* type) {
+    refuse_new_instances(type);
+    collect_images(type);
+    type->ht_type.tp_as_buffer = &type->as_buffer;
+    type->as_buffer.bf_getbuffer = get_buffer;
+    type->as_buffer.bf_releasebuffer = release_buffer;
+  });
+  py::class_<ImageBatch, BatchPointer> type(
+      m, "MPSImageBatch", protocol,
+      "N images of one size and format on a device: a Sequence of MPSImage, and an array [N, H, W, "
+      "C]\n"
+      "(buffer protocol, __array__ and DLPack, without a copy on the CPU engine).");
+  type.def_static("from_array", &from_array, py::arg("device"), py::arg("array"),
+                  "Images from an array [N, H, W, C] or [N, C] of a storage format. The CPU engine "
+                  "borrows a C-contiguous array\n"
+                  "without a copy and keeps it alive; other layouts are copied.");
+  type.def("to_array", &to_array, py::arg("out") = py::none(),
+           "A fresh copy [N, H, W, C], or `out` filled. Raises RuntimeError before the writing "
+           "command buffer has completed.");
+  type.def_property_readonly(
+      "shape", [](const ImageBatch& b) { return py::tuple(py::cast(b.shape().axes())); },
+      "(N, H, W, C).");
+  type.def_property_readonly(
+      "dtype", [](const ImageBatch& b) { return to_dtype(b.descriptor().format); },
+      "NumPy dtype of the storage.");
+  type.def_property_readonly("device", &ImageBatch::device, "The Device of the images.");
+  type.def("__len__", [](const ImageBatch& b) { return b.shape().images; });
+  type.def("__getitem__", &get_item, py::arg("index"));
+  type.def("__contains__", [](const BatchPointer& b, py::object x) {
+    if (!is_instance<Image>(x)) return false;
+    const auto& image = py::cast<const Image&>(x);
+    for (std::int64_t i = 0; i < b->shape().images; ++i) {
+      if (b->storage(i) == image.batch->storage(image.index)) return true;
+    }
+    return false;
+  });
+  type.def("__array__", &array_interface, py::arg("dtype") = py::none(),
+           py::arg("copy") = py::none());
+  type.def("__dlpack__", &dlpack);
+  type.def("__dlpack_device__", [](const ImageBatch&) { return py::make_tuple(1, 0); });
+  type.def("__repr__", [](const ImageBatch& b) {
+    return "<MPSImageBatch " + shape_text(b.descriptor()) + " on '" + b.device()->name() + "'>";
+  });
+  attach_when_made<ImageBatch>(type);
+  // The rest of the protocol (iteration, index, count, reversed) is the mixin's.
+  const py::object sequence = py::module_::import("collections.abc").attr("Sequence");
+  sequence.attr("register")(type);
+  for (const char* name : {"__iter__", "__reversed__", "index", "count"})
+    type.attr(name) = sequence.attr(name);
+}
+
+}  // namespace
+
+void register_images(py::module_& m) {
+  register_batch(m);
+  py::class_<Image> type(
+      m, "MPSImage", py::custom_type_setup([](PyHeapTypeObject* heap) {
+        set_apart(heap);
+        collect_images(heap);
+      }),
+
+      "One image of a batch. Equal where it is the same image of the same storage.");
+  refuse_empty_instances(type);
+  attach_when_made<Image>(type);
+  type.def(
+      py::init([](py::object device, py::object descriptor) {
+        const auto& target = to_device("device", device);
+        const BatchDescriptor& d =
+            to_object<ImageDescriptor>("descriptor", "an MPSImageDescriptor", descriptor).batch;
+        check_shape("descriptor", d);
+        target->check_images("descriptor", d);
+        return Image{target->make_images(d), 0};
+      }),
+      py::arg("device"), py::arg("descriptor"), "A zero-filled image.");
+  const auto define_size = [&](const char* name, std::int64_t Shape::* field, const char* doc) {
+    type.def_property_readonly(
+        name, [field](const Image& i) { return i.batch->shape().*field; }, doc);
+  };
+  define_size("width", &Shape::width, "Pixels per row.");
+  define_size("height", &Shape::height, "Rows.");
+  define_size("feature_channels", &Shape::channels, "Channels per pixel.");
+  type.def_property_readonly(
+      "channel_format", [](const Image& i) { return info(i.batch->descriptor().format).name; },
+      "Storage format of one element.");
+  type.def_property_readonly(
+      "device", [](const Image& i) { return i.batch->device(); }, "The Device of the image.");
+  type.def_property(
+      "label", [](const Image& i) { return to_optional(i.batch->label(i.index)); },
+      [](const Image& i, py::object label) {
+        i.batch->set_label(i.index, to_label(label).value_or(""));
+      },
+      "A name for debugging, or None.");
+  type.def("read_bytes", &read_bytes, py::arg("data_layout") = 0, py::arg("image_index") = 0,
+           "The elements of the image as bytes in its storage format, [H, W, C] or (data_layout 1) "
+           "[C, H, W].\n"
+           "Raises RuntimeError before the writing command buffer has completed.");
+  type.def("write_bytes", &write_bytes, py::arg("data"), py::arg("data_layout") = 0,
+           py::arg("image_index") = 0,
+           "Fills the image from a buffer of exactly its bytes, in its storage format.");
+  type.def("__eq__", [](const Image& a, py::object b) {
+    if (!is_instance<Image>(b)) return false;
+    const auto& other = py::cast<const Image&>(b);
+    return a.batch->storage(a.index) == other.batch->storage(other.index);
+  });
+  type.def("__hash__", [](const Image& i) {
+    const auto [storage, index] = i.batch->storage(i.index);
+    return py::hash(py::make_tuple(reinterpret_cast<std::uintptr_t>(storage), index));
+  });
+  type.def("__repr__", [](const Image& i) {
+    const std::string label = i.batch->label(i.index);
+    return "<MPSImage " + (label.empty() ? "" : "'" + label + "' ") +
+           std::to_string(i.batch->shape().width) + "x" + std::to_string(i.batch->shape().height) +
+           "x" + std::to_string(i.batch->shape().channels) + " " +
+           info(i.batch->descriptor().format).name + " on '" + i.batch->device()->name() + "'>";
+  });
+}
+
+}  // namespace mpsnn_loss::bindings

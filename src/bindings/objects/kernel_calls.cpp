@@ -1,0 +1,341 @@
+// Encoding a kernel into a command buffer, and calling it directly.
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "bindings/arguments.hpp"
+#include "bindings/arrays.hpp"
+#include "bindings/compute.hpp"
+#include "bindings/errors.hpp"
+#include "bindings/instances.hpp"
+#include "bindings/objects/image_arguments.hpp"
+#include "bindings/objects/kernel_handles.hpp"
+#include "bindings/objects/owners.hpp"
+#include "core/array_call.hpp"
+#include "core/error.hpp"
+#include "devices.hpp"
+
+namespace py = pybind11;
+
+namespace mpsnn_loss::bindings {
+namespace {
+
+std::vector<std::shared_ptr<State>> to_states(const char* name, py::handle value) {
+  std::vector<std::shared_ptr<State>> states;
+  if (!given(value)) return states;
+  if (is_instance<State>(value)) return {py::cast<std::shared_ptr<State>>(value)};
+  for_each_item(name, "a sequence of MPSState or None", value,
+                [&](py::handle item, const std::string& item_name) {
+                  if (!is_instance<State>(item))
+                    throw TypeError(refusal(item_name, "be an MPSState", describe(item)));
+                  states.push_back(py::cast<std::shared_ptr<State>>(item));
+                });
+  if (states.empty()) throw ValueError(refusal(name, "hold at least 1 state", "0"));
+  return states;
+}
+
+ResultAllocator to_allocator(py::handle value) {
+  constexpr const char* kExpectation = "be None, 'image' or 'temporary_image'";
+  if (PyUnicode_Check(value.ptr()) == 0)
+    throw TypeError(refusal("allocator", kExpectation, describe(value)));
+  const auto is = [&](const char* text) {
+    return PyUnicode_CompareWithASCIIString(value.ptr(), text) == 0;
+  };
+  if (is("image")) return ResultAllocator::image;
+  if (is("temporary_image")) return ResultAllocator::temporary_image;
+  throw ValueError(refusal("allocator", kExpectation, describe(value)));
+}
+
+/// What a kernel is encoded with; null where there is no such argument.
+struct EncodeArguments {
+  PyObject *command_buffer, *source_gradients, *source_images, *labels, *weights;
+  PyObject *source_states, *destination_states;
+  const char* destination_name;
+  PyObject *destination, *allocator;
+};
+
+/// Image arguments that are taken, and made into images once all others are.
+class EncodeImages {
+ public:
+  explicit EncodeImages(const EncodeArguments& a) {
+    take(&Encode::predictions, "source_images", a.source_images);
+    take(&Encode::labels, "labels", a.labels);
+    take(&Encode::source_gradients, "source_gradients", a.source_gradients);
+    if (given(a.weights)) take(&Encode::weights, "weights", a.weights);
+    if (given(a.destination)) take(&Encode::results, a.destination_name, a.destination);
+  }
+  void check_unchanged() const {
+    for (const auto& [images, argument] : taken_) argument.check_unchanged();
+  }
+  void move_to(Encode& call) {
+    for (auto& [images, argument] : taken_) call.*images = argument.images(call.kernel->device());
+  }
+
+ private:
+  using Images = std::shared_ptr<ImageBatch> Encode::*;
+
+  void take(Images images, const char* name, PyObject* value) {
+    if (value != nullptr) taken_.emplace_back(images, ImageArgument(name, value));
+  }
+
+  std::vector<std::pair<Images, ImageArgument>> taken_;
+};
+
+std::shared_ptr<ImageBatch> encode(const std::shared_ptr<Kernel>& kernel,
+                                   const EncodeArguments& a) {
+  auto& buffer = to_object<CommandBuffer>("command_buffer", "a CommandBuffer", a.command_buffer);
+  buffer.check_encodable();
+  Encode call;
+  call.kernel = kernel;
+  EncodeImages images(a);  // code of others may run here, and no more after it
+  call.source_states = to_states("source_states", a.source_states);
+  call.destination_states = to_states("destination_states", a.destination_states);
+  images.check_unchanged();
+  if (given(a.allocator)) {
+    call.allocator = to_allocator(a.allocator);
+    if (given(a.destination))
+      throw ValueError(refusal("allocator", std::string("be None beside ") + a.destination_name,
+                               describe(a.allocator)));
+  }
+  images.move_to(call);
+  if (buffer.device() == cpu_device()) {
+    call.results = buffer.encode(call);
+  } else {
+    // A full queue of a GPU waits here for buffers whose handlers may need the GIL.
+    const WithoutGil released;
+    call.results = buffer.encode(call);
+  }
+  attach_call(a.command_buffer, call);
+  return call.results;
+}
+
+/// A direct call: arrays (or batches) in, array out.
+class KernelCall {
+ public:
+  KernelCall(const std::shared_ptr<Kernel>& kernel, PyObject* predictions, PyObject* labels,
+             PyObject* source_gradient, PyObject* weights, PyObject* out)
+      : kernel_(kernel),
+        predictions_(predictions),
+        labels_(labels),
+        source_gradient_(source_gradient),
+        weights_(weights),
+        out_(out) {}
+
+  PyObject* run() {
+    std::optional<double> source_gradient;
+    if (given(source_gradient_) && is_scalar(source_gradient_)) {
+      source_gradient = to_real("source_gradient", source_gradient_);
+    } else if (given(source_gradient_)) {
+      take(kGradients, "source_gradient", source_gradient_);
+    }
+    take(kPredictions, "predictions", predictions_);
+    take(kLabels, "labels", labels_);
+    if (given(weights_)) take(kWeights, "weights", weights_);
+    if (given(out_)) arrays_[kOut].take_destination("out", out_);
+    check_unchanged(arrays_[kPredictions], arrays_[kLabels], arrays_[kWeights], arrays_[kGradients],
+                    arrays_[kOut]);
+    // From here on no code of others runs, and addresses hold.
+    Request request = kernel_->request();
+    place(request.predictions, kPredictions, "predictions");
+    place(request.labels, kLabels, "labels");
+    place(request.weights, kWeights, "weights");
+    place(request.source_gradients, kGradients, "source_gradient");
+    if (source_gradient) {
+      request.uniform_source_gradient = *source_gradient;
+      request.also_read.emplace_back("source_gradient", memory_of_scalar(source_gradient_));
+    }
+    const Computation computation(std::move(request), [this](Request& r) { add_result(r); });
+    const bool on_cpu = kernel_->device() == cpu_device();
+    compute(computation, on_cpu, [&](Waiting waiting) { kernel_->run(computation, waiting); });
+    return result_.release().ptr();
+  }
+
+ private:
+  enum Argument : std::size_t { kPredictions, kLabels, kWeights, kGradients, kOut, kArguments };
+
+  /// A plain array that can be read as it is directly, anything else as images.
+  void take(Argument which, const char* name, py::handle value) {
+    HostArray& array = arrays_[which];
+    if (!is_instance<ImageBatch>(value) && array.take_memory(name, value)) {
+      forms_[which] = to_batch(name, array.axes(), array.require_in_place());
+      return;
+    }
+    images_[which] = to_images(name, value, kernel_->device());
+    images_[which]->check_readable();
+  }
+
+  template <class Place>  // an operand, perhaps an optional one
+  void place(Place& operand, Argument which, const char* name) {
+    const HostArray& array = arrays_[which];
+    if (array.is_taken()) {
+      operand = make_operand(name, forms_[which], array.data(), array.writable());
+    } else if (const auto& images = images_[which]; images != nullptr) {
+      operand = images->on_host() ? images->operand(name) : downloaded(name, *images);
+    }
+  }
+
+  /// A kernel is called on host memory.
+  Operand downloaded(const char* name, const ImageBatch& images) {
+    auto& values = copies_.emplace_back(static_cast<std::size_t>(images.descriptor().bytes()));
+    images.download(0, images.shape().images, values.data());
+    return make_operand(name, images.descriptor(), values.data(), false);
+  }
+
+  void add_result(Request& request) {
+    const BatchDescriptor output = result_descriptor(request);
+    const auto full = output.shape.axes();
+    const std::array<std::int64_t, 2> rows{full[0], full[3]};
+    const bool is_flat = arrays_[kPredictions].axes().size() == 2;  // and so is the result
+    const auto axes =
+        is_flat ? std::span<const std::int64_t>(rows) : std::span<const std::int64_t>(full);
+    if (given(out_)) {
+      arrays_[kOut].require_destination(output.format);
+      require_axes(arrays_[kOut].view(), axes);
+      request.result() = make_operand("out", output, arrays_[kOut].data(), true);
+      result_ = py::reinterpret_borrow<py::object>(out_);
+      return;
+    }
+    py::array fresh = make_array(axes, output.format);
+    request.result() = make_operand("out", output, fresh.mutable_data(), true);
+    result_ = std::move(fresh);
+  }
+
+  const std::shared_ptr<Kernel>& kernel_;
+  const py::handle predictions_, labels_, source_gradient_, weights_, out_;
+  std::array<HostArray, kArguments> arrays_;
+  std::array<BatchDescriptor, kArguments> forms_;  // of the arrays
+  std::array<std::shared_ptr<ImageBatch>, kArguments> images_;
+  std::vector<std::vector<std::byte>> copies_;  // of images that are not on the host
+  py::object result_;
+};
+
+/// The contents of a kernel that is called.
+template <class Handle>
+const std::shared_ptr<Kernel>& kernel_of(PyObject* self) {
+  const auto* handle = contents<Handle>(self);
+  if (handle == nullptr) throw TypeError("the kernel must be made by calling its class");
+  return handle->kernel;
+}
+
+}  // namespace
+
+PyObject* call_forward_loss(PyObject* self, PyObject* const* arguments, std::size_t given,
+                            PyObject* keywords) {
+  static Signature<4> signature{
+      "MPSNNForwardLoss", {"predictions", "labels", "weights", "out"}, 2, 4};
+  return translated([&] {
+    const auto a = sort_arguments(signature, arguments,
+                                  static_cast<std::size_t>(PyVectorcall_NARGS(given)), keywords);
+    return KernelCall(kernel_of<ForwardLoss>(self), a[0], a[1], nullptr, a[2], a[3]).run();
+  });
+}
+
+PyObject* call_loss_gradient(PyObject* self, PyObject* const* arguments, std::size_t given,
+                             PyObject* keywords) {
+  static Signature<5> signature{
+      "MPSNNLossGradient", {"predictions", "labels", "source_gradient", "weights", "out"}, 2, 5};
+  return translated([&] {
+    const auto a = sort_arguments(signature, arguments,
+                                  static_cast<std::size_t>(PyVectorcall_NARGS(given)), keywords);
+    return KernelCall(kernel_of<LossGradient>(self), a[0], a[1], a[2], a[3], a[4]).run();
+  });
+}
+
+namespace {
+
+PyObject* encode_loss(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
+                      PyObject* keywords) {
+  static Signature<7> signature{"encode_batch",
+                                {"command_buffer", "source_images", "labels", "weights",
+                                 "destination_states", "destination_images", "allocator"},
+                                3,
+                                4};
+  return translated([&] {
+    const auto a = sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
+    const auto results =
+        encode(kernel_of<ForwardLoss>(self),
+               {a[0], nullptr, a[1], a[2], a[3], nullptr, a[4], "destination_images", a[5], a[6]});
+    return py::cast(results).release().ptr();
+  });
+}
+
+PyObject* encode_gradient(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
+                          PyObject* keywords) {
+  static Signature<8> signature{"encode_batch",
+                                {"command_buffer", "source_gradients", "source_images", "labels",
+                                 "weights", "source_states", "destination_gradients", "allocator"},
+                                4,
+                                7};
+  return translated([&] {
+    const auto a = sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
+    const auto results =
+        encode(kernel_of<LossGradient>(self),
+               {a[0], a[1], a[2], a[3], a[4], a[5], nullptr, "destination_gradients", a[6], a[7]});
+    return py::cast(results).release().ptr();
+  });
+}
+
+PyObject* encode_initial_gradient(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
+                                  PyObject* keywords) {
+  static Signature<3> signature{
+      "encode_batch", {"command_buffer", "source_images", "allocator"}, 2, 2};
+  return translated([&] {
+    const auto a = sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
+    const auto results =
+        encode(kernel_of<InitialGradient>(self),
+               {a[0], nullptr, a[1], nullptr, nullptr, nullptr, nullptr, "", nullptr, a[2]});
+    return py::cast(results).release().ptr();
+  });
+}
+
+#define ALLOCATOR_DOC                                                                   \
+  "allocator: None encodes into images made by this package, or given. 'image' and "    \
+  "'temporary_image' have the kernel\n"                                                 \
+  "return images of its own (Metal only; RuntimeError elsewhere), whatever "            \
+  "destination_image_allocator is. Temporary ones\n"                                    \
+  "can be read by later kernels of the same command buffer alone; reading them raises " \
+  "RuntimeError.\n\n"                                                                   \
+  "Raises before anything is encoded."
+
+PyMethodDef encode_methods[] = {
+    {"encode_batch", as_method(encode_loss), METH_FASTCALL | METH_KEYWORDS,
+     "encode_batch($self, command_buffer, source_images, labels, weights=None, *, "
+     "destination_states=None, destination_images=None, allocator=None)\n--\n\n"
+     "Encodes the loss of source_images (predictions) and returns its images: of the size of the "
+     "predictions, or N images\n"
+     "1x1x1 after a reduction, float32 for float16 and float32. destination_states (1 or N) "
+     "capture "
+     "weight, label_smoothing,\n"
+     "epsilon and delta.\n\n" ALLOCATOR_DOC},
+    {"encode_batch", as_method(encode_gradient), METH_FASTCALL | METH_KEYWORDS,
+     "encode_batch($self, command_buffer, source_gradients, source_images, labels, weights=None, "
+     "source_states=None, destination_gradients=None, *, allocator=None)\n--\n\n"
+     "Encodes the gradient and returns its images, which are (a view of) destination_gradients "
+     "where given.\n\n"
+     "source_gradients: N images, 1x1x1 or (reduction none) of the size of source_images. "
+     "source_states (1 or N) replace the\n"
+     "kernel's weight, label_smoothing, epsilon and delta.\n\n" ALLOCATOR_DOC},
+    {"encode_batch", as_method(encode_initial_gradient), METH_FASTCALL | METH_KEYWORDS,
+     "encode_batch($self, command_buffer, source_images, *, allocator=None)\n--\n\n"
+     "Encodes ones of the size and format of source_images and returns their "
+     "images.\n\n" ALLOCATOR_DOC},
+};
+
+}  // namespace
+
+void add_encode_methods(py::module_& m) {
+  const KernelKind kinds[] = {ForwardLoss::kind, LossGradient::kind, InitialGradient::kind};
+  for (std::size_t i = 0; i < std::size(kinds); ++i) {
+    const py::object type = m.attr(class_name(kinds[i]));
+    auto* const method =
+        PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &encode_methods[i]);
+    if (method == nullptr) throw py::error_already_set();
+    type.attr(encode_methods[i].ml_name) = py::reinterpret_steal<py::object>(method);
+  }
+}
+
+}  // namespace mpsnn_loss::bindings

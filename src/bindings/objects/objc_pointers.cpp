@@ -1,0 +1,212 @@
+// What passes between this package and other users of Metal in the process: objects as pointers,
+// and archives of Apple's keyed archiver.
+#include <pybind11/pybind11.h>
+
+#include <string>
+#include <utility>
+
+#include "bindings/arguments.hpp"
+#include "bindings/errors.hpp"
+#include "bindings/module.hpp"
+#include "bindings/objects/kernel_handles.hpp"
+#include "core/error.hpp"
+#include "devices.hpp"
+
+namespace py = pybind11;
+
+namespace mpsnn_loss::bindings {
+namespace {
+
+/// The address in an int, or in an object of PyObjC.
+void* to_object_pointer(py::handle value) {
+  constexpr const char* kExpectation = "be an int or an object with __c_void_p__()";
+  py::object address = py::reinterpret_borrow<py::object>(value);
+  if (const py::object method = find_attribute(value, "__c_void_p__"))
+    address = method().attr("value");
+  if (address.is_none()) throw ValueError(refusal("pointer", "not be nil", "nil"));
+  // A bool or a member of an enumeration is a number, but nobody's address.
+  const bool is_other_integer =
+      PyLong_Check(address.ptr()) != 0 && PyLong_CheckExact(address.ptr()) == 0;
+  if (PyIndex_Check(address.ptr()) == 0 || is_other_integer)
+    throw TypeError(refusal("pointer", kExpectation, describe(value)));
+  const std::uint64_t word = to_unsigned("pointer", address);
+  if (word == 0) throw ValueError(refusal("pointer", "not be nil", "0"));
+  return reinterpret_cast<void*>(static_cast<std::uintptr_t>(word));
+}
+
+using metal::ForeignKind;
+
+/// An integer for PyObjC and ctypes, or None.
+py::object to_pointer(void* pointer) {
+  if (pointer == nullptr) return py::none();
+  return py::int_(reinterpret_cast<std::uintptr_t>(pointer));
+}
+
+/// Adds objc_pointer to a class; of(foreign, instance) finds the object behind an instance.
+template <class T, class... Options, class Of>
+void define_pointer(py::class_<T, Options...> type, Of of, const char* what) {
+  type.def_property_readonly(
+      "objc_pointer",
+      [of](const T& instance) {
+        return to_pointer(foreign() != nullptr ? of(*foreign(), instance) : nullptr);
+      },
+      (std::string(what) + " as an integer, borrowed; None on the CPU engine.").c_str());
+}
+
+/// The device that an object from outside is, or belongs to. Throws where there is no Metal.
+std::shared_ptr<Device> owner_of(ForeignKind kind, void* object) {
+  std::string reason;
+  const auto devices = metal_devices(reason);
+  if (devices.empty()) throw StateError("from_objc_pointer needs Metal: " + reason);
+  for (const auto& device : devices) {
+    if (foreign()->owns(*device, kind, object)) return device;
+  }
+  throw ValueError(refusal("pointer", "be of a device in devices()", "another"));
+}
+
+std::shared_ptr<ImageBatch> adopt_images(ForeignKind kind, void* object) {
+  auto device = owner_of(kind, object);
+  return foreign()->adopt_images(std::move(device), kind, object);
+}
+
+template <class Kind, class... Bases>
+py::class_<Kind, Bases...> registered(py::module_& m, const char* name) {
+  return py::class_<Kind, Bases...>(m.attr(name));
+}
+
+/// Metal's functions for what is of this device.
+const metal::Foreign& foreign_of(const Device& device) {
+  if (foreign() == nullptr || foreign()->device_pointer(device) == nullptr)
+    throw StateError("this needs a Metal device, and the device is " + device.name());
+  return *foreign();
+}
+
+template <class Handle, class Base>
+void define_archives(py::module_& m) {
+  auto type = registered<Handle, Base>(m, class_name(Handle::kind));
+  type.def(
+      "archived_data",
+      [](const Handle& handle) {
+        const Kernel& kernel = *handle.kernel;
+        return py::bytes(foreign_of(*kernel.device()).archived_data(kernel));
+      },
+      "The archive of Apple's NSKeyedArchiver, for MPSKeyedUnarchiver; its contents are Apple's "
+      "own.\n"
+      "Raises RuntimeError without Metal; to_bytes is the portable archive.");
+  type.def_static(
+      "from_archived_data",
+      [](py::object data, py::object device) {
+        const auto& target = to_device("device", device);
+        const HeldBytes bytes("data", data);
+        Handle handle;
+        handle.kernel = foreign_of(*target).unarchive_kernel(target, Handle::kind, bytes.get());
+        return handle;
+      },
+      py::arg("data"), py::arg("device"),
+      "A kernel from an archive of NSKeyedArchiver, on `device` (MPSKeyedUnarchiver).\n"
+      "Raises ValueError for anything that does not hold a kernel of this class, RuntimeError "
+      "without Metal.");
+}
+
+constexpr const char* kErrors =
+    " `pointer` is an int or an object of PyObjC (with __c_void_p__()).\n"
+    "Raises TypeError for an object of another class, ValueError for one that cannot be worked "
+    "with, RuntimeError without Metal.\n"
+    "An int that is no object's address ends the process.";
+
+std::string documented(const char* what) { return std::string(what) + kErrors; }
+
+}  // namespace
+
+void register_objc_pointers(py::module_& m) {
+  registered<Device, std::shared_ptr<Device>>(m, "Device")
+      .def_static(
+          "from_objc_pointer",
+          [](py::object pointer) {
+            return owner_of(ForeignKind::device, to_object_pointer(pointer));
+          },
+          py::arg("pointer"), documented("The one of devices() that an id<MTLDevice> is.").c_str());
+  registered<Queue, std::shared_ptr<Queue>>(m, "CommandQueue")
+      .def_static(
+          "from_objc_pointer",
+          [](py::object pointer) {
+            void* const object = to_object_pointer(pointer);
+            auto device = owner_of(ForeignKind::queue, object);
+            return foreign()->adopt_queue(std::move(device), object);
+          },
+          py::arg("pointer"),
+          documented(
+              "A CommandQueue on an existing id<MTLCommandQueue>, retained. It may allow fewer "
+              "open "
+              "command buffers than the 64 of a\n"
+              "usual one, and cannot be asked: whoever opens more waits for ever. All who wrap one "
+              "queue share its count here.")
+              .c_str());
+  registered<CommandBuffer, std::shared_ptr<CommandBuffer>>(m, "CommandBuffer")
+      .def_static(
+          "from_objc_pointer",
+          [](py::object pointer) {
+            void* const object = to_object_pointer(pointer);
+            auto device = owner_of(ForeignKind::command_buffer, object);
+            return foreign()->adopt_command_buffer(std::move(device), object);
+          },
+          py::arg("pointer"),
+          documented(
+              "A CommandBuffer on an existing id<MTLCommandBuffer> (or MPSCommandBuffer) that is "
+              "not committed, retained: to encode into\n"
+              "somebody else's buffer. Either side may commit it, once. Results are images, "
+              "readable once it has completed; arrays as\n"
+              "destinations raise TypeError, as nobody would fill them. After commitAndContinue "
+              "adopt it again.")
+              .c_str());
+  registered<Image>(m, "MPSImage")
+      .def_static(
+          "from_objc_pointer",
+          [](py::object pointer) {
+            void* const object = to_object_pointer(pointer);
+            return Image{adopt_images(ForeignKind::image, object), 0};
+          },
+          py::arg("pointer"),
+          documented(
+              "An existing MPSImage of float16 or float32, retained. Work that others encoded on "
+              "it is theirs to synchronise and to\n"
+              "wait for. Temporary images and those in private storage can be encoded with, and "
+              "raise RuntimeError when read.")
+              .c_str());
+  registered<ImageBatch, std::shared_ptr<ImageBatch>>(m, "MPSImageBatch")
+      .def_static(
+          "from_objc_pointer",
+          [](py::object pointer) {
+            void* const object = to_object_pointer(pointer);
+            return adopt_images(ForeignKind::image_batch, object);
+          },
+          py::arg("pointer"),
+          documented(
+              "The images of an NSArray of MPSImage (MPSImageBatch), or those in one MPSImage of "
+              "several, retained.")
+              .c_str());
+  using metal::Foreign;
+  define_pointer(
+      registered<Device, std::shared_ptr<Device>>(m, "Device"),
+      [](const Foreign& f, const Device& d) { return f.device_pointer(d); }, "The id<MTLDevice>");
+  define_pointer(
+      registered<Queue, std::shared_ptr<Queue>>(m, "CommandQueue"),
+      [](const Foreign& f, const Queue& q) { return f.queue_pointer(q); },
+      "The id<MTLCommandQueue>");
+  define_pointer(
+      registered<CommandBuffer, std::shared_ptr<CommandBuffer>>(m, "CommandBuffer"),
+      [](const Foreign& f, const CommandBuffer& b) { return f.command_buffer_pointer(b); },
+      "The id<MTLCommandBuffer>");
+  define_pointer(
+      registered<KernelHandle>(m, "MPSKernel"),
+      [](const Foreign& f, const KernelHandle& h) { return f.kernel_pointer(*h.kernel); },
+      "The kernel object");
+  define_pointer(
+      registered<Image>(m, "MPSImage"),
+      [](const Foreign& f, const Image& i) { return f.image_pointer(i); }, "The MPSImage");
+  define_archives<ForwardLoss, CNNKernel>(m);
+  define_archives<LossGradient, CNNBinaryKernel>(m);
+  define_archives<InitialGradient, CNNKernel>(m);
+}
+
+}  // namespace mpsnn_loss::bindings

@@ -1,0 +1,122 @@
+// One piece of work, as data: what is computed, from which memory into which. A Request is what
+// somebody asks for; a Computation is a request that was found valid, and the only thing that an
+// engine accepts. Neither knows an engine, an image, a kernel or Python, and neither reads an
+// operand.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "core/loss_descriptor.hpp"
+#include "core/memory_range.hpp"
+#include "core/shape.hpp"
+
+namespace mpsnn_loss {
+
+enum class Work : std::uint8_t { initial_gradient, loss, gradient, loss_and_gradient };
+enum class Wrt : std::uint8_t { predictions, labels };
+
+/// A batch that is read or written. It lies in one stretch of host memory, or each image has an
+/// extent of its own: on the host or, with addresses that only tell overlaps, where a device keeps
+/// it. An input whose elements have yet to be converted lies nowhere.
+struct Operand {
+  const char* name = "";  // the argument, as the caller knows it
+  BatchDescriptor descriptor;
+  std::byte* data = nullptr;             // C-contiguous host memory
+  const MemoryRange* extents = nullptr;  // or one for each image
+  bool writable = false;
+
+  const Shape& shape() const { return descriptor.shape; }
+  /// Host memory of one image.
+  std::byte* image_data(std::int64_t image) const {
+    if (data != nullptr) return data + image * descriptor.image_bytes();
+    return reinterpret_cast<std::byte*>(extents[image].begin);
+  }
+};
+
+/// One stretch of host memory.
+inline Operand make_operand(const char* name, const BatchDescriptor& descriptor, void* data,
+                            bool writable) {
+  return {name, descriptor, static_cast<std::byte*>(data), nullptr, writable};
+}
+
+/// Labels as one class index per pixel, instead of a dense batch.
+struct ClassIndices {
+  const std::int64_t* data = nullptr;
+  std::optional<std::int64_t> ignored;  // pixels of this class weigh nothing
+
+  explicit operator bool() const { return data != nullptr; }
+};
+
+/// The extents that operands point to are kept by whoever asks.
+struct Request {
+  Work work = Work::gradient;
+  Wrt wrt = Wrt::predictions;
+  LossDescriptor descriptor;
+  /// Those of each image where they differ, else empty: the descriptor's hold.
+  std::vector<LossParameters> image_parameters;
+  Operand predictions;
+  std::optional<Operand> labels;  // or
+  ClassIndices class_indices;
+  std::optional<Operand> weights;  // each axis that of predictions, or 1
+  /// N images, 1x1x1 or (no reduction) of predictions' size; or
+  std::optional<Operand> source_gradients;
+  double uniform_source_gradient = 1.0;
+  std::optional<Operand> loss;      // written by loss and loss_and_gradient
+  bool loss_is_one_value = false;   // across the batch: `loss` holds image 0 alone
+  std::optional<Operand> gradient;  // written by gradient, loss_and_gradient and initial_gradient
+  bool gradient_like_predictions = false;  // in their format, also where it is by labels
+  /// The caller's own memory where it is read but no operand: what was converted or copied into
+  /// one, class indices, scalars in arrays. No output may lie there.
+  std::vector<std::pair<const char*, MemoryRange>> also_read;
+
+  /// The only output of a kernel.
+  std::optional<Operand>& result() { return work == Work::loss ? loss : gradient; }
+  const std::optional<Operand>& result() const { return work == Work::loss ? loss : gradient; }
+};
+
+/// A valid request: shapes, formats, counts and writability fit, and no output overlaps anything
+/// else. It cannot be changed.
+class Computation {
+ public:
+  /// Throws ValueError or TypeError, whose words name the argument.
+  explicit Computation(Request request) : Computation(std::move(request), [](Request&) {}) {}
+  /// `add_outputs(request)` runs once the inputs are known to be valid, and before the outputs are
+  /// looked at: nothing need be made for a call that is refused.
+  template <class AddOutputs>
+  Computation(Request&& request, AddOutputs add_outputs) : request_(std::move(request)) {
+    check_inputs(request_);
+    add_outputs(request_);
+    check_outputs(request_);
+  }
+
+  const Request* operator->() const { return &request_; }
+  const Request& operator*() const { return request_; }
+
+ private:
+  static void check_inputs(const Request& request);
+  static void check_outputs(const Request& request);
+
+  Request request_;
+};
+
+/// Throws ValueError where the loss has one weight per pixel, and weights with these axes have
+/// more.
+void check_weight_channels(const char* name, const LossInfo& loss,
+                           std::span<const std::int64_t> axes);
+
+/// The format of the gradient: that of what it is taken with respect to, unless the request says
+/// otherwise.
+Format gradient_format(const Request& request);
+
+/// The shape and format of what a kernel writes.
+BatchDescriptor result_descriptor(const Request& request);
+
+/// The shape of a forward result: predictions' own, or one 1x1x1 image per entry.
+Shape loss_shape(const LossDescriptor& descriptor, const Shape& predictions);
+
+}  // namespace mpsnn_loss

@@ -1,0 +1,77 @@
+// What an image is: storage formats and the shape of a batch [images, height, width, channels].
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace mpsnn_loss {
+
+/// How one element is stored.
+enum class Format : std::uint32_t { float16, float32, float64 };
+
+struct FormatInfo {
+  Format format;
+  const char* name;
+  std::int64_t size;   // bytes
+  char code;           // of the struct module and the buffer protocol
+  Format computed_in;  // float32 or float64
+  Format of_losses;    // forward results of such predictions
+};
+
+inline constexpr auto kFormats = std::to_array<FormatInfo>({
+    {Format::float16, "float16", 2, 'e', Format::float32, Format::float32},
+    {Format::float32, "float32", 4, 'f', Format::float32, Format::float32},
+    {Format::float64, "float64", 8, 'd', Format::float64, Format::float64},
+});
+
+constexpr const FormatInfo& info(Format format) {
+  return kFormats[static_cast<std::size_t>(format)];
+}
+constexpr bool is_double(Format format) { return info(format).computed_in == Format::float64; }
+
+static_assert([] {  // each row stands at the index of its format
+  for (std::size_t i = 0; i < kFormats.size(); ++i) {
+    if (kFormats[i].format != static_cast<Format>(i)) return false;
+  }
+  return true;
+}());
+
+/// "float16, float32 or float64", each name between two of `quote`.
+std::string names_of_formats(const char* quote = "");
+
+/// The axes of a batch of images, channels innermost.
+struct Shape {
+  std::int64_t images = 1;
+  std::int64_t height = 1;
+  std::int64_t width = 1;
+  std::int64_t channels = 1;
+
+  constexpr std::int64_t pixels() const { return height * width; }
+  constexpr std::int64_t image_elements() const { return height * width * channels; }
+  constexpr std::int64_t elements() const { return images * image_elements(); }
+  constexpr std::array<std::int64_t, 4> axes() const { return {images, height, width, channels}; }
+  friend constexpr bool operator==(const Shape&, const Shape&) = default;
+};
+
+/// "(2, 1, 1, 10)", and "(3,)" for one axis, as NumPy prints shapes.
+std::string to_string(const std::int64_t* axes, std::size_t count);
+std::string to_string(const Shape& shape);
+
+/// One 1x1x1 image per image of a batch: what a reduction leaves.
+constexpr Shape reduced(const Shape& shape) { return {shape.images, 1, 1, 1}; }
+
+/// A batch of images: its shape and its storage format.
+struct BatchDescriptor {
+  Shape shape;
+  Format format = Format::float32;
+
+  std::int64_t image_bytes() const { return shape.image_elements() * info(format).size; }
+  std::int64_t bytes() const { return shape.images * image_bytes(); }
+};
+
+/// Throws ValueError unless every axis is at least 1 and the size in bytes fits 63 bits.
+void check_shape(const char* argument, const BatchDescriptor& descriptor);
+
+}  // namespace mpsnn_loss

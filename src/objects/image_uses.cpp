@@ -1,0 +1,189 @@
+#include "objects/image_uses.hpp"
+
+#include <algorithm>
+#include <iterator>
+#include <string>
+
+#include "core/error.hpp"
+
+namespace mpsnn_loss {
+namespace {
+
+[[noreturn]] void refuse_conflict(const char* argument, const char* verb) {
+  throw StateError(
+      refusal(argument,
+              "be free of pending work of other queues, as queues are not ordered "
+              "among each other",
+              std::string("images that a command buffer of another queue still ") + verb));
+}
+
+/// Makes room for one more without an exact fit, so that many additions cost no more than a few.
+template <class List>
+void make_room(List& list) {
+  if (list.size() == list.capacity()) list.reserve(2 * list.size() + 1);
+}
+
+}  // namespace
+
+/// What an ended writer leaves behind: the last one decides, and discarded ones count where there
+/// is no other.
+void ImageUses::Segment::settle(ProgressPointer writer) noexcept {
+  if (writer->discarded) {
+    discarded = true;
+  } else if (last_written == nullptr || writer->ended > last_written->ended) {
+    last_written = std::move(writer);
+  }
+}
+
+void ImageUses::Segment::sweep() noexcept {
+  for (Use& use : writers) {
+    if (!use.by->pending()) settle(std::exchange(use.by, nullptr));
+  }
+  std::erase_if(writers, [](const Use& use) { return use.by == nullptr; });
+  std::erase_if(readers, [](const Use& use) { return !use.by->pending(); });
+  sweep_at = std::max<std::size_t>(8, 2 * (writers.size() + readers.size()));
+}
+
+/// Afterwards the last of the writers and of the readers are pending, if there are any.
+void ImageUses::Segment::trim() noexcept {
+  if (writers.size() + readers.size() >= sweep_at) sweep();
+  for (; !writers.empty() && !writers.back().by->pending(); writers.pop_back())
+    settle(std::move(writers.back().by));
+  while (!readers.empty() && !readers.back().by->pending()) readers.pop_back();
+  if (readers.empty()) readers_of_many_queues = false;
+}
+
+bool ImageUses::Segment::has_same_past(const Segment& other) const {
+  if (!is_quiet() || !other.is_quiet()) return false;
+  if (last_written == nullptr || other.last_written == nullptr)
+    return last_written == other.last_written && discarded == other.discarded;
+  const auto completed = [](const Segment& s) {
+    return s.last_written->status == CommandBufferStatus::completed;
+  };
+  return last_written == other.last_written || (completed(*this) && completed(other));
+}
+
+void ImageUses::Segment::check_conflict(const char* argument, const Progress& by, bool writes) {
+  if (!writers.empty() && writers.back().by->queue != by.queue) refuse_conflict(argument, "writes");
+  if (!writes) return;
+  const auto is_of_another = [&](const Use& use) { return use.by->queue != by.queue; };
+  if (readers_of_many_queues) {
+    sweep();
+    if (std::ranges::any_of(readers, is_of_another)) refuse_conflict(argument, "reads");
+    readers_of_many_queues = false;
+  }
+  if (!readers.empty() && is_of_another(readers.back())) refuse_conflict(argument, "reads");
+}
+
+/// Where no writer is pending: whether there are values.
+void ImageUses::Segment::check_values() const {
+  if (!writers.empty()) return;
+  if (last_written != nullptr && last_written->error) std::rethrow_exception(last_written->error);
+  if (last_written == nullptr && discarded)
+    throw StateError("the command buffer that should have written these images was discarded");
+}
+
+/// Calls f with the segments that the images lie in, trimmed, and joined where they have the same
+/// past.
+template <class F>
+void ImageUses::for_each(ImageRange images, F f) const {
+  if (segments_.empty()) {
+    whole_.trim();
+    return f(whole_);
+  }
+  auto segment = std::prev(segments_.upper_bound(images.first));
+  segment->second.trim();
+  for (auto next = std::next(segment);; next = std::next(segment)) {
+    const bool is_last = next == segments_.end() || next->first >= images.end();
+    if (!is_last) next->second.trim();
+    if (!is_last && segment->second.has_same_past(next->second)) {
+      segments_.erase(next);
+      continue;
+    }
+    f(segment->second);
+    if (is_last) return;
+    segment = next;
+  }
+}
+
+void ImageUses::split(std::int64_t at) {
+  if (at <= 0 || at >= images_) return;
+  if (segments_.empty()) {
+    segments_.emplace(0, whole_);
+    whole_ = {};
+  }
+  const auto segment = std::prev(segments_.upper_bound(at));
+  if (segment->first != at) segments_.emplace_hint(std::next(segment), at, segment->second);
+}
+
+void ImageUses::add(const char* argument, ImageRange images, const ProgressPointer& by,
+                    bool writes) {
+  const auto of = [writes](Segment& s) -> Uses& { return writes ? s.writers : s.readers; };
+  const std::lock_guard lock(mutex_);
+  split(images.first);
+  split(images.end());
+  for_each(images, [&](Segment& segment) {
+    segment.check_conflict(argument, *by, writes);
+    make_room(of(segment));
+  });
+  for_each(images, [&](Segment& segment) {
+    Uses& uses = of(segment);
+    if (!uses.empty() && uses.back().by == by) {
+      ++uses.back().times;
+      return;
+    }
+    if (!writes && !uses.empty() && uses.back().by->queue != by->queue)
+      segment.readers_of_many_queues = true;
+    uses.push_back({by, 1});
+  });
+}
+
+void ImageUses::remove(ImageRange images, const ProgressPointer& by, bool writes) noexcept {
+  const std::lock_guard lock(mutex_);
+  const auto take_back = [&](Segment& segment) {
+    Uses& uses = writes ? segment.writers : segment.readers;
+    const auto found =
+        std::find_if(uses.rbegin(), uses.rend(), [&](const Use& use) { return use.by == by; });
+    if (found != uses.rend() && --found->times == 0) uses.erase(std::next(found).base());
+  };
+  if (segments_.empty()) return take_back(whole_);
+  const auto end = segments_.lower_bound(images.end());
+  for (auto segment = segments_.lower_bound(images.first); segment != end; ++segment)
+    take_back(segment->second);
+}
+
+void ImageUses::check_readable(ImageRange images) const {
+  const std::lock_guard lock(mutex_);
+  for_each(images, [](const Segment& segment) {
+    if (segment.writers.empty()) return;
+    throw StateError(
+        "the command buffer that writes these images has not completed: commit it and wait");
+  });
+  for_each(images, [](const Segment& segment) { segment.check_values(); });
+}
+
+void ImageUses::check_usable(ImageRange images) const {
+  const std::lock_guard lock(mutex_);
+  for_each(images, [](const Segment& segment) { segment.check_values(); });
+}
+
+void ImageUses::collect_writers(ImageRange images, const ProgressPointer& reader,
+                                std::set<ProgressPointer>& writers) const {
+  const std::lock_guard lock(mutex_);
+  for_each(images, [&](const Segment& segment) {
+    for (const Use& use : segment.writers) {
+      if (use.by != reader && use.by->pending()) writers.insert(use.by);
+    }
+  });
+}
+
+std::size_t ImageUses::size() const {
+  const std::lock_guard lock(mutex_);
+  const auto size_of = [](const Segment& s) { return 1 + s.writers.size() + s.readers.size(); };
+  if (segments_.empty()) return size_of(whole_);
+  std::size_t size = 0;
+  for (const auto& [first, segment] : segments_) size += size_of(segment);
+  return size;
+}
+
+}  // namespace mpsnn_loss
