@@ -17,7 +17,7 @@ add_library(mpsnn_metal OBJECT
   src/metal/find_devices.mm
   src/metal/arrays/array_layout.mm src/metal/arrays/engine.mm src/metal/arrays/kernel_pool.mm
   src/metal/arrays/packed_call.mm
-  src/metal/mps/encode.mm src/metal/mps/images.mm src/metal/mps/inherited_access.mm
+  src/metal/mps/encode.mm src/metal/mps/images.mm src/metal/objects/inherited_access.mm
   src/metal/mps/kernel_objects.mm src/metal/mps/objc_guard.mm src/metal/mps/process.mm
   src/metal/objects/command_buffer.mm src/metal/objects/device.mm src/metal/objects/encode.mm
   src/metal/objects/foreign.mm src/metal/objects/foreign_buffer.mm

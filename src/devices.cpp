@@ -33,7 +33,8 @@ constexpr bool kHasMetal = true;
 constexpr bool kHasMetal = false;
 #endif
 
-/// The engines on host memory, best first. They outlive every Python object that refers to one.
+/// The engines on host memory, best first; the CPU engine stays the last one. They outlive every
+/// Python object that refers to one.
 const Devices& host_devices() {
   static const auto& all = *new Devices{
       make_host_device(cpu::make_engine(), "cpu"),

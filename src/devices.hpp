@@ -1,7 +1,6 @@
 // The devices of this machine. The only files that name the engines are this pair.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>

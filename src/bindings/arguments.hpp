@@ -54,7 +54,7 @@ bool is_numpy_array(pybind11::handle value);
 bool is_numpy_scalar(pybind11::handle value);
 bool is_numpy_dtype(pybind11::handle value);
 
-/// The enumerations of the package, made from the tables of core.
+/// The enumerations of the package, made from their tables.
 void register_enumerations(pybind11::module_& m);
 pybind11::object member(LossType type);
 pybind11::object member(ReductionType type);

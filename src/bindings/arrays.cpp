@@ -10,6 +10,7 @@
 #include "bindings/foreign_arrays.hpp"
 #include "bindings/instances.hpp"
 #include "core/error.hpp"
+#include "objects/image_batch.hpp"
 
 namespace py = pybind11;
 

@@ -15,7 +15,6 @@
 #include "core/computation.hpp"
 #include "core/shape.hpp"
 #include "core/strided_array.hpp"
-#include "objects/device.hpp"
 
 namespace mpsnn_loss::bindings {
 
@@ -56,10 +55,7 @@ class HostArray {
   bool is_in_place(Format format) const {
     return look_.in_place && look_.type == element_type(format);
   }
-  ArrayView view() const {
-    return {name_, axes(), storage_format(look_.type).value_or(Format::float64), look_.data,
-            look_.writable};
-  }
+  ArrayView view() const { return {name_, axes()}; }
   StridedArray strided() const {
     return {look_.data, look_.type, look_.swapped, axes(), {look_.strides.data(), look_.rank}};
   }

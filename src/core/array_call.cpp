@@ -56,7 +56,8 @@ std::string position(Axes axes, std::int64_t flat) {
 
 }  // namespace
 
-Folded fold(const ArrayView& predictions, const ArrayView* weights, const LossInfo& loss) {
+Folded fold(const ArrayView& predictions, Format format, const ArrayView* weights,
+            const LossInfo& loss) {
   const Axes axes = predictions.axes;
   const std::size_t rank = axes.size();
   if (rank == 0) throw ValueError(refusal(predictions.name, "have at least 1 axis", "shape ()"));
@@ -94,7 +95,7 @@ Folded fold(const ArrayView& predictions, const ArrayView* weights, const LossIn
     folded.weights.height = all_pixels;
     folded.weights.width = 1;
   }
-  check_shape(predictions.name, {folded.predictions, predictions.format});
+  check_shape(predictions.name, {folded.predictions, format});
   return folded;
 }
 
@@ -155,8 +156,7 @@ Axes loss_axes(const LossDescriptor& descriptor, Axes axes) {
   return axes.size() > 1 ? axes.first(1) : Axes(kOneImage);
 }
 
-Operand source_gradient_operand(const Request& request, const ArrayView& array,
-                                Axes prediction_axes) {
+Shape source_gradient_shape(const Request& request, const ArrayView& array, Axes prediction_axes) {
   const Axes expected = loss_axes(request.descriptor, prediction_axes);
   if (!std::ranges::equal(expected, array.axes)) {
     throw ValueError(refusal(array.name,
@@ -165,8 +165,7 @@ Operand source_gradient_operand(const Request& request, const ArrayView& array,
                              "shape " + text(array.axes)));
   }
   const Shape& shape = request.predictions.shape();
-  const Shape folded = request.descriptor.reduces() ? reduced(shape) : shape;
-  return make_operand(array.name, {folded, array.format}, array.data, false);
+  return request.descriptor.reduces() ? reduced(shape) : shape;
 }
 
 }  // namespace mpsnn_loss

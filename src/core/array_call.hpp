@@ -15,13 +15,10 @@
 
 namespace mpsnn_loss {
 
-/// What the rules ask of an array. Its data may still have to be converted.
+/// What the rules ask of an array.
 struct ArrayView {
   const char* name = "";
   std::span<const std::int64_t> axes;
-  Format format = Format::float32;
-  void* data = nullptr;
-  bool writable = false;
 };
 
 /// Predictions and weights as batches of the same rank-4 layout.
@@ -32,9 +29,10 @@ struct Folded {
 };
 
 /// Folds the axes of predictions to [N, H, W, C] and those of weights (may be null: scalar or
-/// absent) alike; to [N, 1, 1, 0] where an axis is empty. Throws ValueError where predictions have
-/// rank 0 or weights do not broadcast to them.
-Folded fold(const ArrayView& predictions, const ArrayView* weights, const LossInfo& loss);
+/// absent) alike; to [N, 1, 1, 0] where an axis is empty. `format`: of the predictions. Throws
+/// ValueError where predictions have rank 0 or weights do not broadcast to them.
+Folded fold(const ArrayView& predictions, Format format, const ArrayView* weights,
+            const LossInfo& loss);
 
 /// Throws ValueError unless `array` has exactly `axes`.
 void require_axes(const ArrayView& array, std::span<const std::int64_t> axes);
@@ -59,8 +57,9 @@ void check_class_indices(const ArrayView& labels, const std::int64_t* indices, s
 std::span<const std::int64_t> loss_axes(const LossDescriptor& descriptor,
                                         std::span<const std::int64_t> axes);
 
-/// An array of source gradients as operand of a request that has its predictions.
-Operand source_gradient_operand(const Request& request, const ArrayView& array,
-                                std::span<const std::int64_t> prediction_axes);
+/// The shape of an array of source gradients, as an operand of a request that has its predictions.
+/// Throws ValueError where it is not that of the loss.
+Shape source_gradient_shape(const Request& request, const ArrayView& array,
+                            std::span<const std::int64_t> prediction_axes);
 
 }  // namespace mpsnn_loss

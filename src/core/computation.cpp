@@ -178,6 +178,7 @@ Shape loss_shape(const LossDescriptor& descriptor, const Shape& predictions) {
 void Computation::check_inputs(const Request& r) {
   if (r.work == Work::initial_gradient) return;
   check(r.descriptor);
+  if (!r.labels && !r.class_indices) throw ValueError("labels must be given, got none");
   if (r.labels) {
     require_shape(*r.labels, r.predictions.shape());
     require_same_precision(*r.labels, r.predictions);

@@ -21,19 +21,21 @@ enum class Work : std::uint8_t { initial_gradient, loss, gradient, loss_and_grad
 enum class Wrt : std::uint8_t { predictions, labels };
 
 /// A batch that is read or written. It lies in one stretch of host memory, or each image has an
-/// extent of its own: on the host or, with addresses that only tell overlaps, where a device keeps
-/// it. An input whose elements have yet to be converted lies nowhere.
+/// extent of its own, which only tells overlaps where a device keeps the images. An input whose
+/// elements have yet to be converted lies nowhere.
 struct Operand {
   const char* name = "";  // the argument, as the caller knows it
   BatchDescriptor descriptor;
   std::byte* data = nullptr;             // C-contiguous host memory
   const MemoryRange* extents = nullptr;  // or one for each image
   bool writable = false;
+  bool on_host = true;
 
   const Shape& shape() const { return descriptor.shape; }
-  /// Host memory of one image.
+  /// Host memory of one image; null where there is none.
   std::byte* image_data(std::int64_t image) const {
     if (data != nullptr) return data + image * descriptor.image_bytes();
+    if (extents == nullptr || !on_host) return nullptr;
     return reinterpret_cast<std::byte*>(extents[image].begin);
   }
 };
@@ -47,9 +49,7 @@ inline Operand make_operand(const char* name, const BatchDescriptor& descriptor,
 /// Labels as one class index per pixel, instead of a dense batch.
 struct ClassIndices {
   const std::int64_t* data = nullptr;
-  std::optional<std::int64_t> ignored;  // pixels of this class weigh nothing
-
-  explicit operator bool() const { return data != nullptr; }
+  std::optional<std::int64_t> ignored = {};  // pixels of this class weigh nothing
 };
 
 /// The extents that operands point to are kept by whoever asks.
@@ -61,7 +61,7 @@ struct Request {
   std::vector<LossParameters> image_parameters;
   Operand predictions;
   std::optional<Operand> labels;  // or
-  ClassIndices class_indices;
+  std::optional<ClassIndices> class_indices;
   std::optional<Operand> weights;  // each axis that of predictions, or 1
   /// N images, 1x1x1 or (no reduction) of predictions' size; or
   std::optional<Operand> source_gradients;
@@ -85,12 +85,13 @@ class Computation {
  public:
   /// Throws ValueError or TypeError, whose words name the argument.
   explicit Computation(Request request) : Computation(std::move(request), [](Request&) {}) {}
-  /// `add_outputs(request)` runs once the inputs are known to be valid, and before the outputs are
-  /// looked at: nothing need be made for a call that is refused.
-  template <class AddOutputs>
-  Computation(Request&& request, AddOutputs add_outputs) : request_(std::move(request)) {
+  /// `complete(request)` runs once the inputs are known to fit, and before the outputs are looked
+  /// at: it adds outputs, and the memory of inputs that have to be made. So nothing is made for a
+  /// call whose inputs are refused.
+  template <class Complete>
+  Computation(Request&& request, Complete complete) : request_(std::move(request)) {
     check_inputs(request_);
-    add_outputs(request_);
+    complete(request_);
     check_outputs(request_);
   }
 

@@ -85,16 +85,16 @@ double count_weights(const Computation& call, const ImageWeights& weights) {
 
 double count_non_zero(const Computation& call, std::int64_t image) {
   const Shape& shape = call->predictions.shape();
-  const ClassIndices& classes = call->class_indices;
-  if (!classes || !classes.ignored) {
+  const auto& classes = call->class_indices;
+  if (!classes || !classes->ignored) {
     if (!call->weights) return counted(call, shape.channels, shape.pixels());
     return count_weights(call, ImageWeights(*call->weights, image));
   }
-  const std::int64_t* index = classes.data + image * shape.pixels();
+  const std::int64_t* index = classes->data + image * shape.pixels();
   double total = 0;
   for (std::int64_t row = 0; row < shape.height; ++row) {
     for (std::int64_t column = 0; column < shape.width; ++column, ++index) {
-      if (*index == *classes.ignored) continue;
+      if (*index == *classes->ignored) continue;
       std::int64_t non_zero = shape.channels;
       if (call->weights) {
         const ImageWeights weights(*call->weights, image);

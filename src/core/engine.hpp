@@ -14,6 +14,7 @@ struct Need {
   std::optional<LossDescriptor> loss = {};
   std::optional<Format> format = {};  // of the predictions
   std::optional<Shape> shape = {};    // of the predictions
+  std::optional<Work> work = {};
 };
 
 /// Called now and then, from the calling thread, while a call waits; null where nobody wants to.
@@ -30,8 +31,12 @@ class Engine {
   virtual std::string name() const = 0;
   /// Empty where the engine can do it, else one sentence why not.
   virtual std::string supports(const Need& need) const = 0;
-  /// Writes the outputs of a computation on host memory and returns when that is done, or throws
-  /// and has written nothing that anyone may rely on. Calls from several threads are independent.
+  /// Writes the outputs of a computation that it supports (the numbers:
+  /// python/mpsnn_loss/_reference; an initial gradient is ones), whose operands are in host memory,
+  /// and returns when that is done; or throws and has written nothing that anyone may rely on.
+  /// Calls from several threads are independent. Operands of the functions lie in one stretch each;
+  /// those of the object model on host memory may be scattered, and come with parameters of each
+  /// image. The caller's floating-point environment may be anything (core/floating_point.hpp).
   virtual void compute(const Computation& computation, Waiting waiting) = 0;
 };
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <stdexcept>
 #include <type_traits>
 #include <vector>
 
@@ -20,23 +21,32 @@ struct Half {
 };
 
 struct ElementTypeInfo {
+  ElementType type;
   const char* name;
   std::int64_t size;
 };
 
-constexpr std::array<ElementTypeInfo, 13> kElementTypes{{{"bool", 1},
-                                                         {"int8", 1},
-                                                         {"int16", 2},
-                                                         {"int32", 4},
-                                                         {"int64", 8},
-                                                         {"uint8", 1},
-                                                         {"uint16", 2},
-                                                         {"uint32", 4},
-                                                         {"uint64", 8},
-                                                         {"float16", 2},
-                                                         {"float32", 4},
-                                                         {"float64", 8},
-                                                         {"longdouble", sizeof(long double)}}};
+constexpr auto kElementTypes = std::to_array<ElementTypeInfo>({
+    {ElementType::boolean, "bool", 1},
+    {ElementType::int8, "int8", 1},
+    {ElementType::int16, "int16", 2},
+    {ElementType::int32, "int32", 4},
+    {ElementType::int64, "int64", 8},
+    {ElementType::uint8, "uint8", 1},
+    {ElementType::uint16, "uint16", 2},
+    {ElementType::uint32, "uint32", 4},
+    {ElementType::uint64, "uint64", 8},
+    {ElementType::float16, "float16", 2},
+    {ElementType::float32, "float32", 4},
+    {ElementType::float64, "float64", 8},
+    {ElementType::long_double, "longdouble", sizeof(long double)},
+});
+static_assert([] {  // each row stands at the index of its type, and there is one for the last
+  for (std::size_t i = 0; i < kElementTypes.size(); ++i) {
+    if (kElementTypes[i].type != static_cast<ElementType>(i)) return false;
+  }
+  return kElementTypes.back().type == kLastElementType;
+}());
 
 /// Calls f with a value of the C++ type of the elements.
 template <class F>
@@ -149,6 +159,8 @@ void write_as(const StridedArray& array, Underflow underflow, To* to) {
           return write<From>(array, to, [](From x) { return converted_above_zero<To>(x); });
       }
       write<From>(array, to, [](From x) { return converted<To>(x); });
+    } else {
+      throw std::logic_error("float16 is made from float16 alone");
     }
   });
 }

@@ -30,6 +30,8 @@ enum class ElementType : std::uint8_t {
   long_double,
 };
 
+inline constexpr ElementType kLastElementType = ElementType::long_double;
+
 constexpr bool is_integer(ElementType type) {
   return type >= ElementType::int8 && type <= ElementType::uint64;
 }
@@ -53,9 +55,10 @@ constexpr std::optional<Format> storage_format(ElementType type) {
     default: return std::nullopt;
   }
 }
-static_assert([] {  // for every format
+static_assert([] {  // every format has a type of its own, which is none of integers
   for (const FormatInfo& row : kFormats) {
-    if (storage_format(element_type(row.format)) != row.format) return false;
+    const ElementType type = element_type(row.format);
+    if (storage_format(type) != row.format || is_integer(type)) return false;
   }
   return true;
 }());

@@ -186,10 +186,10 @@ class Run {
     if (request_.source_gradients && is_per_element(*request_.source_gradients)) {
       set_source(plan.source_gradients, *request_.source_gradients, shape_, first);
     }
-    if (const ClassIndices& classes = request_.class_indices) {
-      plan.class_indices = classes.data + first * shape_.pixels();
-      plan.has_ignored_class = classes.ignored.has_value();
-      plan.ignored_class = classes.ignored.value_or(0);
+    if (const auto& classes = request_.class_indices; classes && shape_.elements() > 0) {
+      plan.class_indices = classes->data + first * shape_.pixels();
+      plan.has_ignored_class = classes->ignored.has_value();
+      plan.ignored_class = classes->ignored.value_or(0);
     }
     const Smoothing smoothing = info(plan.loss_type).smoothing;
     const double s = smoothing == Smoothing::none ? 0 : p.label_smoothing;

@@ -36,7 +36,7 @@ struct Answers {
   }
 };
 
-/// Throws what Objective-C raises.
+/// Throws StateError where Objective-C raises.
 std::vector<std::shared_ptr<Device>> find_devices(std::string& reason) {
   std::vector<std::shared_ptr<Device>> devices;
   guarded("looking for Metal devices", [&] {
@@ -48,8 +48,9 @@ std::vector<std::shared_ptr<Device>> find_devices(std::string& reason) {
     std::string unsupported;
     const auto add = [&](id<MTLDevice> device) {
       if (MPSSupportsMTLDevice(device)) {
-        devices.push_back(
-            std::make_shared<MetalDevice>(device, std::make_shared<MetalEngine>(device)));
+        auto queue = std::make_shared<OwnQueue>(objc_ptr<id<MTLDevice>>::retained(device));
+        auto engine = std::make_shared<MetalEngine>(queue);
+        devices.push_back(std::make_shared<MetalDevice>(std::move(queue), std::move(engine)));
       } else {
         unsupported += std::string("; MPS does not support ") + [[device name] UTF8String];
       }

@@ -13,7 +13,8 @@
 //       40    32  weight, label_smoothing, epsilon, delta as IEEE float64
 //       72     8  options
 //       80    8m  inherited properties that are not as in a fresh kernel, seven words each: the
-//                 index in the rows of core/kernel_properties.cpp, ascending, then six of the value
+//                 index in the rows of objects/kernel_properties.cpp, ascending, then six of the
+//                 value
 //    80+8m     4  length of the label in bytes, n
 //    84+8m     n  label, UTF-8
 //  84+8m+n     4  CRC-32 (IEEE 802.3) of everything before it

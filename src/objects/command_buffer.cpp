@@ -21,7 +21,7 @@ void CommandBuffer::check_open(const char* action) const {
   check_queue();
 }
 
-/// The images of one call, which keeps them, taken for its buffer, and given back unless the call
+/// The images of one call, which others keep, taken for its buffer, and given back unless the call
 /// was encoded.
 class CommandBuffer::Claim {
  public:
@@ -65,20 +65,19 @@ std::shared_ptr<ImageBatch> CommandBuffer::encode(Encode call) {
   const std::lock_guard lock(mutex_);
   check_open("encoded into");
   check_devices(call, *device_);
-  const Computation computation = to_computation(call);
-  for_each_input(call, [](const char*, const ImageBatch& images) { images.check_usable(); });
-  std::shared_ptr<ImageBatch> results = call.results;
+  const Computation computation = to_computation(call);  // and call.results, unless by an allocator
   const char* const results_name = name_of_results(call.kernel->kind());
+  std::shared_ptr<ImageBatch> made;
   Claim claim(*this);
   for_each_input(
       call, [&](const char* name, const ImageBatch& images) { claim.add(name, images, false); });
-  if (results != nullptr) claim.add(results_name, *results, true);
-  results = do_encode(call, computation);
-  if (call.allocator) claim.add(results_name, *results, true);
+  if (call.results != nullptr) claim.add(results_name, *call.results, true);
+  made = do_encode(call, computation);
+  if (made != nullptr) claim.add(results_name, *made, true);
   claim.keep();
   for (const auto& state : call.destination_states)
     state->values = computation->descriptor.parameters;
-  return results;
+  return made != nullptr ? made : call.results;
 }
 
 bool CommandBuffer::has_handlers() const {

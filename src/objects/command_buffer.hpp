@@ -75,9 +75,9 @@ class CommandBuffer {
   virtual std::shared_ptr<CommandBuffer> gate() const { return nullptr; }
 
  protected:
-  /// Encodes what was found valid and returns the results: those of the call or, with an allocator,
-  /// those that the kernel made. It may keep copies, and must free none: freed under the buffer's
-  /// mutex, images might wait for the GIL.
+  /// Encodes what was found valid. Returns the images that the kernel made for an allocator, else
+  /// null. It may keep copies of the call, and must free none: freed under the buffer's mutex,
+  /// images might wait for the GIL.
   virtual std::shared_ptr<ImageBatch> do_encode(const Encode& call,
                                                 const Computation& computation) = 0;
   virtual void do_enqueue() = 0;
@@ -95,10 +95,6 @@ class CommandBuffer {
   void complete() noexcept;
   /// The same for a thread that must not run handlers.
   void complete_elsewhere() noexcept;
-  /// True until commit or discard.
-  bool is_open() const {
-    return !progress_->discarded && status() < CommandBufferStatus::committed;
-  }
   bool has_handlers() const;
   /// What destructors do in place of discard: asks nobody but ourselves whether the buffer was
   /// committed, as what tells otherwise may be on its way out.

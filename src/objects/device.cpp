@@ -13,6 +13,15 @@ void Device::check_images(const char* argument, const BatchDescriptor& descripto
   }
 }
 
+std::shared_ptr<Kernel> Device::make_kernel(KernelKind kind, const LossDescriptor& descriptor) {
+  if (kind != KernelKind::initial_gradient) {
+    check(descriptor);
+    if (const std::string why = engine().supports({.loss = descriptor}); !why.empty())
+      throw StateError(refusal("device", "support the loss", why));
+  }
+  return new_kernel(kind, descriptor);
+}
+
 std::shared_ptr<Kernel> Device::copy_kernel(const Kernel& kernel) {
   const KernelProperties properties = kernel.properties();
   auto copy = make_kernel(kernel.kind(), kernel.initial_descriptor());

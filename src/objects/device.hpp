@@ -39,15 +39,15 @@ class Device : public std::enable_shared_from_this<Device> {
   virtual std::string supports_images(const Shape&) const { return {}; }
   /// Throws TypeError or ValueError naming the argument where the device cannot have such images.
   void check_images(const char* argument, const BatchDescriptor& descriptor) const;
-  /// New images, zero-filled.
+  /// New images, zero-filled. They were checked.
   virtual std::shared_ptr<ImageBatch> make_images(const BatchDescriptor& descriptor) = 0;
-  /// Images on the caller's C-contiguous memory. A device that shares the memory keeps `owner` as
-  /// long as the images live; one that does not uploads a copy.
+  /// Images on the caller's C-contiguous memory, checked too. A device that shares the memory keeps
+  /// `owner` as long as the images live; one that does not uploads a copy.
   virtual std::shared_ptr<ImageBatch> wrap_images(const BatchDescriptor& descriptor,
                                                   std::byte* data, bool writable,
                                                   std::shared_ptr<void> owner) = 0;
-  virtual std::shared_ptr<Kernel> make_kernel(KernelKind kind,
-                                              const LossDescriptor& descriptor) = 0;
+  /// ValueError where the descriptor is none, StateError where the engine does not support it.
+  std::shared_ptr<Kernel> make_kernel(KernelKind kind, const LossDescriptor& descriptor);
   /// A kernel with every property of another, which may be of another device.
   virtual std::shared_ptr<Kernel> copy_kernel(const Kernel& kernel);
   virtual std::shared_ptr<Queue> make_queue(const std::string& label) = 0;
@@ -55,6 +55,8 @@ class Device : public std::enable_shared_from_this<Device> {
  protected:
   Device(std::shared_ptr<Engine> engine, const char* kind)
       : engine_(std::move(engine)), kind_(kind) {}
+  /// Of a descriptor that was checked.
+  virtual std::shared_ptr<Kernel> new_kernel(KernelKind kind, const LossDescriptor& descriptor) = 0;
 
  private:
   const std::shared_ptr<Engine> engine_;

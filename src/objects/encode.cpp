@@ -10,12 +10,6 @@ namespace {
 
 using States = std::vector<std::shared_ptr<State>>;
 
-void check_device(const char* name, const char* expectation, const Device& expected,
-                  const Device& given) {
-  if (&given == &expected) return;
-  throw StateError(refusal(name, expectation + expected.name(), given.name()));
-}
-
 void check_count(const char* name, const States& states, std::int64_t images) {
   if (states.size() <= 1 || states.size() == static_cast<std::size_t>(images)) return;
   throw ValueError(
@@ -40,6 +34,12 @@ void take_values(Request& request, const States& states) {
 
 const char* name_of_results(KernelKind kind) {
   return kind == KernelKind::loss_gradient ? "destination_gradients" : "destination_images";
+}
+
+void check_device(const char* name, const char* expectation, const Device& expected,
+                  const Device& given) {
+  if (&given == &expected) return;
+  throw StateError(refusal(name, expectation + expected.name(), given.name()));
 }
 
 void check_devices(const Encode& call, const Device& device) {
@@ -67,11 +67,14 @@ Computation to_computation(Encode& call) {
   place(request.labels, "labels", call.labels);
   place(request.weights, "weights", call.weights);
   place(request.source_gradients, "source_gradients", call.source_gradients);
+  if (call.allocator && call.results != nullptr)
+    throw ValueError("allocator must be None beside images for the results");
   const std::int64_t images = request.predictions.shape().images;
   check_count("source_states", call.source_states, images);
   check_count("destination_states", call.destination_states, images);
   take_values(request, call.source_states);
   return Computation(std::move(request), [&](Request& r) {
+    for_each_input(call, [](const char*, const ImageBatch& batch) { batch.check_usable(); });
     if (call.allocator) return;
     if (call.results == nullptr)
       call.results = call.kernel->device()->make_images(result_descriptor(r));

@@ -3,7 +3,6 @@
 
 #include <memory>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "core/computation.hpp"
@@ -42,12 +41,15 @@ void for_each_input(const Encode& call, F f) {
   if (call.source_gradients != nullptr) f("source_gradients", *call.source_gradients);
 }
 
-/// Throws StateError that names an argument of another device than the command buffer's.
+/// Throws StateError "<name> must <expectation><device>" for what is of another device.
+void check_device(const char* name, const char* expectation, const Device& expected,
+                  const Device& given);
+/// The same for each argument that is given.
 void check_devices(const Encode& call, const Device& device);
 
 /// The computation with the kernel's properties, or those of the source states, as they are now.
-/// Where the results are to be made by us, `call.results` is made once all else is known to fit.
-/// Throws ValueError, TypeError or StateError that names the argument.
+/// Makes `call.results`, where neither they nor an allocator are given, once the inputs are known
+/// to fit and to have values. Throws ValueError, TypeError or StateError that names the argument.
 Computation to_computation(Encode& call);
 
 }  // namespace mpsnn_loss

@@ -62,12 +62,13 @@ class HostDevice final : public Device {
     return std::make_shared<HostImages>(shared_from_this(), descriptor, data, writable,
                                         std::move(owner));
   }
-  std::shared_ptr<Kernel> make_kernel(KernelKind kind, const LossDescriptor& descriptor) override {
-    if (kind != KernelKind::initial_gradient) check(descriptor);
-    return std::make_shared<HostKernel>(shared_from_this(), kind, descriptor);
-  }
   std::shared_ptr<Queue> make_queue(const std::string& label) override {
     return std::make_shared<HostQueue>(shared_from_this(), label);
+  }
+
+ private:
+  std::shared_ptr<Kernel> new_kernel(KernelKind kind, const LossDescriptor& descriptor) override {
+    return std::make_shared<HostKernel>(shared_from_this(), kind, descriptor);
   }
 };
 

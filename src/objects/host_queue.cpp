@@ -83,11 +83,11 @@ std::shared_ptr<ImageBatch> HostCommandBuffer::do_encode(const Encode& call,
     throw StateError("allocator must be None on the device " + device()->name() +
                      ", whose kernels make no images of their own");
   }
-  encode_work([images = call, computation] {
-    images.kernel->device()->engine().compute(computation, nullptr);
+  encode_work([call, computation] {  // the call keeps the images
+    call.kernel->device()->engine().compute(computation, nullptr);
   });
   elements_ += computation->predictions.shape().elements();
-  return call.results;
+  return nullptr;
 }
 
 void HostCommandBuffer::do_commit() {

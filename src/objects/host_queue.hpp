@@ -56,7 +56,7 @@ class HostCommandBuffer final : public CommandBuffer {
  public:
   HostCommandBuffer(std::shared_ptr<HostQueue> queue, const std::string& label)
       : CommandBuffer(queue->device(), label, queue.get()), queue_(std::move(queue)) {}
-  ~HostCommandBuffer() override { discard(); }
+  ~HostCommandBuffer() override { abandon(); }
 
   /// Any work at its place among the calls; an exception it throws becomes the buffer's error.
   void encode_work(std::function<void()> work) { work_.push_back(std::move(work)); }

@@ -42,8 +42,11 @@ class View final : public ImageBatch {
       image.batch->upload(image.index, 1, from + i * descriptor().image_bytes());
     }
   }
-  void work_ended() override {
-    for (std::int64_t i = 0; i < shape().images; ++i) source(i)->batch->work_ended();
+  void work_ended(ImageRange images) override {
+    for (std::int64_t i = images.first; i < images.end(); ++i) {
+      const Image& image = *source(i);
+      image.batch->work_ended({image.index, 1});
+    }
   }
 };
 
@@ -76,9 +79,9 @@ ImageBatch::ImageBatch(const BatchDescriptor& descriptor, bool writable, std::ve
       uses_(0) {
   bool follows = true;  // each image its predecessor in memory
   for (const auto& [batch, index] : images_) {
-    extents_.push_back(batch->extent(index));
-    follows =
-        follows && (extents_.size() == 1 || extents_.back().begin == (&extents_.back())[-1].end);
+    const MemoryRange next = batch->extent(index);
+    follows = follows && (extents_.empty() || extents_.back().end == next.begin);
+    extents_.push_back(next);
     on_host_ = on_host_ && batch->on_host();
     if (access_ == Access::host) access_ = batch->access();
   }
@@ -107,7 +110,7 @@ MemoryRange ImageBatch::extent(std::int64_t image) const {
 
 Operand ImageBatch::operand(const char* name) const {
   const MemoryRange* const extents = data_ == nullptr ? extents_.data() : nullptr;
-  return {name, descriptor_, data_, extents, writable_};
+  return {name, descriptor_, data_, extents, writable_, on_host_};
 }
 
 void ImageBatch::check_readable(ImageRange images) const {

@@ -47,9 +47,9 @@ class ImageBatch {
   /// Copies images out of or into their storage, in the storage format.
   virtual void download(std::int64_t first, std::int64_t count, std::byte* to) const = 0;
   virtual void upload(std::int64_t first, std::int64_t count, const std::byte* from) = 0;
-  /// The work that writes these images is done: a device that borrowed host memory for the results
+  /// The work that writes images is done: a device that borrowed host memory for the results
   /// fills it now.
-  virtual void work_ended() {}
+  virtual void work_ended(ImageRange) {}
 
   /// The host memory of all images, C-contiguous; null where they are not so in memory.
   std::byte* data() const { return data_; }

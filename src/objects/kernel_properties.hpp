@@ -41,7 +41,8 @@ struct InheritedProperty {
   const char* meaning;
 };
 
-/// The rows of a kernel class, in the header's order.
+/// The rows of a kernel class, in the header's order. A new one goes to the end, as archives name
+/// rows by their place.
 std::span<const InheritedProperty> inherited_properties(KernelKind kind);
 
 /// How a value reads in a message: "0", "(0, 0, 0)", "None", "((0, 0, 0), (1, 1, 1))".

@@ -49,10 +49,12 @@ class FakeDevice final : public Device {
                                           bool writable, std::shared_ptr<void>) override {
     return std::make_shared<FakeImages>(shared_from_this(), descriptor, writable);
   }
-  std::shared_ptr<Kernel> make_kernel(KernelKind, const LossDescriptor&) override {
+  std::shared_ptr<Queue> make_queue(const std::string&) override { return nullptr; }
+
+ private:
+  std::shared_ptr<Kernel> new_kernel(KernelKind, const LossDescriptor&) override {
     throw std::logic_error("the fake device has no kernels");
   }
-  std::shared_ptr<Queue> make_queue(const std::string&) override { return nullptr; }
 };
 
 }  // namespace mpsnn_loss::test

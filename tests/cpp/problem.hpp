@@ -182,7 +182,7 @@ inline Request request_of(const Problem& problem, Inputs& in, Work work) {
   if (in.classes.empty()) {
     request.labels = operand("labels", problem.shape, in.labels);
   } else {
-    request.class_indices = {in.classes.data(), in.ignored};
+    request.class_indices = ClassIndices{in.classes.data(), in.ignored};
   }
   if (problem.weights) request.weights = operand("weights", *problem.weights, in.weights);
   if (problem.gradients) {

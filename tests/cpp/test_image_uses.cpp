@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kQueues[3] = {};
 
-/// All uses as they came, and the rules of core/image_uses.hpp read from them, image by image.
+/// All uses as they came, and the rules of objects/image_uses.hpp read from them, image by image.
 class PlainUses {
  public:
   struct Use {

@@ -65,7 +65,6 @@ def test_devices_are_a_list_that_ends_with_the_only_cpu_engine() -> None:
     assert all(isinstance(device, ml.Device) for device in devices)
     assert [device.kind for device in devices].index("cpu") == len(devices) - 1
     assert devices[-1] == ml.cpu_device()
-    assert {device.kind for device in devices} <= {"cpu", "metal"}
     assert all(device.name for device in devices)
     assert len({device.name for device in devices}) == len(devices)
 

@@ -1,6 +1,6 @@
 """Images that several command buffers read and write: what may be read, and what a buffer may use.
 
-The rules stand in src/core/image_uses.hpp; the first test replays them in Python.
+The rules stand in src/objects/image_uses.hpp; the first test replays them in Python.
 """
 
 from __future__ import annotations

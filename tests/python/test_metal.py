@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import mpsnn_loss as ml
 import numpy as np
@@ -257,6 +258,16 @@ def test_without_metal_pointers_are_refused_with_a_sentence() -> None:
     for kind in (ml.Device, ml.CommandQueue, ml.CommandBuffer, ml.MPSImage, ml.MPSImageBatch):
         with pytest.raises(RuntimeError, match="needs Metal"):
             kind.from_objc_pointer(1)
+
+
+@pytest.mark.parametrize("argument", ["predictions", "labels", "weights", "source_gradient"])
+def test_a_kernel_is_called_on_images_of_its_own_device(metal: ml.Device, argument: str) -> None:
+    for here, there in ((metal, ml.cpu_device()), (ml.cpu_device(), metal)):
+        predictions, labels = arrays()
+        given: dict[str, Any] = {"predictions": predictions, "labels": labels}
+        given[argument] = ones(there)
+        with pytest.raises(RuntimeError, match=f"{argument} must be on the device of the kernel"):
+            gradient_kernel(here)(**given)
 
 
 @pytest.fixture

@@ -153,11 +153,9 @@ class FunctionCall {
 
   /// Weights decide how the axes fold, so predictions are folded here.
   void read_weights() {
-    ArrayView predictions = predictions_.view();
-    predictions.format = format_;
     const bool has_weights = weights_.is_taken();
     const ArrayView weights = has_weights ? weights_.view() : ArrayView{};
-    Folded folded = fold(predictions, has_weights ? &weights : nullptr, loss());
+    Folded folded = fold(predictions_.view(), format_, has_weights ? &weights : nullptr, loss());
     if (is_empty_ && (work_ == Work::gradient || request_.descriptor.reduces_across_batch()))
       folded.predictions.images = 1;  // no image wants a loss of its own
     if (is_empty_) {
@@ -183,26 +181,29 @@ class FunctionCall {
       if (request_.wrt == Wrt::labels)
         throw ValueError(
             refusal("wrt", "be 'predictions' where the labels are class indices", "'labels'"));
-      request_.class_indices.ignored = ignored_;
+      request_.class_indices = ClassIndices{.ignored = ignored_};
       return keep_apart("labels", labels_.memory());
     }
     if (ignored_)
       throw ValueError("ignore_index must be None where the labels are not class indices");
-    if (!is_empty_)
+    if (is_empty_) {
+      request_.labels = request_.predictions;
+    } else {
       add(&Request::labels, labels_, {request_.predictions.shape(), operand_format(labels_)});
+    }
   }
 
   void read_source_gradient() {
     if (!source_gradient_.is_taken()) return;
-    ArrayView view = source_gradient_.view();
+    const ArrayView view = source_gradient_.view();
     if (view.axes.empty()) {
       convert(source_gradient_.strided(), Format::float64, Underflow::to_zero,
               reinterpret_cast<std::byte*>(&request_.uniform_source_gradient));
       return keep_apart("source_gradient", source_gradient_.memory());
     }
-    view.format = operand_format(source_gradient_);
-    const Operand operand = source_gradient_operand(request_, view, axes());
-    if (!is_empty_) add(&Request::source_gradients, source_gradient_, operand.descriptor);
+    const BatchDescriptor form{source_gradient_shape(request_, view, axes()),
+                               operand_format(source_gradient_)};
+    if (!is_empty_) add(&Request::source_gradients, source_gradient_, form);
   }
 
   /// Nothing is read before the whole call but for overlaps is known to be valid.
@@ -213,7 +214,7 @@ class FunctionCall {
       operand.data = c.array->converted(operand.descriptor.format, c.axes, c.underflow);
     }
     if (!has_class_indices_ || is_empty_) return;
-    ClassIndices& indices = request.class_indices;
+    ClassIndices& indices = *request.class_indices;
     indices.data = labels_.as_int64(axes().back());
     check_class_indices(labels_.view(), indices.data, axes().back(), indices.ignored);
   }
@@ -222,9 +223,11 @@ class FunctionCall {
     const auto& device = device_ != nullptr ? device_ : device_of_functions();
     Engine& engine = device->engine();
     if (device == cpu_device()) return engine;  // does everything
-    const Shape& shape = request_.predictions.shape();
-    const std::string why =
-        engine.supports({.loss = request_.descriptor, .format = format_, .shape = shape});
+    const Need need{.loss = request_.descriptor,
+                    .format = format_,
+                    .shape = request_.predictions.shape(),
+                    .work = work_};
+    const std::string why = engine.supports(need);
     if (!why.empty()) throw ValueError(refusal("device", "support the call", why));
     return engine;
   }

@@ -17,6 +17,7 @@
 #include "bindings/objects/owners.hpp"
 #include "core/error.hpp"
 #include "core/floating_point.hpp"
+#include "devices.hpp"
 #include "objects/completion.hpp"
 
 namespace py = pybind11;
@@ -25,6 +26,15 @@ namespace mpsnn_loss::bindings {
 namespace {
 
 using BufferPointer = std::shared_ptr<CommandBuffer>;
+
+/// Asks what waits for encodes of other threads. Those of a GPU may wait for the end of other
+/// buffers, whose handlers and images need the GIL.
+template <class Question>
+auto ask(const CommandBuffer& buffer, Question question) {
+  if (buffer.device() == cpu_device()) return question();
+  const WithoutGil released;
+  return question();
+}
 
 /// Waits in slices, so that an interrupt from the keyboard is answered.
 void wait_in_slices(CommandBuffer& buffer, double seconds) {
@@ -49,7 +59,8 @@ void wait(CommandBuffer& buffer, py::object timeout) {
     if (!(seconds >= 0))
       throw ValueError(refusal("timeout", "be at least 0 seconds or None", describe(timeout)));
   }
-  if (buffer.finished_within(0)) return buffer.wait(0);
+  const bool is_finished = ask(buffer, [&] { return buffer.finished_within(0); });
+  if (is_finished) return buffer.wait(0);
   // Seconds are counted in floating point, which the caller may have set to trap.
   in_default_floating_point([&] { wait_in_slices(buffer, seconds); });
 }
@@ -142,11 +153,12 @@ std::shared_ptr<Handlers> open_handlers(const BufferPointer& buffer) {
     return handlers;
   }
   handlers = Handlers::make(buffer);
-  buffer->on_completed([handlers] {
+  const auto call = [handlers] {
     if (interpreter_has_ended()) return;
     const WithGil gil;
     handlers->call();
-  });
+  };
+  ask(*buffer, [&] { buffer->on_completed(call); });
   return handlers;
 }
 
@@ -291,7 +303,8 @@ void register_command_buffers(py::module_& m) {
       "Label given at creation, or None.");
   type.def_property_readonly("device", &CommandBuffer::device, "The Device of the buffer.");
   type.def_property_readonly(
-      "error", [](const CommandBuffer& b) { return python_exception(b.error()); },
+      "error",
+      [](const CommandBuffer& b) { return python_exception(ask(b, [&] { return b.error(); })); },
       "The DeviceError of a failed buffer, else None.");
   type.def_property_readonly(
       "gpu_start_time", [](const CommandBuffer& b) { return b.times().first; },

@@ -20,7 +20,8 @@ std::string text_of(const LossDescriptor& d) {
   return std::string("MPSCNNLossDescriptor(loss_type='") + info(d.loss_type).name +
          "', reduction_type='" + info(d.reduction_type).name +
          "', reduce_across_batch=" + (d.reduce_across_batch ? "True" : "False") +
-         ", weight=" + number_text(p.weight) + ", label_smoothing=" + number_text(p.label_smoothing) +
+         ", weight=" + number_text(p.weight) +
+         ", label_smoothing=" + number_text(p.label_smoothing) +
          ", number_of_classes=" + std::to_string(d.number_of_classes) +
          ", epsilon=" + number_text(p.epsilon) + ", delta=" + number_text(p.delta) + ")";
 }
@@ -84,7 +85,7 @@ std::int64_t size(const char* name, py::handle value) {
 }
 
 void define_size(py::class_<ImageDescriptor>& type, const char* name, std::int64_t Shape::* field,
-                   const char* doc) {
+                 const char* doc) {
   type.def_property(
       name, [field](const ImageDescriptor& d) { return d.batch.shape.*field; },
       [name, field](ImageDescriptor& d, py::object value) {

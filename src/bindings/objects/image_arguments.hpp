@@ -18,7 +18,6 @@ class ImageArgument {
  public:
   /// Throws TypeError for anything else, and what is wrong with an array.
   ImageArgument(const char* name, pybind11::handle value);
-  const char* name() const { return name_; }
   /// RuntimeError where an array has changed since.
   void check_unchanged() const;
   /// ValueError or TypeError where the device cannot have such images.

@@ -1,4 +1,4 @@
-// Python properties for what the kernels inherit, from the rows of core/kernel_properties.hpp.
+// Python properties for what the kernels inherit, from the rows of objects/kernel_properties.hpp.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 

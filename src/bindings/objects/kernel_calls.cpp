@@ -88,9 +88,10 @@ class EncodeImages {
 std::shared_ptr<ImageBatch> encode(const std::shared_ptr<Kernel>& kernel,
                                    const EncodeArguments& a) {
   auto& buffer = to_object<CommandBuffer>("command_buffer", "a CommandBuffer", a.command_buffer);
-  buffer.check_encodable();
   Encode call;
   call.kernel = kernel;
+  check_devices(call, *buffer.device());
+  buffer.check_encodable();
   EncodeImages images(a);  // code of others may run here, and no more after it
   call.source_states = to_states("source_states", a.source_states);
   call.destination_states = to_states("destination_states", a.destination_states);
@@ -119,6 +120,7 @@ class KernelCall {
   KernelCall(const std::shared_ptr<Kernel>& kernel, PyObject* predictions, PyObject* labels,
              PyObject* source_gradient, PyObject* weights, PyObject* out)
       : kernel_(kernel),
+        on_cpu_(kernel->device() == cpu_device()),
         predictions_(predictions),
         labels_(labels),
         source_gradient_(source_gradient),
@@ -148,9 +150,8 @@ class KernelCall {
       request.uniform_source_gradient = *source_gradient;
       request.also_read.emplace_back("source_gradient", memory_of_scalar(source_gradient_));
     }
-    const Computation computation(std::move(request), [this](Request& r) { add_result(r); });
-    const bool on_cpu = kernel_->device() == cpu_device();
-    compute(computation, on_cpu, [&](Waiting waiting) { kernel_->run(computation, waiting); });
+    const Computation computation(std::move(request), [this](Request& r) { complete(r); });
+    compute(computation, on_cpu_, [&](Waiting waiting) { kernel_->run(computation, waiting); });
     return result_.release().ptr();
   }
 
@@ -162,10 +163,12 @@ class KernelCall {
     HostArray& array = arrays_[which];
     if (!is_instance<ImageBatch>(value) && array.take_memory(name, value)) {
       forms_[which] = to_batch(name, array.axes(), array.require_in_place());
+      if (!on_cpu_) kernel_->device()->check_images(name, forms_[which]);  // that one has all
       return;
     }
     images_[which] = to_images(name, value, kernel_->device());
-    images_[which]->check_readable();
+    check_device(name, "be on the device of the kernel, ", *kernel_->device(),
+                 *images_[which]->device());
   }
 
   template <class Place>  // an operand, perhaps an optional one
@@ -174,15 +177,25 @@ class KernelCall {
     if (array.is_taken()) {
       operand = make_operand(name, forms_[which], array.data(), array.writable());
     } else if (const auto& images = images_[which]; images != nullptr) {
-      operand = images->on_host() ? images->operand(name) : downloaded(name, *images);
+      images->check_readable();
+      operand = images->operand(name);
     }
   }
 
-  /// A kernel is called on host memory.
-  Operand downloaded(const char* name, const ImageBatch& images) {
-    auto& values = copies_.emplace_back(static_cast<std::size_t>(images.descriptor().bytes()));
-    images.download(0, images.shape().images, values.data());
-    return make_operand(name, images.descriptor(), values.data(), false);
+  /// A kernel is called on host memory, so images of a device are read first.
+  void bring_to_host(Operand& operand, Argument which) {
+    if (operand.on_host) return;
+    auto& values = copies_.emplace_back(static_cast<std::size_t>(operand.descriptor.bytes()));
+    images_[which]->download(0, operand.shape().images, values.data());
+    operand = make_operand(operand.name, operand.descriptor, values.data(), false);
+  }
+
+  void complete(Request& request) {
+    add_result(request);
+    bring_to_host(request.predictions, kPredictions);
+    if (request.labels) bring_to_host(*request.labels, kLabels);
+    if (request.weights) bring_to_host(*request.weights, kWeights);
+    if (request.source_gradients) bring_to_host(*request.source_gradients, kGradients);
   }
 
   void add_result(Request& request) {
@@ -205,6 +218,7 @@ class KernelCall {
   }
 
   const std::shared_ptr<Kernel>& kernel_;
+  const bool on_cpu_;
   const py::handle predictions_, labels_, source_gradient_, weights_, out_;
   std::array<HostArray, kArguments> arrays_;
   std::array<BatchDescriptor, kArguments> forms_;  // of the arrays
@@ -257,8 +271,8 @@ PyObject* encode_loss(PyObject* self, PyObject* const* arguments, Py_ssize_t cou
   return translated([&] {
     const auto a = sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
     const auto results =
-        encode(kernel_of<ForwardLoss>(self),
-               {a[0], nullptr, a[1], a[2], a[3], nullptr, a[4], "destination_images", a[5], a[6]});
+        encode(kernel_of<ForwardLoss>(self), {a[0], nullptr, a[1], a[2], a[3], nullptr, a[4],
+                                              name_of_results(ForwardLoss::kind), a[5], a[6]});
     return py::cast(results).release().ptr();
   });
 }
@@ -273,8 +287,8 @@ PyObject* encode_gradient(PyObject* self, PyObject* const* arguments, Py_ssize_t
   return translated([&] {
     const auto a = sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
     const auto results =
-        encode(kernel_of<LossGradient>(self),
-               {a[0], a[1], a[2], a[3], a[4], a[5], nullptr, "destination_gradients", a[6], a[7]});
+        encode(kernel_of<LossGradient>(self), {a[0], a[1], a[2], a[3], a[4], a[5], nullptr,
+                                               name_of_results(LossGradient::kind), a[6], a[7]});
     return py::cast(results).release().ptr();
   });
 }

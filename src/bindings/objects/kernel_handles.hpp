@@ -1,4 +1,4 @@
-// The Python classes of kernels, mirroring Apple's hierarchy, as handles on one core kernel.
+// The Python classes of kernels, mirroring Apple's hierarchy, as handles on one kernel.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -193,13 +193,9 @@ py::class_<Handle, Base> define_loss_kernel(py::module_& m, const char* doc) {
         const auto& target = to_device("device", device);
         const auto& descriptor = to_object<LossDescriptor>(
             "loss_descriptor", "an MPSCNNLossDescriptor", loss_descriptor);
-        check(descriptor);
-        if (const std::string reason = target->engine().supports({.loss = descriptor});
-            !reason.empty())
-          throw StateError(refusal("device", "support the loss", reason));
-        warn_of_one_class(descriptor);
         Handle handle;
         handle.kernel = target->make_kernel(Handle::kind, descriptor);
+        warn_of_one_class(descriptor);
         return handle;
       }),
       py::arg("device"), py::arg("loss_descriptor"),

@@ -94,7 +94,7 @@ DenseArrays::DenseArrays(const Computation& call)
 }
 
 void DenseArrays::expand_classes() {
-  const ClassIndices& classes = request_.class_indices;
+  const ClassIndices& classes = *request_.class_indices;
   const auto channels = static_cast<std::size_t>(shape_.channels);
   const auto elements = static_cast<std::size_t>(shape_.elements());
   labels_.adopt(std::vector<float>(elements));

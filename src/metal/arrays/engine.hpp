@@ -14,20 +14,20 @@ namespace mpsnn_loss::metal {
 
 class MetalEngine final : public Engine {
  public:
-  explicit MetalEngine(id<MTLDevice> device);
+  explicit MetalEngine(std::shared_ptr<OwnQueue> queue);
   std::string name() const override { return name_; }
   std::string supports(const Need& need) const override;
   void compute(const Computation& computation, Waiting waiting) override;
 
-  id<MTLDevice> device() const { return queue_.device(); }
-  OwnQueue& queue() { return queue_; }
+  id<MTLDevice> device() const { return queue_->device(); }
+  OwnQueue& queue() { return *queue_; }
   KernelPool& kernels() { return kernels_; }
   /// How much the images of one command buffer may take.
   std::int64_t most_bytes() const;
 
  private:
   const std::string name_;
-  OwnQueue queue_;
+  const std::shared_ptr<OwnQueue> queue_;
   KernelPool kernels_;
 };
 

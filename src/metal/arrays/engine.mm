@@ -33,12 +33,14 @@ std::string unsupported_array(const LossDescriptor& descriptor, const Shape& sha
 
 }  // namespace
 
-MetalEngine::MetalEngine(id<MTLDevice> device)
-    : name_([[device name] UTF8String]), queue_(objc_ptr<id<MTLDevice>>::retained(device)) {}
+MetalEngine::MetalEngine(std::shared_ptr<OwnQueue> queue)
+    : name_([[queue->device() name] UTF8String]), queue_(std::move(queue)) {}
 
 std::string MetalEngine::supports(const Need& need) const {
   std::string reason;
   if (need.format) reason = unsupported_format(*need.format);
+  if (reason.empty() && need.work == Work::initial_gradient)
+    reason = "metal: an initial gradient is made by its kernel alone";
   if (reason.empty() && need.loss) reason = unsupported_loss(*need.loss);
   if (reason.empty() && need.loss && need.shape)
     reason = unsupported_array(*need.loss, *need.shape);

@@ -15,10 +15,12 @@ namespace mpsnn_loss::metal {
 
 class KernelPool {
  public:
+  KernelPool() { idle_.reserve(kMostIdle); }
   /// A kernel object for `descriptor`, whose dynamic properties are still to be set.
   objc_ptr<MPSKernel*> take(id<MTLDevice> device, KernelKind kind,
                             const LossDescriptor& descriptor);
-  void give_back(KernelKind kind, const LossDescriptor& descriptor, objc_ptr<MPSKernel*> kernel);
+  void give_back(KernelKind kind, const LossDescriptor& descriptor,
+                 objc_ptr<MPSKernel*> kernel) noexcept;
 
  private:
   /// What a kernel object cannot change.
@@ -27,6 +29,8 @@ class KernelPool {
     Key key;
     objc_ptr<MPSKernel*> kernel;
   };
+
+  static constexpr std::size_t kMostIdle = 32;
 
   static Key key(KernelKind kind, const LossDescriptor& descriptor);
 

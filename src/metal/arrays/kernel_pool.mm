@@ -6,11 +6,6 @@
 #include "metal/mps/kernel_objects.hpp"
 
 namespace mpsnn_loss::metal {
-namespace {
-
-constexpr std::size_t kMostIdle = 32;
-
-}  // namespace
 
 KernelPool::Key KernelPool::key(KernelKind kind, const LossDescriptor& d) {
   return {kind, d.loss_type, d.reduction_type, d.reduce_across_batch, d.number_of_classes};
@@ -31,7 +26,7 @@ objc_ptr<MPSKernel*> KernelPool::take(id<MTLDevice> device, KernelKind kind,
 }
 
 void KernelPool::give_back(KernelKind kind, const LossDescriptor& descriptor,
-                           objc_ptr<MPSKernel*> kernel) {
+                           objc_ptr<MPSKernel*> kernel) noexcept {
   const std::lock_guard lock(mutex_);
   if (idle_.size() >= kMostIdle) idle_.erase(idle_.begin());
   idle_.push_back({key(kind, descriptor), std::move(kernel)});

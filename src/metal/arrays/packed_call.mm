@@ -243,7 +243,8 @@ class PackedCall {
     const auto& g = request_.source_gradients;
     double value = omega();
     if (arrays_.source_gradients() == nullptr) {
-      value *= g ? arrays_.source_gradient_of(across() ? 0 : image) : request_.uniform_source_gradient;
+      value *=
+          g ? arrays_.source_gradient_of(across() ? 0 : image) : request_.uniform_source_gradient;
     }
     const double d = divisors_[image];
     return d == 0 ? 0 : value / d;
@@ -264,8 +265,9 @@ class PackedCall {
   }
 
   void finish_gradient(const std::vector<Part>& parts) const {
+    const bool is_done = factor_is_on_kernel();
     std::vector<double> factors(static_cast<std::size_t>(shape_.images), 1.0);
-    for (std::int64_t image = 0; image < shape_.images && !factor_is_on_kernel(); ++image)
+    for (std::int64_t image = 0; image < shape_.images && !is_done; ++image)
       factors[static_cast<std::size_t>(image)] = factor(image);
     const std::int64_t per_image = shape_.image_elements();
     const bool by_weight = is_of_pixels();
@@ -301,6 +303,14 @@ class PackedCall {
 }  // namespace
 
 void compute_packed(MetalEngine& engine, const Computation& computation, Waiting waiting) {
+  const Request& r = *computation;
+  const Need need{.loss = r.descriptor,
+                  .format = r.predictions.descriptor.format,
+                  .shape = r.predictions.shape(),
+                  .work = r.work};
+  if (const std::string why = engine.supports(need); !why.empty()) throw ValueError(why);
+  if (!r.image_parameters.empty() || r.predictions.data == nullptr)
+    throw ValueError("metal: only arrays are computed by the engine");
   PackedCall(engine, computation, waiting).run();
 }
 

@@ -2,9 +2,6 @@
 // MetalPerformanceShaders.
 #pragma once
 
-#include <exception>
-#include <utility>
-
 #include "metal/mps/images.hpp"
 #include "objects/kernel_properties.hpp"
 

@@ -1,4 +1,4 @@
-// MPSImages: how large they may be, and making, filling and reading them. For .mm files only, after
+// MPSImages: making, filling and reading them. For .mm files only, after
 // they have imported MetalPerformanceShaders.
 #pragma once
 

@@ -16,7 +16,7 @@
 
 namespace mpsnn_loss::metal {
 
-/// The queue of a device's own, for what it runs in one go; made at the first use.
+/// A device, and a queue of its own for what is run in one go; made at the first use.
 class OwnQueue {
  public:
   explicit OwnQueue(objc_ptr<id<MTLDevice>> device) : device_(std::move(device)) {}

@@ -98,6 +98,7 @@ std::shared_ptr<ImageBatch> MetalCommandBuffer::do_encode(const Encode& call,
   const bool temporary = call.allocator == ResultAllocator::temporary_image;
   const auto made = call.allocator && !temporary ? make_images(device(), expected) : nullptr;
   std::shared_ptr<MetalImages> returned;
+  if (encodes_.size() == encodes_.capacity()) encodes_.reserve(2 * encodes_.size() + 1);
   guarded("encoding", [&] {
     const id<MTLCommandBuffer> buffer = open();
     const ReadCounts counts(encode, temporaries_);
@@ -110,7 +111,7 @@ std::shared_ptr<ImageBatch> MetalCommandBuffer::do_encode(const Encode& call,
     });
   });
   encodes_.push_back(encode);
-  if (returned == nullptr) return call.results;
+  if (returned == nullptr) return nullptr;
   (temporary ? temporaries_ : returned_).push_back(returned);
   return returned;
 }
@@ -131,7 +132,8 @@ void MetalCommandBuffer::complete(id<MTLCommandBuffer> buffer, std::exception_pt
     if (error == nullptr) error = error_of(buffer);
     if (error != nullptr) return end(error);
     for (const FullEncode& encode : encodes_) {
-      if (encode.call.results != nullptr) encode.call.results->work_ended();
+      const auto& results = encode.call.results;
+      if (results != nullptr) results->work_ended(results->all());
     }
   } catch (const std::exception& failure) {
     error = device_failure(failure.what());

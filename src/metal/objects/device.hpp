@@ -11,23 +11,24 @@ namespace mpsnn_loss::metal {
 
 class MetalDevice final : public Device {
  public:
-  MetalDevice(id<MTLDevice> device, std::shared_ptr<Engine> engine)
-      : Device(std::move(engine), "metal"), queue_(objc_ptr<id<MTLDevice>>::retained(device)) {}
+  MetalDevice(std::shared_ptr<OwnQueue> queue, std::shared_ptr<Engine> engine)
+      : Device(std::move(engine), "metal"), queue_(std::move(queue)) {}
 
   std::string supports_images(const Shape& shape) const override;
   std::shared_ptr<ImageBatch> make_images(const BatchDescriptor& descriptor) override;
   std::shared_ptr<ImageBatch> wrap_images(const BatchDescriptor& descriptor, std::byte* data,
                                           bool writable, std::shared_ptr<void> owner) override;
-  std::shared_ptr<Kernel> make_kernel(KernelKind kind, const LossDescriptor& descriptor) override;
   std::shared_ptr<Kernel> copy_kernel(const Kernel& kernel) override;
   std::shared_ptr<Queue> make_queue(const std::string& label) override;
 
-  id<MTLDevice> object() const { return queue_.device(); }
+  id<MTLDevice> object() const { return queue_->device(); }
   /// For kernels that are called directly.
-  OwnQueue& own_queue() { return queue_; }
+  OwnQueue& own_queue() { return *queue_; }
 
  private:
-  OwnQueue queue_;
+  std::shared_ptr<Kernel> new_kernel(KernelKind kind, const LossDescriptor& descriptor) override;
+
+  const std::shared_ptr<OwnQueue> queue_;
 };
 
 /// Of a device that is one of Metal.

@@ -29,15 +29,14 @@ std::shared_ptr<ImageBatch> MetalDevice::wrap_images(const BatchDescriptor& desc
   return upload_images(shared_from_this(), descriptor, data, writable, std::move(owner));
 }
 
-std::shared_ptr<Kernel> MetalDevice::make_kernel(KernelKind kind,
-                                                 const LossDescriptor& descriptor) {
-  if (kind != KernelKind::initial_gradient) check(descriptor);
+std::shared_ptr<Kernel> MetalDevice::new_kernel(KernelKind kind, const LossDescriptor& descriptor) {
   return metal::make_kernel(shared_from_this(), kind, descriptor);
 }
 
 std::shared_ptr<Kernel> MetalDevice::copy_kernel(const Kernel& kernel) {
-  if (kernel.device()->kind() != kind()) return Device::copy_kernel(kernel);
-  return metal::copy_kernel(shared_from_this(), kernel);
+  const auto* const ours = dynamic_cast<const MetalKernel*>(&kernel);
+  if (ours == nullptr) return Device::copy_kernel(kernel);
+  return metal::copy_kernel(shared_from_this(), *ours);
 }
 
 std::shared_ptr<Queue> MetalDevice::make_queue(const std::string& label) {

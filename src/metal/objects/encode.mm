@@ -6,9 +6,9 @@
 #include "core/error.hpp"
 #include "metal/mps/channel_format.hpp"
 #include "metal/mps/encode.hpp"
-#include "metal/mps/inherited_access.hpp"
 #include "metal/objects/encode.hpp"
 #include "metal/objects/expanded_weights.hpp"
+#include "metal/objects/inherited_access.hpp"
 #include "metal/objects/result_allocator.hpp"
 #include "objects/device.hpp"
 
@@ -153,9 +153,9 @@ FullEncode with_full_weights(const Encode& call) {
   const Shape& full = call.predictions->shape();
   if (weights == nullptr || cover_pixels(weights->shape(), full)) return {call, call.weights};
   weights->check_readable();
-  HostImages read(weights->descriptor());
+  WeightValues read(weights->descriptor());
   weights->download(0, weights->shape().images, read.values.data());
-  const HostImages all = expanded(read.operand("weights"), full);
+  const WeightValues all = expanded(read.operand("weights"), full);
   const auto images = make_images(weights->device(), all.descriptor);
   images->upload(0, all.descriptor.shape.images, all.values.data());
   return {call, images};

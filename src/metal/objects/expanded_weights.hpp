@@ -12,8 +12,8 @@
 namespace mpsnn_loss::metal {
 
 /// Values in host memory of our own.
-struct HostImages {
-  explicit HostImages(const BatchDescriptor& its_descriptor)
+struct WeightValues {
+  explicit WeightValues(const BatchDescriptor& its_descriptor)
       : descriptor(its_descriptor), values(static_cast<std::size_t>(its_descriptor.bytes())) {}
   Operand operand(const char* name) { return make_operand(name, descriptor, values.data(), false); }
 
@@ -27,11 +27,11 @@ inline bool cover_pixels(Shape weights, Shape full) {
   return weights == full;
 }
 
-inline HostImages expanded(const Operand& weights, const Shape& full) {
+inline WeightValues expanded(const Operand& weights, const Shape& full) {
   const std::int64_t size = info(weights.descriptor.format).size;
   Shape one = weights.shape(), to = full;
   to.images = weights.shape().images;
-  HostImages result({to, weights.descriptor.format});
+  WeightValues result({to, weights.descriptor.format});
   one.images = to.images = 1;
   std::byte* at = result.values.data();
   for (std::int64_t i = 0; i < weights.shape().images; ++i) {

@@ -63,18 +63,26 @@ std::shared_ptr<ImageBatch> adopt_images(std::shared_ptr<Device> device, Foreign
                                          id object) {
   std::shared_ptr<ImageBatch> batch;
   guarded("adopting images", [&] {
-    const ImageArray images = not_nil(single_images(kind, object), "batchRepresentation");
-    MPSImage* const first = [images objectAtIndex:0];
+    // A copy, as an array of others may change.
+    auto images = objc_ptr<ImageArray>::adopted(
+        [not_nil(single_images(kind, object), "batchRepresentation") copy]);
+    MPSImage* const first = [images.get() objectAtIndex:0];
     BatchDescriptor descriptor{shape_of(first), format_of(first)};
-    for (MPSImage* image in images) {
-      if (shape_of(image) == descriptor.shape && format_of(image) == descriptor.format) continue;
-      throw ValueError(refusal("pointer", "be of images of one shape and format",
-                               to_string(descriptor.shape) + " and " + to_string(shape_of(image))));
+    const Access access = access_to(first);
+    for (MPSImage* image in images.get()) {
+      if (shape_of(image) != descriptor.shape || format_of(image) != descriptor.format) {
+        throw ValueError(
+            refusal("pointer", "be of images of one shape and format",
+                    to_string(descriptor.shape) + " and " + to_string(shape_of(image))));
+      }
+      if (access_to(image) != access) {
+        throw ValueError(
+            refusal("pointer", "be of images with one kind of storage", "images of two"));
+      }
     }
-    descriptor.shape.images = static_cast<std::int64_t>([images count]);
-    batch = std::make_shared<MetalImages>(std::move(device), descriptor,
-                                          objc_ptr<ImageArray>::retained(images), true,
-                                          access_to(first));
+    descriptor.shape.images = static_cast<std::int64_t>([images.get() count]);
+    batch = std::make_shared<MetalImages>(std::move(device), descriptor, std::move(images), true,
+                                          access);
   });
   return batch;
 }

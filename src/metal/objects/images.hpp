@@ -20,7 +20,7 @@ class MetalImages final : public ImageBatch {
 
   void download(std::int64_t first, std::int64_t count, std::byte* to) const override;
   void upload(std::int64_t first, std::int64_t count, const std::byte* from) override;
-  void work_ended() override;
+  void work_ended(ImageRange images) override;
 
   void fill_with_zeros();
 

@@ -66,8 +66,9 @@ void MetalImages::fill_with_zeros() {
   guarded("writing an MPSImage", [&] { metal::fill_with_zeros(images_.get(), descriptor()); });
 }
 
-void MetalImages::work_ended() {
-  if (destination_ != nullptr) download(0, shape().images, destination_);
+void MetalImages::work_ended(ImageRange images) {
+  if (destination_ == nullptr) return;
+  download(images.first, images.count, destination_ + images.first * descriptor().image_bytes());
 }
 
 std::pair<const MetalImages*, std::int64_t> metal_storage(const ImageBatch& batch, std::int64_t i) {

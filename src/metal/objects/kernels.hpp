@@ -45,8 +45,8 @@ class MetalKernel final : public Kernel {
 
   /// Calls encode(kernel object) while nobody changes the kernel, with the properties that the
   /// computation captured on it, which are put back afterwards.
-  template <class Encode>
-  void encode_with(const Request& request, Encode encode) {
+  template <class Body>
+  void encode_with(const Request& request, Body encode) {
     const std::lock_guard lock(mutex());
     const Restored restored{kind(), object(), dynamic_properties(kind(), object())};
     set_dynamic_properties(kind(), object(),
@@ -70,8 +70,7 @@ class MetalKernel final : public Kernel {
 
 std::shared_ptr<Kernel> make_kernel(std::shared_ptr<Device> device, KernelKind kind,
                                     const LossDescriptor& descriptor);
-/// Of a kernel of Metal.
-std::shared_ptr<Kernel> copy_kernel(std::shared_ptr<Device> device, const Kernel& kernel);
+std::shared_ptr<Kernel> copy_kernel(std::shared_ptr<Device> device, const MetalKernel& kernel);
 /// A kernel from MetalKernel::archived_data. ValueError for anything else.
 std::shared_ptr<Kernel> unarchive_kernel(std::shared_ptr<Device> device, KernelKind kind,
                                          std::string_view data);

@@ -4,10 +4,10 @@
 #include <utility>
 
 #include "core/error.hpp"
-#include "metal/mps/inherited_access.hpp"
 #include "metal/mps/objc_guard.hpp"
 #include "metal/objects/device.hpp"
 #include "metal/objects/expanded_weights.hpp"
+#include "metal/objects/inherited_access.hpp"
 #include "metal/objects/kernels.hpp"
 
 namespace mpsnn_loss::metal {
@@ -60,11 +60,11 @@ objc_ptr<ImageArray> uploaded_weights(const Device& device, const Request& reque
   if (!request.weights) return {};
   const Shape& shape = request.predictions.shape();
   if (cover_pixels(request.weights->shape(), shape)) return uploaded(device, *request.weights);
-  HostImages full = expanded(*request.weights, shape);
+  WeightValues full = expanded(*request.weights, shape);
   return uploaded(device, full.operand("weights"));
 }
 
-/// The same, one for each of so many images.
+/// The same, one for each of so many images; nil where there are none.
 ImageArray for_each_of(const objc_ptr<ImageArray>& images, std::int64_t count) {
   if ([images.get() count] != 1) return images.get();
   return repeated([images.get() objectAtIndex:0], count);
@@ -87,7 +87,7 @@ void MetalKernel::run(const Computation& computation, Waiting waiting) {
   const std::int64_t images = r.predictions.shape().images;
   guarded("running a kernel", [&] {
     const auto predictions = uploaded(*device(), r.predictions);
-    const auto labels = uploaded(*device(), *r.labels);
+    const auto labels = r.labels ? uploaded(*device(), *r.labels) : objc_ptr<ImageArray>();
     const auto weights = uploaded_weights(*device(), r);
     const bool is_gradient = kind() == KernelKind::loss_gradient;
     const auto source_gradients =
@@ -177,17 +177,17 @@ std::shared_ptr<Kernel> make_kernel(std::shared_ptr<Device> device, KernelKind k
                                        std::move(fresh));
 }
 
-std::shared_ptr<Kernel> copy_kernel(std::shared_ptr<Device> device, const Kernel& kernel) {
+std::shared_ptr<Kernel> copy_kernel(std::shared_ptr<Device> device, const MetalKernel& kernel) {
   const KernelProperties properties = kernel.properties();
   objc_ptr<MPSKernel*> object;
   guarded("copying a kernel", [&] {
-    MPSKernel* const original = static_cast<const MetalKernel&>(kernel).object();
+    MPSKernel* const original = kernel.object();
     object = objc_ptr<MPSKernel*>::adopted(not_nil(
         [original copyWithZone:nil device:metal_device(*device)], class_name(kernel.kind())));
   });
-  auto copy = std::make_shared<MetalKernel>(std::move(device), kernel.kind(),
-                                            kernel.initial_descriptor(), std::move(object),
-                                            static_cast<const MetalKernel&>(kernel).fresh_values());
+  auto copy =
+      std::make_shared<MetalKernel>(std::move(device), kernel.kind(), kernel.initial_descriptor(),
+                                    std::move(object), kernel.fresh_values());
   // Which properties survive is undocumented.
   copy->update([&](KernelProperties& p) { p = properties; });
   return copy;

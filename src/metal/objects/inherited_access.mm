@@ -1,8 +1,11 @@
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
+#include <algorithm>
 #include <cstring>
+#include <stdexcept>
+#include <string_view>
 
-#include "metal/mps/inherited_access.hpp"
+#include "metal/objects/inherited_access.hpp"
 
 namespace mpsnn_loss::metal {
 namespace {
@@ -45,14 +48,14 @@ id<MPSImageAllocator> allocator(const PropertyValue& v) {
 
 /// How one row is read and, unless it is read-only, written.
 template <class K>
-struct Access {
+struct RowAccess {
   const char* name;
   PropertyValue (*get)(K);
   void (*set)(K, const PropertyValue&);
 };
 
 // clang-format off
-const Access<Unary> kUnary[] = {
+const RowAccess<Unary> kUnary[] = {
     {"offset", [](Unary k) { return words([k offset]); }, [](Unary k, const PropertyValue& v) { [k setOffset:offset(v)]; }},
     {"clip_rect", [](Unary k) { return words([k clipRect]); }, [](Unary k, const PropertyValue& v) { [k setClipRect:region(v)]; }},
     {"destination_feature_channel_offset", [](Unary k) { return words([k destinationFeatureChannelOffset]); }, [](Unary k, const PropertyValue& v) { [k setDestinationFeatureChannelOffset:unsigned_word(v)]; }},
@@ -71,7 +74,7 @@ const Access<Unary> kUnary[] = {
     {"destination_image_allocator", [](Unary k) { return words([k destinationImageAllocator]); }, [](Unary k, const PropertyValue& v) { [k setDestinationImageAllocator:allocator(v)]; }},
 };
 
-const Access<Binary> kBinary[] = {
+const RowAccess<Binary> kBinary[] = {
     {"primary_offset", [](Binary k) { return words([k primaryOffset]); }, [](Binary k, const PropertyValue& v) { [k setPrimaryOffset:offset(v)]; }},
     {"secondary_offset", [](Binary k) { return words([k secondaryOffset]); }, [](Binary k, const PropertyValue& v) { [k setSecondaryOffset:offset(v)]; }},
     {"clip_rect", [](Binary k) { return words([k clipRect]); }, [](Binary k, const PropertyValue& v) { [k setClipRect:region(v)]; }},
@@ -101,9 +104,16 @@ const Access<Binary> kBinary[] = {
 };
 // clang-format on
 
-/// The accessor of each row stands at the row's index; a name out of place is a programming error.
+/// The accessor of each row stands at the row's index in the table.
 template <class K, std::size_t N>
-void set_rows(const Access<K> (&rows)[N], MPSKernel* kernel, const InheritedValues& values) {
+bool are_in_order(const RowAccess<K> (&rows)[N], KernelKind kind) {
+  return std::ranges::equal(rows, inherited_properties(kind), [](const auto& row, const auto& p) {
+    return std::string_view(row.name) == p.name;
+  });
+}
+
+template <class K, std::size_t N>
+void set_rows(const RowAccess<K> (&rows)[N], MPSKernel* kernel, const InheritedValues& values) {
   for (std::size_t i = 0; i < N; ++i) {
     if (rows[i].set != nullptr && rows[i].get((K)kernel) != values[i])
       rows[i].set((K)kernel, values[i]);
@@ -111,9 +121,9 @@ void set_rows(const Access<K> (&rows)[N], MPSKernel* kernel, const InheritedValu
 }
 
 template <class K, std::size_t N>
-InheritedValues get_rows(const Access<K> (&rows)[N], MPSKernel* kernel) {
+InheritedValues get_rows(const RowAccess<K> (&rows)[N], MPSKernel* kernel) {
   InheritedValues values;
-  for (const Access<K>& row : rows) values.push_back(row.get((K)kernel));
+  for (const RowAccess<K>& row : rows) values.push_back(row.get((K)kernel));
   return values;
 }
 
@@ -128,6 +138,9 @@ void set_inherited(KernelKind kind, MPSKernel* kernel, const InheritedValues& va
 }
 
 InheritedValues get_inherited(KernelKind kind, MPSKernel* kernel) {
+  static const bool in_order = are_in_order(kUnary, KernelKind::forward_loss) &&
+                               are_in_order(kBinary, KernelKind::loss_gradient);
+  if (!in_order) throw std::logic_error("the accessors of inherited properties are out of order");
   return kind == KernelKind::loss_gradient ? get_rows(kBinary, kernel) : get_rows(kUnary, kernel);
 }
 
