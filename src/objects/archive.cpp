@@ -200,6 +200,7 @@ std::shared_ptr<Kernel> unarchive(std::string_view data, KernelKind kind,
   }
   std::uint32_t flags = 0, words = 0;
   const LossDescriptor descriptor = read_descriptor(in, flags, words);
+  check(descriptor);  // also of an initial gradient, which has none
   KernelProperties properties;
   properties.parameters = descriptor.parameters;
   properties.compute_label_gradients = (flags & kLabelGradients) != 0;
