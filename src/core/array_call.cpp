@@ -111,6 +111,8 @@ LabelKind judge_labels(const ArrayView& labels, ElementType type, Axes predictio
   const Axes pixels = predictions.first(predictions.size() - 1);
   const auto has_axes = [&](Axes axes) { return std::ranges::equal(labels.axes, axes); };
   if (has_axes(predictions)) return LabelKind::dense;
+  if (loss.takes_class_indices && has_axes(pixels) && is_integer(type))
+    return LabelKind::class_indices;
   const std::string given = name_of(type) + (" of shape " + text(labels.axes));
   const std::string dense = "have shape " + text(predictions);
   if (!loss.takes_class_indices) {
@@ -119,7 +121,6 @@ LabelKind judge_labels(const ArrayView& labels, ElementType type, Axes predictio
     throw ValueError(refusal(labels.name, dense + why, given));
   }
   if (has_axes(pixels)) {
-    if (is_integer(type)) return LabelKind::class_indices;
     throw TypeError(
         refusal(labels.name, "hold integers where they are class indices, or " + dense, given));
   }
