@@ -130,6 +130,9 @@ py::object dlpack(const BatchPointer& batch, py::kwargs options) {
   }
   if (batch->data() == nullptr)
     throw py::buffer_error("the images of this batch are not one array in host memory");
+  // NumPy asks whether it is true, in words that do not name it.
+  if (options.contains("copy") && !options["copy"].is_none())
+    options["copy"] = py::bool_(to_bool("copy", options["copy"]));
   return view_of(batch).attr("__dlpack__")(**options);
 }
 
