@@ -67,7 +67,7 @@ std::shared_ptr<ImageBatch> CommandBuffer::encode(Encode call) {
   check_devices(call, *device_);
   const Computation computation = to_computation(call);  // and call.results, unless by an allocator
   const char* const results_name = name_of_results(call.kernel->kind());
-  std::shared_ptr<ImageBatch> made;
+  std::shared_ptr<ImageBatch> made;  // outlives the claim on it
   Claim claim(*this);
   for_each_input(
       call, [&](const char* name, const ImageBatch& images) { claim.add(name, images, false); });

@@ -67,8 +67,11 @@ Computation to_computation(Encode& call) {
   place(request.labels, "labels", call.labels);
   place(request.weights, "weights", call.weights);
   place(request.source_gradients, "source_gradients", call.source_gradients);
-  if (call.allocator && call.results != nullptr)
-    throw ValueError("allocator must be None beside images for the results");
+  if (call.allocator && call.results != nullptr) {
+    throw ValueError(
+        refusal("allocator", std::string("be None beside ") + name_of_results(call.kernel->kind()),
+                call.allocator == ResultAllocator::image ? "'image'" : "'temporary_image'"));
+  }
   const std::int64_t images = request.predictions.shape().images;
   check_count("source_states", call.source_states, images);
   check_count("destination_states", call.destination_states, images);

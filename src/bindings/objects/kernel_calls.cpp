@@ -96,12 +96,7 @@ std::shared_ptr<ImageBatch> encode(const std::shared_ptr<Kernel>& kernel,
   call.source_states = to_states("source_states", a.source_states);
   call.destination_states = to_states("destination_states", a.destination_states);
   images.check_unchanged();
-  if (given(a.allocator)) {
-    call.allocator = to_allocator(a.allocator);
-    if (given(a.destination))
-      throw ValueError(refusal("allocator", std::string("be None beside ") + a.destination_name,
-                               describe(a.allocator)));
-  }
+  if (given(a.allocator)) call.allocator = to_allocator(a.allocator);
   images.move_to(call);
   if (buffer.device() == cpu_device()) {
     call.results = buffer.encode(call);

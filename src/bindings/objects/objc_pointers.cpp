@@ -7,6 +7,7 @@
 
 #include "bindings/arguments.hpp"
 #include "bindings/errors.hpp"
+#include "bindings/gil.hpp"
 #include "bindings/module.hpp"
 #include "bindings/objects/kernel_handles.hpp"
 #include "core/error.hpp"
@@ -64,11 +65,6 @@ std::shared_ptr<Device> owner_of(ForeignKind kind, void* object) {
   throw ValueError(refusal("pointer", "be of a device in devices()", "another"));
 }
 
-std::shared_ptr<ImageBatch> adopt_images(ForeignKind kind, void* object) {
-  auto device = owner_of(kind, object);
-  return foreign()->adopt_images(std::move(device), kind, object);
-}
-
 template <class Kind, class... Bases>
 py::class_<Kind, Bases...> registered(py::module_& m, const char* name) {
   return py::class_<Kind, Bases...>(m.attr(name));
@@ -114,96 +110,86 @@ constexpr const char* kErrors =
     "with, RuntimeError without Metal.\n"
     "An int that is no object's address ends the process.";
 
-std::string documented(const char* what) { return std::string(what) + kErrors; }
+/// Adds from_objc_pointer to a class; adopt(device, object) is the instance on an object of the
+/// device.
+template <class T, class... Options, class Adopt>
+void define_adoption(py::class_<T, Options...> type, ForeignKind kind, Adopt adopt,
+                     const char* what) {
+  type.def_static(
+      "from_objc_pointer",
+      [kind, adopt](py::object pointer) {
+        void* const object = to_object_pointer(pointer);
+        return adopt(owner_of(kind, object), object);
+      },
+      py::arg("pointer"), (std::string(what) + kErrors).c_str());
+}
 
 }  // namespace
 
 void register_objc_pointers(py::module_& m) {
-  registered<Device, std::shared_ptr<Device>>(m, "Device")
-      .def_static(
-          "from_objc_pointer",
-          [](py::object pointer) {
-            return owner_of(ForeignKind::device, to_object_pointer(pointer));
-          },
-          py::arg("pointer"), documented("The one of devices() that an id<MTLDevice> is.").c_str());
-  registered<Queue, std::shared_ptr<Queue>>(m, "CommandQueue")
-      .def_static(
-          "from_objc_pointer",
-          [](py::object pointer) {
-            void* const object = to_object_pointer(pointer);
-            auto device = owner_of(ForeignKind::queue, object);
-            return foreign()->adopt_queue(std::move(device), object);
-          },
-          py::arg("pointer"),
-          documented(
-              "A CommandQueue on an existing id<MTLCommandQueue>, retained. It may allow fewer "
-              "open "
-              "command buffers than the 64 of a\n"
-              "usual one, and cannot be asked: whoever opens more waits for ever. All who wrap one "
-              "queue share its count here.")
-              .c_str());
-  registered<CommandBuffer, std::shared_ptr<CommandBuffer>>(m, "CommandBuffer")
-      .def_static(
-          "from_objc_pointer",
-          [](py::object pointer) {
-            void* const object = to_object_pointer(pointer);
-            auto device = owner_of(ForeignKind::command_buffer, object);
-            return foreign()->adopt_command_buffer(std::move(device), object);
-          },
-          py::arg("pointer"),
-          documented(
-              "A CommandBuffer on an existing id<MTLCommandBuffer> (or MPSCommandBuffer) that is "
-              "not committed, retained: to encode into\n"
-              "somebody else's buffer. Either side may commit it, once. Results are images, "
-              "readable once it has completed; arrays as\n"
-              "destinations raise TypeError, as nobody would fill them. After commitAndContinue "
-              "adopt it again.")
-              .c_str());
-  registered<Image>(m, "MPSImage")
-      .def_static(
-          "from_objc_pointer",
-          [](py::object pointer) {
-            void* const object = to_object_pointer(pointer);
-            return Image{adopt_images(ForeignKind::image, object), 0};
-          },
-          py::arg("pointer"),
-          documented(
-              "An existing MPSImage of float16 or float32, retained. Work that others encoded on "
-              "it is theirs to synchronise and to\n"
-              "wait for. Temporary images and those in private storage can be encoded with, and "
-              "raise RuntimeError when read.")
-              .c_str());
-  registered<ImageBatch, std::shared_ptr<ImageBatch>>(m, "MPSImageBatch")
-      .def_static(
-          "from_objc_pointer",
-          [](py::object pointer) {
-            void* const object = to_object_pointer(pointer);
-            return adopt_images(ForeignKind::image_batch, object);
-          },
-          py::arg("pointer"),
-          documented(
-              "The images of an NSArray of MPSImage (MPSImageBatch), or those in one MPSImage of "
-              "several, retained.")
-              .c_str());
   using metal::Foreign;
+  const auto device = registered<Device, std::shared_ptr<Device>>(m, "Device");
+  const auto queue = registered<Queue, std::shared_ptr<Queue>>(m, "CommandQueue");
+  const auto buffer = registered<CommandBuffer, std::shared_ptr<CommandBuffer>>(m, "CommandBuffer");
+  const auto image = registered<Image>(m, "MPSImage");
+  const auto batch = registered<ImageBatch, std::shared_ptr<ImageBatch>>(m, "MPSImageBatch");
+  using Owner = std::shared_ptr<Device>;
+  define_adoption(
+      device, ForeignKind::device, [](Owner owner, void*) { return owner; },
+      "The one of devices() that an id<MTLDevice> is.");
+  define_adoption(
+      queue, ForeignKind::queue,
+      [](Owner owner, void* object) { return foreign()->adopt_queue(std::move(owner), object); },
+      "A CommandQueue on an existing id<MTLCommandQueue>, retained. It may allow fewer open "
+      "command buffers than the 64 of a\n"
+      "usual one, and cannot be asked: whoever opens more waits for ever. All who wrap one "
+      "queue share its count here.");
+  define_adoption(
+      buffer, ForeignKind::command_buffer,
+      [](Owner owner, void* object) {
+        return foreign()->adopt_command_buffer(std::move(owner), object);
+      },
+      "A CommandBuffer on an existing id<MTLCommandBuffer> (or MPSCommandBuffer) that is "
+      "not committed, retained: to encode into\n"
+      "somebody else's buffer. Either side may commit it, once. Results are images, "
+      "readable once it has completed; arrays as\n"
+      "destinations raise TypeError, as nobody would fill them. After commitAndContinue "
+      "adopt it again.");
+  define_adoption(
+      image, ForeignKind::image,
+      [](Owner owner, void* object) {
+        return Image{foreign()->adopt_images(std::move(owner), ForeignKind::image, object), 0};
+      },
+      "An existing MPSImage of float16 or float32, retained. Work that others encoded on "
+      "it is theirs to synchronise and to\n"
+      "wait for. Temporary images and those in private storage can be encoded with, and "
+      "raise RuntimeError when read.");
+  define_adoption(
+      batch, ForeignKind::image_batch,
+      [](Owner owner, void* object) {
+        return foreign()->adopt_images(std::move(owner), ForeignKind::image_batch, object);
+      },
+      "The images of an NSArray of MPSImage (MPSImageBatch), or those in one MPSImage of "
+      "several, retained.");
   define_pointer(
-      registered<Device, std::shared_ptr<Device>>(m, "Device"),
-      [](const Foreign& f, const Device& d) { return f.device_pointer(d); }, "The id<MTLDevice>");
+      device, [](const Foreign& f, const Device& d) { return f.device_pointer(d); },
+      "The id<MTLDevice>");
   define_pointer(
-      registered<Queue, std::shared_ptr<Queue>>(m, "CommandQueue"),
-      [](const Foreign& f, const Queue& q) { return f.queue_pointer(q); },
+      queue, [](const Foreign& f, const Queue& q) { return f.queue_pointer(q); },
       "The id<MTLCommandQueue>");
   define_pointer(
-      registered<CommandBuffer, std::shared_ptr<CommandBuffer>>(m, "CommandBuffer"),
-      [](const Foreign& f, const CommandBuffer& b) { return f.command_buffer_pointer(b); },
+      buffer,
+      [](const Foreign& f, const CommandBuffer& b) {
+        const WithoutGil released;  // another thread may be making it
+        return f.command_buffer_pointer(b);
+      },
       "The id<MTLCommandBuffer>");
   define_pointer(
       registered<KernelHandle>(m, "MPSKernel"),
       [](const Foreign& f, const KernelHandle& h) { return f.kernel_pointer(*h.kernel); },
       "The kernel object");
   define_pointer(
-      registered<Image>(m, "MPSImage"),
-      [](const Foreign& f, const Image& i) { return f.image_pointer(i); }, "The MPSImage");
+      image, [](const Foreign& f, const Image& i) { return f.image_pointer(i); }, "The MPSImage");
   define_archives<ForwardLoss, CNNKernel>(m);
   define_archives<LossGradient, CNNBinaryKernel>(m);
   define_archives<InitialGradient, CNNKernel>(m);

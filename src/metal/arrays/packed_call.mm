@@ -97,20 +97,21 @@ class PackedCall {
 
   Images images(const Shape& shape, const float* values) const {
     Images made = new_images(engine_.device(), {shape, Format::float32});
-    const std::int64_t size = shape.image_elements();
-    for (std::int64_t i = 0; values != nullptr && i < shape.images; ++i)
-      write_image(image(made, i), reinterpret_cast<const std::byte*>(values + i * size));
+    if (values != nullptr) {
+      write_images(made.get(), 0, shape.images, bytes_of(shape.image_elements()),
+                   reinterpret_cast<const std::byte*>(values));
+    }
     return made;
   }
-  static MPSImage* image(const Images& images, std::int64_t i) {
-    return [images.get() objectAtIndex:static_cast<NSUInteger>(i)];
+  static std::int64_t bytes_of(std::int64_t elements) {
+    return elements * std::int64_t{sizeof(float)};
   }
   /// The values of `count` images of so many elements each.
   static std::vector<float> values_of(const Images& images, std::int64_t count,
                                       std::int64_t elements) {
     std::vector<float> values(static_cast<std::size_t>(count * elements));
-    for (std::int64_t i = 0; i < count; ++i)
-      read_image(image(images, i), reinterpret_cast<std::byte*>(values.data() + i * elements));
+    read_images(images.get(), 0, count, bytes_of(elements),
+                reinterpret_cast<std::byte*>(values.data()));
     return values;
   }
 

@@ -42,6 +42,17 @@ void fill_with_zeros(ImageArray images, const BatchDescriptor& descriptor) {
   for (MPSImage* image in images) write_image(image, zeros.data());
 }
 
+void read_images(ImageArray images, std::int64_t first, std::int64_t count,
+                 std::int64_t image_bytes, std::byte* to) {
+  for (std::int64_t i = 0; i < count; ++i) read_image(nth(images, first + i), to + i * image_bytes);
+}
+
+void write_images(ImageArray images, std::int64_t first, std::int64_t count,
+                  std::int64_t image_bytes, const std::byte* from) {
+  for (std::int64_t i = 0; i < count; ++i)
+    write_image(nth(images, first + i), from + i * image_bytes);
+}
+
 ImageArray repeated(MPSImage* image, std::int64_t count) {
   NSMutableArray<MPSImage*>* const images =
       [NSMutableArray arrayWithCapacity:static_cast<NSUInteger>(count)];

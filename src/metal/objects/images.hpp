@@ -24,9 +24,7 @@ class MetalImages final : public ImageBatch {
 
   void fill_with_zeros();
 
-  MPSImage* image(std::int64_t i) const {
-    return [images_.get() objectAtIndex:static_cast<NSUInteger>(i)];
-  }
+  MPSImage* image(std::int64_t i) const { return nth(images_.get(), i); }
   /// Whether results go to host memory of the caller's.
   bool has_destination() const { return destination_ != nullptr; }
 

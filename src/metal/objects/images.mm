@@ -16,7 +16,7 @@ std::vector<MemoryRange> extents_of(const BatchDescriptor& descriptor, ImageArra
                                     const std::byte* destination) {
   std::vector<MemoryRange> extents;
   for (std::int64_t i = 0; i < descriptor.shape.images; ++i) {
-    const void* const object = [images objectAtIndex:static_cast<NSUInteger>(i)];
+    const void* const object = nth(images, i);
     const bool has_memory = destination != nullptr;
     const auto begin = reinterpret_cast<std::uintptr_t>(
         has_memory ? destination + i * descriptor.image_bytes() : object);
@@ -49,17 +49,13 @@ MetalImages::~MetalImages() {
 }
 
 void MetalImages::download(std::int64_t first, std::int64_t count, std::byte* to) const {
-  guarded("reading an MPSImage", [&] {
-    for (std::int64_t i = 0; i < count; ++i)
-      read_image(image(first + i), to + i * descriptor().image_bytes());
-  });
+  guarded("reading an MPSImage",
+          [&] { read_images(images_.get(), first, count, descriptor().image_bytes(), to); });
 }
 
 void MetalImages::upload(std::int64_t first, std::int64_t count, const std::byte* from) {
-  guarded("writing an MPSImage", [&] {
-    for (std::int64_t i = 0; i < count; ++i)
-      write_image(image(first + i), from + i * descriptor().image_bytes());
-  });
+  guarded("writing an MPSImage",
+          [&] { write_images(images_.get(), first, count, descriptor().image_bytes(), from); });
 }
 
 void MetalImages::fill_with_zeros() {

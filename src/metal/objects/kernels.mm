@@ -52,7 +52,7 @@ objc_ptr<ImageArray> uploaded(const Device& device, const Operand& array) {
   device.check_images(array.name, array.descriptor);
   auto images = new_images(metal_device(device), array.descriptor);
   for (std::int64_t i = 0; i < array.shape().images; ++i)
-    write_image([images.get() objectAtIndex:static_cast<NSUInteger>(i)], array.image_data(i));
+    write_image(nth(images.get(), i), array.image_data(i));
   return images;
 }
 
@@ -67,7 +67,7 @@ objc_ptr<ImageArray> uploaded_weights(const Device& device, const Request& reque
 /// The same, one for each of so many images; nil where there are none.
 ImageArray for_each_of(const objc_ptr<ImageArray>& images, std::int64_t count) {
   if ([images.get() count] != 1) return images.get();
-  return repeated([images.get() objectAtIndex:0], count);
+  return repeated(nth(images.get(), 0), count);
 }
 
 /// The source gradients of a gradient. Where there is one value, one image stands for all.
@@ -105,7 +105,7 @@ void MetalKernel::run(const Computation& computation, Waiting waiting) {
     });
     buffer.run(waiting);  // what it throws leaves the array as it is
     for (std::int64_t i = 0; i < array.shape().images; ++i)
-      read_image([results.get() objectAtIndex:static_cast<NSUInteger>(i)], array.image_data(i));
+      read_image(nth(results.get(), i), array.image_data(i));
   });
 }
 
