@@ -21,63 +21,70 @@ void CommandBuffer::check_open(const char* action) const {
   check_queue();
 }
 
-/// The images of one call, which others keep, taken for its buffer, and given back unless the call
-/// was encoded.
+/// The images of a call taken for its buffer, and given back unless the call was encoded.
 class CommandBuffer::Claim {
  public:
-  explicit Claim(CommandBuffer& buffer) : buffer_(buffer) { taken_.reserve(6); }
+  Claim(CommandBuffer& buffer, const Encode& call)
+      : buffer_(buffer), call_(call), by_(buffer.progress_) {}
   Claim(const Claim&) = delete;
   Claim& operator=(const Claim&) = delete;
   ~Claim() {
-    for (const Taken& t : taken_) {
-      if (t.is_used) t.uses->remove(t.images, buffer_.progress_, t.writes);
-    }
+    if (taken_ > 0) give_back();
   }
 
-  void add(const char* name, const ImageBatch& batch, bool writes) {
-    const ProgressPointer by = buffer_.progress_;
-    batch.for_each_use(batch.all(), [&](ImageUses& uses, ImageRange images) {
-      Taken& taken = taken_.emplace_back(Taken{&uses, images, writes});
-      uses.add(name, images, by, writes);
-      taken.is_used = true;
-      if (!writes) uses.collect_writers(images, by, writers_);
+  void take_all() {
+    for_each_argument(call_, [&](const char* name, const ImageBatch& batch, bool writes) {
+      batch.for_each_use(batch.all(), [&](ImageUses& uses, ImageRange images) {
+        uses.add(name, images, by_, writes, writers_);
+        ++taken_;
+      });
     });
   }
   void keep() noexcept {
     buffer_.input_writers_.merge(writers_);
-    taken_.clear();
+    taken_ = 0;
   }
 
  private:
-  struct Taken {
-    ImageUses* uses;
-    ImageRange images;
-    bool writes;
-    bool is_used = false;
-  };
+  void give_back() noexcept {
+    for_each_argument(call_, [&](const char*, const ImageBatch& batch, bool writes) {
+      batch.for_each_use(batch.all(), [&](ImageUses& uses, ImageRange images) {
+        if (taken_ == 0) return;
+        uses.remove(images, by_, writes);
+        --taken_;
+      });
+    });
+  }
 
   CommandBuffer& buffer_;
+  const Encode& call_;
+  const ProgressPointer by_;
   std::set<ProgressPointer> writers_;  // of its inputs
-  std::vector<Taken> taken_;
+  std::size_t taken_ = 0;              // so many of its uses, from the first on
 };
 
-std::shared_ptr<ImageBatch> CommandBuffer::encode(Encode call) {
+std::shared_ptr<ImageBatch> CommandBuffer::encode(const Encode& call) {
+  std::shared_ptr<EncodedCall> encoded;  // outlives the lock and the claim
+  std::shared_ptr<ImageBatch> made;
   const std::lock_guard lock(mutex_);
   check_open("encoded into");
   check_devices(call, *device_);
-  const Computation computation = to_computation(call);  // and call.results, unless by an allocator
-  const char* const results_name = name_of_results(call.kernel->kind());
-  std::shared_ptr<ImageBatch> made;  // outlives the claim on it
-  Claim claim(*this);
-  for_each_input(
-      call, [&](const char* name, const ImageBatch& images) { claim.add(name, images, false); });
-  if (call.results != nullptr) claim.add(results_name, *call.results, true);
-  made = do_encode(call, computation);
-  if (made != nullptr) claim.add(results_name, *made, true);
+  encoded = std::make_shared<EncodedCall>(call);
+  Claim claim(*this, encoded->call);
+  claim.take_all();
+  made = do_encode(encoded);
+  if (made != nullptr) {
+    // Nobody else has them yet, so that this use needs no way back.
+    std::set<ProgressPointer> none;
+    made->for_each_use(made->all(), [&](ImageUses& uses, ImageRange images) {
+      uses.add(name_of_results(call.kernel->kind()), images, progress_, true, none);
+    });
+  }
   claim.keep();
+  elements_ += encoded->computation->predictions.shape().elements();
   for (const auto& state : call.destination_states)
-    state->values = computation->descriptor.parameters;
-  return made != nullptr ? made : call.results;
+    state->values = encoded->computation->descriptor.parameters;
+  return made != nullptr ? made : encoded->call.results;
 }
 
 bool CommandBuffer::has_handlers() const {
@@ -167,26 +174,27 @@ void CommandBuffer::complete_elsewhere() noexcept {
 
 void CommandBuffer::finish() noexcept {
   const auto kept = self();  // the last handler may drop the caller's reference
-  std::vector<std::function<void()>> handlers;
-  {
-    const std::lock_guard lock(mutex_);
-    handlers.swap(handlers_);
+  std::unique_lock lock(mutex_);
+  if (!handlers_.empty()) {
+    auto handlers = std::exchange(handlers_, {});
+    lock.unlock();
+    run_handlers(handlers);
+    lock.lock();
   }
-  {
-    const InsideHandlers inside(*this);
-    for (auto& handler : handlers) {
-      try {
-        handler();
-      } catch (...) {  // whoever added it has reported what there is to report
-      }
-      handler = nullptr;
-    }
-  }
-  {
-    const std::lock_guard lock(mutex_);
-    finished_ = true;
-  }
+  finished_ = true;
+  lock.unlock();
   finished_changed_.notify_all();
+}
+
+void CommandBuffer::run_handlers(std::vector<std::function<void()>>& handlers) noexcept {
+  const InsideHandlers inside(*this);
+  for (auto& handler : handlers) {
+    try {
+      handler();
+    } catch (...) {  // whoever added it has reported what there is to report
+    }
+    handler = nullptr;
+  }
 }
 
 void CommandBuffer::check_may_wait() const {
@@ -209,6 +217,7 @@ void CommandBuffer::check_may_wait() const {
 
 bool CommandBuffer::finished_within(double seconds) {
   constexpr double kForever = 1e9;  // more seconds would overflow the clock's count
+  if (finished_) return true;
   check_may_wait();
   const WaitInHandlers wait(*this);
   std::unique_lock lock(mutex_);
@@ -224,12 +233,15 @@ void CommandBuffer::wait(std::optional<double> seconds) {
   if (!finished_within(seconds.value_or(std::numeric_limits<double>::infinity()))) {
     throw TimeoutError("command_buffer had not completed after its timeout");
   }
+  throw_error();
+}
+
+void CommandBuffer::throw_error() const {
   if (const std::exception_ptr failure = error()) std::rethrow_exception(failure);
 }
 
 std::exception_ptr CommandBuffer::error() const {
-  const std::lock_guard lock(mutex_);
-  return progress_->error;
+  return progress_->status == CommandBufferStatus::error ? progress_->error : nullptr;
 }
 
 }  // namespace mpsnn_loss

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -51,7 +52,9 @@ class CommandBuffer {
   /// completed. Throws ValueError, TypeError or StateError that names the argument before anything
   /// is done: where images or states do not fit, are of another device, or have no values, and
   /// where a pending buffer of another queue is in the way (objects/image_uses.hpp).
-  std::shared_ptr<ImageBatch> encode(Encode call);
+  std::shared_ptr<ImageBatch> encode(const Encode& call);
+  /// Those of the predictions of all encodes so far.
+  std::int64_t elements() const { return elements_; }
   /// Reserves the buffer's place in the queue's order. Enqueuing twice changes nothing.
   void enqueue();
   /// Hands the buffer to the device, at its place in the queue's order.
@@ -63,6 +66,8 @@ class CommandBuffer {
   void wait(std::optional<double> seconds);
   /// Waits at most so long; true once nothing is left to wait for, an error included.
   bool finished_within(double seconds);
+  /// Throws the error of work that has failed.
+  void throw_error() const;
   /// Adds a function that runs once after the work, on the thread that finished it or on another
   /// (objects/completion.hpp). What it throws is lost.
   void on_completed(std::function<void()> handler);
@@ -76,10 +81,10 @@ class CommandBuffer {
 
  protected:
   /// Encodes what was found valid. Returns the images that the kernel made for an allocator, else
-  /// null. It may keep copies of the call, and must free none: freed under the buffer's mutex,
-  /// images might wait for the GIL.
-  virtual std::shared_ptr<ImageBatch> do_encode(const Encode& call,
-                                                const Computation& computation) = 0;
+  /// null. It keeps the call, and must free none: freed under the buffer's mutex, images might wait
+  /// for the GIL.
+  virtual std::shared_ptr<ImageBatch> do_encode(
+      const std::shared_ptr<const EncodedCall>& encoded) = 0;
   virtual void do_enqueue() = 0;
   virtual void do_commit() = 0;   // leads to set_result and complete, now or on another thread
   virtual void do_discard() = 0;  // an enqueued buffer gives up its place
@@ -108,11 +113,13 @@ class CommandBuffer {
   std::exception_ptr input_error() const noexcept;
   void check_may_wait() const;
   void finish() noexcept;
+  void run_handlers(std::vector<std::function<void()>>& handlers) noexcept;
 
   const std::shared_ptr<Device> device_;
   const std::string label_;
   std::weak_ptr<CommandBuffer> self_;
   const std::shared_ptr<Progress> progress_;
+  std::atomic<std::int64_t> elements_ = 0;
   std::set<ProgressPointer> input_writers_;  // pending when their images were read from
   mutable std::mutex mutex_;
   std::condition_variable finished_changed_;

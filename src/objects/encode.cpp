@@ -47,11 +47,9 @@ void check_devices(const Encode& call, const Device& device) {
                device);
   constexpr const char* kImages = "be on the device of the command buffer, ";
   constexpr const char* kStates = "be of the device of the command buffer, ";
-  for_each_input(call, [&](const char* name, const ImageBatch& images) {
+  for_each_argument(call, [&](const char* name, const ImageBatch& images, bool) {
     check_device(name, kImages, device, *images.device());
   });
-  if (call.results != nullptr)
-    check_device(name_of_results(call.kernel->kind()), kImages, device, *call.results->device());
   for (const auto& state : call.source_states)
     check_device("source_states", kStates, device, *state->device);
   for (const auto& state : call.destination_states)

@@ -41,6 +41,14 @@ void for_each_input(const Encode& call, F f) {
   if (call.source_gradients != nullptr) f("source_gradients", *call.source_gradients);
 }
 
+/// Calls f(name, images, writes) with each of the inputs and the results that are there, always in
+/// this order.
+template <class F>
+void for_each_argument(const Encode& call, F f) {
+  for_each_input(call, [&](const char* name, const ImageBatch& images) { f(name, images, false); });
+  if (call.results != nullptr) f(name_of_results(call.kernel->kind()), *call.results, true);
+}
+
 /// Throws StateError "<name> must <expectation><device>" for what is of another device.
 void check_device(const char* name, const char* expectation, const Device& expected,
                   const Device& given);
@@ -51,5 +59,13 @@ void check_devices(const Encode& call, const Device& device);
 /// Makes `call.results`, where neither they nor an allocator are given, once the inputs are known
 /// to fit and to have values. Throws ValueError, TypeError or StateError that names the argument.
 Computation to_computation(Encode& call);
+
+/// A call that was found valid. It keeps the images, which the computation only points to.
+struct EncodedCall {
+  explicit EncodedCall(const Encode& given) : call(given), computation(to_computation(call)) {}
+
+  Encode call;
+  const Computation computation;
+};
 
 }  // namespace mpsnn_loss

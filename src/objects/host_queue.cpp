@@ -12,9 +12,10 @@
 namespace mpsnn_loss {
 namespace {
 
-double now() {
-  const auto time = std::chrono::steady_clock::now().time_since_epoch();
-  return in_default_floating_point([=] { return std::chrono::duration<double>(time).count(); });
+using Clock = std::chrono::steady_clock;
+
+double seconds(Clock::time_point time) {
+  return std::chrono::duration<double>(time.time_since_epoch()).count();
 }
 
 }  // namespace
@@ -44,10 +45,7 @@ HostQueue::BufferPointer HostQueue::begin_next() noexcept {
 
 void HostQueue::run(HostCommandBuffer& buffer) noexcept {
   buffer.execute();
-  {
-    const std::lock_guard lock(mutex_);
-    running_in_ = kNowhere;
-  }
+  running_in_ = kNowhere;  // without the mutex: whoever still saw a buffer run leaves its own to us
   // A handler may commit to this queue and wait, so whoever is ready must not wait for it.
   if (buffer.has_handlers()) start_worker();
   buffer.complete();
@@ -77,16 +75,13 @@ bool HostQueue::run_on_worker(BufferPointer next) noexcept {
   }
 }
 
-std::shared_ptr<ImageBatch> HostCommandBuffer::do_encode(const Encode& call,
-                                                         const Computation& computation) {
-  if (call.allocator) {
+std::shared_ptr<ImageBatch> HostCommandBuffer::do_encode(
+    const std::shared_ptr<const EncodedCall>& encoded) {
+  if (encoded->call.allocator) {
     throw StateError("allocator must be None on the device " + device()->name() +
                      ", whose kernels make no images of their own");
   }
-  encode_work([call, computation] {  // the call keeps the images
-    call.kernel->device()->engine().compute(computation, nullptr);
-  });
-  elements_ += computation->predictions.shape().elements();
+  encode_work([this, encoded] { device()->engine().compute(encoded->computation, nullptr); });
   return nullptr;
 }
 
@@ -105,7 +100,7 @@ void HostCommandBuffer::do_discard() {
 
 void HostCommandBuffer::execute() noexcept {
   set_scheduled();
-  begin_ = now();
+  begin_ = Clock::now();
   std::exception_ptr error;
   try {
     for (const auto& work : work_) work();
@@ -115,13 +110,13 @@ void HostCommandBuffer::execute() noexcept {
     error = device_failure("the engine failed");
   }
   work_.clear();  // releases the images
-  end_ = now();
+  end_ = Clock::now();
   set_result(error);
 }
 
 std::pair<double, double> HostCommandBuffer::times() const {
   if (status() < CommandBufferStatus::completed) return {0.0, 0.0};
-  return {begin_, end_};
+  return in_default_floating_point([&] { return std::pair{seconds(begin_), seconds(end_)}; });
 }
 
 }  // namespace mpsnn_loss

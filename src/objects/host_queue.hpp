@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -60,7 +61,7 @@ class HostCommandBuffer final : public CommandBuffer {
 
   /// Any work at its place among the calls; an exception it throws becomes the buffer's error.
   void encode_work(std::function<void()> work) { work_.push_back(std::move(work)); }
-  bool is_large() const { return elements_ >= kLargeWork; }
+  bool is_large() const { return elements() >= kLargeWork; }
   void execute() noexcept;
   using CommandBuffer::complete;
   using CommandBuffer::has_handlers;
@@ -68,8 +69,7 @@ class HostCommandBuffer final : public CommandBuffer {
   std::shared_ptr<CommandBuffer> gate() const override { return queue_->order().gate(); }
 
  private:
-  std::shared_ptr<ImageBatch> do_encode(const Encode& call,
-                                        const Computation& computation) override;
+  std::shared_ptr<ImageBatch> do_encode(const std::shared_ptr<const EncodedCall>& encoded) override;
   void do_enqueue() override { place_ = queue_->order().add(this); }
   void do_commit() override;
   void do_discard() override;
@@ -78,8 +78,7 @@ class HostCommandBuffer final : public CommandBuffer {
   const std::shared_ptr<HostQueue> queue_;
   std::optional<QueueOrder::Place> place_;  // in the queue, from enqueue to commit
   std::vector<std::function<void()>> work_;
-  std::int64_t elements_ = 0;  // of the predictions of all calls
-  double begin_ = 0, end_ = 0;
+  std::chrono::steady_clock::time_point begin_, end_;
 };
 
 }  // namespace mpsnn_loss

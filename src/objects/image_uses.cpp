@@ -83,6 +83,13 @@ void ImageUses::Segment::check_values() const {
     throw StateError("the command buffer that should have written these images was discarded");
 }
 
+void ImageUses::Segment::collect_writers(const ProgressPointer& reader,
+                                         std::set<ProgressPointer>& into) const {
+  for (const Use& use : writers) {
+    if (use.by != reader && use.by->pending()) into.insert(use.by);
+  }
+}
+
 /// Calls f with the segments that the images lie in, trimmed, and joined where they have the same
 /// past.
 template <class F>
@@ -116,14 +123,15 @@ void ImageUses::split(std::int64_t at) {
   if (segment->first != at) segments_.emplace_hint(std::next(segment), at, segment->second);
 }
 
-void ImageUses::add(const char* argument, ImageRange images, const ProgressPointer& by,
-                    bool writes) {
+void ImageUses::add(const char* argument, ImageRange images, const ProgressPointer& by, bool writes,
+                    std::set<ProgressPointer>& writers) {
   const auto of = [writes](Segment& s) -> Uses& { return writes ? s.writers : s.readers; };
   const std::lock_guard lock(mutex_);
   split(images.first);
   split(images.end());
   for_each(images, [&](Segment& segment) {
     segment.check_conflict(argument, *by, writes);
+    if (!writes) segment.collect_writers(by, writers);
     make_room(of(segment));
   });
   for_each(images, [&](Segment& segment) {
@@ -165,16 +173,6 @@ void ImageUses::check_readable(ImageRange images) const {
 void ImageUses::check_usable(ImageRange images) const {
   const std::lock_guard lock(mutex_);
   for_each(images, [](const Segment& segment) { segment.check_values(); });
-}
-
-void ImageUses::collect_writers(ImageRange images, const ProgressPointer& reader,
-                                std::set<ProgressPointer>& writers) const {
-  const std::lock_guard lock(mutex_);
-  for_each(images, [&](const Segment& segment) {
-    for (const Use& use : segment.writers) {
-      if (use.by != reader && use.by->pending()) writers.insert(use.by);
-    }
-  });
 }
 
 std::size_t ImageUses::size() const {

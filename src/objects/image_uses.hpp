@@ -56,8 +56,11 @@ class ImageUses {
  public:
   explicit ImageUses(std::int64_t images) : images_(images) {}
 
-  /// Throws StateError naming `argument` where a pending buffer of another queue is in the way.
-  void add(const char* argument, ImageRange images, const ProgressPointer& by, bool writes);
+  /// Throws StateError naming `argument` where a pending buffer of another queue is in the way. A
+  /// reader depends on `writers`, which get the pending buffers that write the images, but for
+  /// `by`.
+  void add(const char* argument, ImageRange images, const ProgressPointer& by, bool writes,
+           std::set<ProgressPointer>& writers);
   /// Takes an `add` back.
   void remove(ImageRange images, const ProgressPointer& by, bool writes) noexcept;
 
@@ -66,9 +69,6 @@ class ImageUses {
   void check_readable(ImageRange images) const;
   /// The same, but what a pending buffer will write is as good as written.
   void check_usable(ImageRange images) const;
-  /// Adds the pending buffers that write the images, but for `reader` itself.
-  void collect_writers(ImageRange images, const ProgressPointer& reader,
-                       std::set<ProgressPointer>& writers) const;
   /// How much is remembered: uses and segments.
   std::size_t size() const;
 
@@ -96,6 +96,7 @@ class ImageUses {
     void trim() noexcept;
     void check_conflict(const char* argument, const Progress& by, bool writes);
     void check_values() const;
+    void collect_writers(const ProgressPointer& reader, std::set<ProgressPointer>& into) const;
   };
   using Segments = std::map<std::int64_t, Segment>;  // by their first image; without gaps
 

@@ -26,8 +26,7 @@ class MetalCommandBuffer : public CommandBuffer {
   virtual id<MTLCommandBuffer> object() const = 0;
 
  protected:
-  std::shared_ptr<ImageBatch> do_encode(const Encode& call,
-                                        const Computation& computation) override;
+  std::shared_ptr<ImageBatch> do_encode(const std::shared_ptr<const EncodedCall>& encoded) override;
   /// The command buffer, made now where there is none yet.
   virtual id<MTLCommandBuffer> open() = 0;
   /// Temporary images go back to Metal: to be called before commit, and before dropping.

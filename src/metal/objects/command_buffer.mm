@@ -86,8 +86,10 @@ std::pair<double, double> gpu_times(id<MTLCommandBuffer> buffer) {
   return times;
 }
 
-std::shared_ptr<ImageBatch> MetalCommandBuffer::do_encode(const Encode& call,
-                                                          const Computation& computation) {
+std::shared_ptr<ImageBatch> MetalCommandBuffer::do_encode(
+    const std::shared_ptr<const EncodedCall>& encoded) {
+  const Encode& call = encoded->call;
+  const Computation& computation = encoded->computation;
   if (!computation->image_parameters.empty()) {
     throw ValueError(
         "source_states must hold equal values on Metal, as one kernel encodes the whole batch");

@@ -111,8 +111,9 @@ class ForeignCommandBuffer final : public MetalCommandBuffer {
       listen();
     }
   }
-  std::shared_ptr<ImageBatch> do_encode(const Encode& call,
-                                        const Computation& computation) override {
+  std::shared_ptr<ImageBatch> do_encode(
+      const std::shared_ptr<const EncodedCall>& encoded) override {
+    const Encode& call = encoded->call;
     if (call.allocator == ResultAllocator::temporary_image) {
       throw StateError(
           "allocator must be None or 'image' where the command buffer is another's, got "
@@ -124,7 +125,7 @@ class ForeignCommandBuffer final : public MetalCommandBuffer {
                               "be images where the command buffer is another's", "an array"));
     }
     const Encoding encoding(*this);
-    return MetalCommandBuffer::do_encode(call, computation);
+    return MetalCommandBuffer::do_encode(encoded);
   }
 
   void do_enqueue() override {
