@@ -183,6 +183,12 @@ std::string describe(py::handle value) {
          to_text(py::str(dtype));
 }
 
+void add_method(py::handle type, PyMethodDef& method) {
+  auto* const descriptor =
+      checked(PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method));
+  type.attr(method.ml_name) = py::reinterpret_steal<py::object>(descriptor);
+}
+
 void register_enumerations(py::module_& m) {
   for (const Enumeration* rows : {&kLossType, &kReductionType, &kCommandBufferStatus,
                                   &kImageEdgeMode, &kDataLayout, &kKernelOptions, &kPaddingMethod})

@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "bindings/instances.hpp"
 #include "core/error.hpp"
 #include "core/loss_type.hpp"
 #include "core/shape.hpp"
@@ -121,7 +122,8 @@ template <class T>
 T& to_object(const char* name, const char* expectation, pybind11::handle value) {
   if (!is_instance<T>(value))
     throw TypeError(refusal(name, std::string("be ") + expectation, describe(value)));
-  return pybind11::cast<T&>(value);
+  if (T* const object = contents<T>(value.ptr())) return *object;
+  return pybind11::cast<T&>(value);  // refuses what has no contents
 }
 
 /// A function with the fast calling convention, as a PyMethodDef keeps it.
@@ -130,6 +132,9 @@ using FastFunction = PyObject* (*)(PyObject* self, PyObject* const* arguments, P
 inline PyCFunction as_method(FastFunction function) {
   return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
 }
+
+/// Adds a method to a class of the package. `method` must live for ever.
+void add_method(pybind11::handle type, PyMethodDef& method);
 
 /// The arguments of a function with the fast calling convention, and which of them a call gave.
 template <std::size_t N>

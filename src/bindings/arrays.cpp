@@ -159,11 +159,6 @@ bool HostArray::look_at(const Py_buffer& buffer) {
   return true;
 }
 
-void HostArray::release() {
-  PyObject* const holder = std::exchange(holder_, nullptr);
-  is_exported_ ? PyBuffer_Release(&buffer_) : Py_DECREF(holder);
-}
-
 void HostArray::refuse_type(py::handle value) const {
   throw TypeError(refusal(name_, "have a real dtype (float16, float32, float64, integer or bool)",
                           describe(value)));
@@ -171,7 +166,7 @@ void HostArray::refuse_type(py::handle value) const {
 
 void HostArray::hold(py::handle array) {
   if (!look_at(array.ptr(), look_)) refuse_type(array);
-  holder_ = array.inc_ref().ptr();
+  held_.array = py::reinterpret_borrow<py::object>(array);
 }
 
 bool HostArray::take_memory(const char* name, py::handle value) {
@@ -188,16 +183,16 @@ bool HostArray::take_memory(const char* name, py::handle value) {
   }
   if (is_released(value)) throw ValueError(refusal(name, "be an array", "a released memoryview"));
   refuse_hidden(name, value);
-  if (PyObject_GetBuffer(value.ptr(), &buffer_, PyBUF_RECORDS_RO) != 0) {
+  auto buffer = std::make_unique<Py_buffer>();
+  if (PyObject_GetBuffer(value.ptr(), buffer.get(), PyBUF_RECORDS_RO) != 0) {
     // A batch that is not one array on the host, or not finished, says so through __array__.
     if (!is_instance<ImageBatch>(value) || PyErr_ExceptionMatches(PyExc_BufferError) == 0)
       throw py::error_already_set();
     PyErr_Clear();
     return false;
   }
-  is_exported_ = true;
-  holder_ = buffer_.obj;
-  if (!look_at(buffer_)) refuse_type(value);
+  held_.exported.reset(buffer.release());
+  if (!look_at(*held_.exported)) refuse_type(value);
   return true;
 }
 
@@ -213,9 +208,9 @@ void HostArray::take_destination(const char* name, py::handle value) {
 }
 
 void HostArray::check_unchanged() const {
-  if (!is_taken() || is_exported_) return;  // an exported buffer does not move
+  if (!held_.array) return;  // an exported buffer does not move
   Look now;
-  if (look_at(holder_, now) && now == look_) return;
+  if (look_at(held_.array.ptr(), now) && now == look_) return;
   throw StateError(std::string(name_) + " must not change while other arguments are read");
 }
 
@@ -256,9 +251,9 @@ std::byte* HostArray::converted(Format format, std::span<const std::int64_t> axe
   }
   source.axes = axes;
   source.strides = {strides.data(), axes.size()};
-  converted_.reset(new std::byte[static_cast<std::size_t>(bytes)]);
-  convert(source, format, underflow, converted_.get());
-  return converted_.get();
+  held_.converted.reset(new std::byte[static_cast<std::size_t>(bytes)]);
+  convert(source, format, underflow, held_.converted.get());
+  return held_.converted.get();
 }
 
 const std::int64_t* HostArray::as_int64(std::int64_t classes) {
@@ -266,8 +261,8 @@ const std::int64_t* HostArray::as_int64(std::int64_t classes) {
     return reinterpret_cast<const std::int64_t*>(look_.data);
   std::int64_t count = 1;
   for (const std::int64_t axis : axes()) count *= axis;
-  converted_.reset(new std::byte[static_cast<std::size_t>(count) * sizeof(std::int64_t)]);
-  auto* const indices = reinterpret_cast<std::int64_t*>(converted_.get());
+  held_.converted.reset(new std::byte[static_cast<std::size_t>(count) * sizeof(std::int64_t)]);
+  auto* const indices = reinterpret_cast<std::int64_t*>(held_.converted.get());
   if (const auto beyond = convert_to_int64(strided(), indices)) {
     const auto as_it_came = static_cast<std::uint64_t>(indices[*beyond]);
     refuse_class_index(view(), *beyond, std::to_string(as_it_came), classes);

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include "core/array_call.hpp"
 #include "core/computation.hpp"
@@ -18,15 +19,29 @@
 
 namespace mpsnn_loss::bindings {
 
+/// What keeps the memory of an array, or what was converted from it. To be freed with the GIL.
+struct HeldMemory {
+  struct Release {
+    void operator()(Py_buffer* buffer) const {
+      PyBuffer_Release(buffer);
+      delete buffer;
+    }
+  };
+
+  /// The object whose memory it is.
+  PyObject* holder() const { return exported != nullptr ? exported->obj : array.ptr(); }
+
+  pybind11::object array;                        // of NumPy, or
+  std::unique_ptr<Py_buffer, Release> exported;  // of another object
+  std::unique_ptr<std::byte[]> converted;
+};
+
 /// An argument that is an array, held while this object lives.
 class HostArray {
  public:
   HostArray() = default;
   HostArray(const HostArray&) = delete;
   HostArray& operator=(const HostArray&) = delete;
-  ~HostArray() {
-    if (is_taken()) release();
-  }
 
   // Taking. Each throws TypeError naming the argument where its elements are no real numbers.
   /// Whatever NumPy can make an array of.
@@ -35,7 +50,7 @@ class HostArray {
   bool take_memory(const char* name, pybind11::handle value);
   /// The same for a destination, which nothing may be converted into.
   void take_destination(const char* name, pybind11::handle value);
-  bool is_taken() const { return holder_ != nullptr; }
+  bool is_taken() const { return held_.holder() != nullptr; }
   /// Whether taking it may have run code of others: anything but an exact numpy.ndarray.
   bool may_have_run_code() const { return may_have_run_code_; }
   /// RuntimeError where the array has other memory, axes or elements than when it was taken.
@@ -45,8 +60,6 @@ class HostArray {
   ElementType type() const { return look_.type; }
   std::byte* data() const { return look_.data; }
   bool writable() const { return look_.writable; }
-  /// The object whose memory it is.
-  PyObject* holder() const { return holder_; }
   /// Every address that belongs to it.
   MemoryRange memory() const { return memory_of(strided()); }
 
@@ -70,6 +83,8 @@ class HostArray {
   std::byte* converted(Format format, std::span<const std::int64_t> axes, Underflow underflow);
   /// The integers as int64: in place, or a copy. ValueError for what int64 does not hold.
   const std::int64_t* as_int64(std::int64_t classes);
+  /// For whoever keeps the memory from here on.
+  HeldMemory hand_over() { return std::move(held_); }
 
  private:
   static constexpr std::size_t kMostAxes = 64;  // NumPy's limit, and that of buffers
@@ -88,16 +103,12 @@ class HostArray {
   static bool look_at(PyObject* array, Look& look);
   bool look_at(const Py_buffer& buffer);
   void hold(pybind11::handle array);
-  void release();
   [[noreturn]] void refuse_type(pybind11::handle value) const;
 
   const char* name_ = "";
   bool may_have_run_code_ = false;
-  bool is_exported_ = false;
-  PyObject* holder_ = nullptr;  // an array of NumPy, or what exported
-  Py_buffer buffer_;
+  HeldMemory held_;
   Look look_;
-  std::unique_ptr<std::byte[]> converted_;
 };
 
 /// A fresh NumPy array.

@@ -12,12 +12,11 @@ namespace mpsnn_loss::bindings {
 namespace {
 
 /// `data` is the array's own, or what the array keeps.
-std::shared_ptr<ImageBatch> wrap_array(const char* name, std::unique_ptr<HostArray> held,
-                                       Format format, std::byte* data,
+std::shared_ptr<ImageBatch> wrap_array(const char* name, HostArray& array,
+                                       const BatchDescriptor& descriptor, std::byte* data,
                                        const std::shared_ptr<Device>& device) {
-  const BatchDescriptor descriptor = to_batch(name, held->axes(), format);
   device->check_images(name, descriptor);
-  return borrow(*device, descriptor, data, std::move(held));
+  return borrow(*device, descriptor, data, array.writable(), array.hand_over());
 }
 
 }  // namespace
@@ -37,10 +36,12 @@ BatchDescriptor to_batch(const char* name, std::span<const std::int64_t> axes, F
 ImageArgument::ImageArgument(const char* name, py::handle value) : name_(name) {
   if (is_instance<ImageBatch>(value)) {
     images_ = py::cast<std::shared_ptr<ImageBatch>>(value);
-  } else if (auto array = std::make_unique<HostArray>(); array->take_memory(name, value)) {
-    to_batch(name, array->axes(), array->require_in_place());
-    array_ = std::move(array);
+  } else if (array_.emplace().take_memory(name, value)) {
+    may_have_run_code_ = array_->may_have_run_code();
+    descriptor_ = to_batch(name, array_->axes(), array_->require_in_place());
   } else {
+    array_.reset();
+    may_have_run_code_ = true;
     std::vector<Image> images;
     for_each_item(name, "an MPSImageBatch, a sequence of MPSImage or an array", value,
                   [&](py::handle item, const std::string& item_name) {
@@ -51,14 +52,12 @@ ImageArgument::ImageArgument(const char* name, py::handle value) : name_(name) {
 }
 
 void ImageArgument::check_unchanged() const {
-  if (array_ != nullptr) array_->check_unchanged();
+  if (array_) array_->check_unchanged();
 }
 
 std::shared_ptr<ImageBatch> ImageArgument::images(const std::shared_ptr<Device>& device) {
   if (images_ != nullptr) return images_;
-  const Format format = array_->require_in_place();
-  std::byte* const data = array_->data();
-  return images_ = wrap_array(name_, std::move(array_), format, data, device);
+  return wrap_array(name_, *array_, descriptor_, array_->data(), device);
 }
 
 std::shared_ptr<ImageBatch> to_images(const char* name, py::handle value,
@@ -69,15 +68,15 @@ std::shared_ptr<ImageBatch> to_images(const char* name, py::handle value,
 std::shared_ptr<ImageBatch> images_of_array(const char* name, py::handle value,
                                             const std::shared_ptr<Device>& device) {
   if (is_instance<ImageBatch>(value)) return to_images(name, value, device);
-  auto array = std::make_unique<HostArray>();
-  array->take(name, value);
-  const auto format = storage_format(array->type());
-  if (!format || array->is_in_place(*format)) array->require_in_place();
-  to_batch(name, array->axes(), *format);
-  std::byte* const data = array->is_in_place(*format)
-                              ? array->data()
-                              : array->converted(*format, array->axes(), Underflow::to_zero);
-  return wrap_array(name, std::move(array), *format, data, device);
+  HostArray array;
+  array.take(name, value);
+  const auto format = storage_format(array.type());
+  if (!format || array.is_in_place(*format)) array.require_in_place();
+  const BatchDescriptor descriptor = to_batch(name, array.axes(), *format);
+  std::byte* const data = array.is_in_place(*format)
+                              ? array.data()
+                              : array.converted(*format, array.axes(), Underflow::to_zero);
+  return wrap_array(name, array, descriptor, data, device);
 }
 
 py::array view_of(const std::shared_ptr<ImageBatch>& batch) {

@@ -18,6 +18,8 @@ class ImageArgument {
  public:
   /// Throws TypeError for anything else, and what is wrong with an array.
   ImageArgument(const char* name, pybind11::handle value);
+  /// Whether taking it may have run code of others.
+  bool may_have_run_code() const { return may_have_run_code_; }
   /// RuntimeError where an array has changed since.
   void check_unchanged() const;
   /// ValueError or TypeError where the device cannot have such images.
@@ -25,7 +27,9 @@ class ImageArgument {
 
  private:
   const char* name_;
-  std::unique_ptr<HostArray> array_;  // or
+  bool may_have_run_code_ = false;
+  std::optional<HostArray> array_;  // and what images on it are, or
+  BatchDescriptor descriptor_;
   std::shared_ptr<ImageBatch> images_;
 };
 

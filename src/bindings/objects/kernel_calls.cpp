@@ -62,27 +62,42 @@ struct EncodeArguments {
 class EncodeImages {
  public:
   explicit EncodeImages(const EncodeArguments& a) {
-    take(&Encode::predictions, "source_images", a.source_images);
-    take(&Encode::labels, "labels", a.labels);
-    take(&Encode::source_gradients, "source_gradients", a.source_gradients);
-    if (given(a.weights)) take(&Encode::weights, "weights", a.weights);
-    if (given(a.destination)) take(&Encode::results, a.destination_name, a.destination);
+    predictions_.emplace("source_images", a.source_images);
+    if (a.labels != nullptr) labels_.emplace("labels", a.labels);
+    if (a.source_gradients != nullptr)
+      source_gradients_.emplace("source_gradients", a.source_gradients);
+    if (given(a.weights)) weights_.emplace("weights", a.weights);
+    if (given(a.destination)) results_.emplace(a.destination_name, a.destination);
+  }
+  bool may_have_run_code() const {
+    bool may_have = false;
+    for_each([&](const ImageArgument& argument) { may_have |= argument.may_have_run_code(); });
+    return may_have;
   }
   void check_unchanged() const {
-    for (const auto& [images, argument] : taken_) argument.check_unchanged();
+    for_each([](const ImageArgument& argument) { argument.check_unchanged(); });
   }
   void move_to(Encode& call) {
-    for (auto& [images, argument] : taken_) call.*images = argument.images(call.kernel->device());
+    const auto move = [&](std::optional<ImageArgument>& argument, auto& images) {
+      if (argument) images = argument->images(call.kernel->device());
+    };
+    move(predictions_, call.predictions);
+    move(labels_, call.labels);
+    move(source_gradients_, call.source_gradients);
+    move(weights_, call.weights);
+    move(results_, call.results);
   }
 
  private:
-  using Images = std::shared_ptr<ImageBatch> Encode::*;
-
-  void take(Images images, const char* name, PyObject* value) {
-    if (value != nullptr) taken_.emplace_back(images, ImageArgument(name, value));
+  template <class F>
+  void for_each(F f) const {
+    for (const auto* argument :
+         {&predictions_, &labels_, &source_gradients_, &weights_, &results_}) {
+      if (*argument) f(**argument);
+    }
   }
 
-  std::vector<std::pair<Images, ImageArgument>> taken_;
+  std::optional<ImageArgument> predictions_, labels_, source_gradients_, weights_, results_;
 };
 
 std::shared_ptr<ImageBatch> encode(const std::shared_ptr<Kernel>& kernel,
@@ -95,7 +110,8 @@ std::shared_ptr<ImageBatch> encode(const std::shared_ptr<Kernel>& kernel,
   EncodeImages images(a);  // code of others may run here, and no more after it
   call.source_states = to_states("source_states", a.source_states);
   call.destination_states = to_states("destination_states", a.destination_states);
-  images.check_unchanged();
+  if (images.may_have_run_code() || given(a.source_states) || given(a.destination_states))
+    images.check_unchanged();
   if (given(a.allocator)) call.allocator = to_allocator(a.allocator);
   images.move_to(call);
   if (buffer.device() == cpu_device()) {
@@ -339,11 +355,7 @@ PyMethodDef encode_methods[] = {
 void add_encode_methods(py::module_& m) {
   const KernelKind kinds[] = {ForwardLoss::kind, LossGradient::kind, InitialGradient::kind};
   for (std::size_t i = 0; i < std::size(kinds); ++i) {
-    const py::object type = m.attr(class_name(kinds[i]));
-    auto* const method =
-        PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &encode_methods[i]);
-    if (method == nullptr) throw py::error_already_set();
-    type.attr(encode_methods[i].ml_name) = py::reinterpret_steal<py::object>(method);
+    add_method(m.attr(class_name(kinds[i])), encode_methods[i]);
   }
 }
 

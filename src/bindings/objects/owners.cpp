@@ -15,10 +15,30 @@ namespace py = pybind11;
 namespace mpsnn_loss::bindings {
 namespace {
 
+/// Memory that any thread may let go of.
+class Owner {
+ public:
+  explicit Owner(HeldMemory memory) : memory_(std::move(memory)) {}
+  Owner(const Owner&) = delete;
+  Owner& operator=(const Owner&) = delete;
+  ~Owner() {
+    if (interpreter_has_ended()) {  // then it stays
+      (void)memory_.array.release();
+      (void)memory_.exported.release();
+      return;
+    }
+    const WithGil gil;
+    memory_ = {};
+  }
+
+ private:
+  HeldMemory memory_;
+};
+
 /// The Python object that holds an array for images. The GIL guards all of it.
 struct Lender {
   PyObject base;
-  HostArray* array;
+  HeldMemory* memory;
   std::weak_ptr<ImageBatch>* images;
   long shown;  // how many of those who hold the images show it to the collector
 };
@@ -41,7 +61,7 @@ PyObject* as_object(Lender* lender) { return reinterpret_cast<PyObject*>(lender)
 int traverse_lender(PyObject* self, visitproc visit, void* arg) {
   const auto* const lender = reinterpret_cast<Lender*>(self);
   Py_VISIT(Py_TYPE(self));
-  if (lender->array != nullptr) Py_VISIT(lender->array->holder());
+  if (lender->memory != nullptr) Py_VISIT(lender->memory->holder());
   if (lender->images->use_count() == lender->shown) Py_VISIT(self);  // the images' own reference
   return 0;
 }
@@ -50,7 +70,7 @@ void free_lender(PyObject* self) {
   PyObject_GC_UnTrack(self);
   auto* const lender = reinterpret_cast<Lender*>(self);
   PyTypeObject* const type = Py_TYPE(self);
-  delete std::exchange(lender->array, nullptr);
+  delete std::exchange(lender->memory, nullptr);
   delete lender->images;
   type->tp_free(self);
   Py_DECREF(type);
@@ -66,11 +86,12 @@ PyTypeObject* make_lender_type() {
 }
 PyTypeObject* lender_type() { return made_once<make_lender_type>(); }
 
-Lender* make_lender(std::unique_ptr<HostArray> array) {
+Lender* make_lender(HeldMemory memory) {
+  auto held = std::make_unique<HeldMemory>(std::move(memory));
   auto images = std::make_unique<std::weak_ptr<ImageBatch>>();
   auto* const lender = reinterpret_cast<Lender*>(PyType_GenericAlloc(lender_type(), 0));
   if (lender == nullptr) throw py::error_already_set();
-  lender->array = array.release();
+  lender->memory = held.release();
   lender->images = images.release();
   return lender;
 }
@@ -90,16 +111,12 @@ T*& slot(PyObject* self) {
 }  // namespace
 
 std::shared_ptr<ImageBatch> borrow(Device& device, const BatchDescriptor& descriptor,
-                                   std::byte* data, std::unique_ptr<HostArray> array) {
-  const bool writable = array->writable();
-  if (PyObject_IS_GC(array->holder()) == 0) {  // an array itself, which is never part of a cycle
-    return device.wrap_images(descriptor, data, writable, {array.release(), [](void* held) {
-                                                             if (interpreter_has_ended()) return;
-                                                             const WithGil gil;
-                                                             delete static_cast<HostArray*>(held);
-                                                           }});
+                                   std::byte* data, bool writable, HeldMemory memory) {
+  if (PyObject_IS_GC(memory.holder()) == 0) {  // an array itself, which is never part of a cycle
+    return device.wrap_images(descriptor, data, writable,
+                              std::make_shared<Owner>(std::move(memory)));
   }
-  Lender* const lender = make_lender(std::move(array));
+  Lender* const lender = make_lender(std::move(memory));
   std::shared_ptr<void> owner(lender, [](void* held) {
     if (interpreter_has_ended()) return;
     const WithGil gil;

@@ -21,7 +21,7 @@ namespace mpsnn_loss::bindings {
 /// Images on `data`, the memory of an array or what was made of it, which they keep until any
 /// thread lets go of them.
 std::shared_ptr<ImageBatch> borrow(Device& device, const BatchDescriptor& descriptor,
-                                   std::byte* data, std::unique_ptr<HostArray> array);
+                                   std::byte* data, bool writable, HeldMemory memory);
 
 /// For the set-up of classes whose instances hold images.
 void collect_images(PyHeapTypeObject* heap);
