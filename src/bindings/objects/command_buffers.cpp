@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bindings/arguments.hpp"
+#include "bindings/compute.hpp"
 #include "bindings/errors.hpp"
 #include "bindings/gil.hpp"
 #include "bindings/instances.hpp"
@@ -52,15 +53,15 @@ void wait_in_slices(CommandBuffer& buffer, double seconds) {
   }
 }
 
-void wait(CommandBuffer& buffer, py::object timeout) {
+void wait(CommandBuffer& buffer, py::handle timeout) {
   double seconds = std::numeric_limits<double>::infinity();
-  if (!timeout.is_none()) {
+  if (given(timeout)) {
     seconds = to_real("timeout", timeout);
     if (!(seconds >= 0))
       throw ValueError(refusal("timeout", "be at least 0 seconds or None", describe(timeout)));
   }
   const bool is_finished = ask(buffer, [&] { return buffer.finished_within(0); });
-  if (is_finished) return buffer.wait(0);
+  if (is_finished) return buffer.throw_error();
   // Seconds are counted in floating point, which the caller may have set to trap.
   in_default_floating_point([&] { wait_in_slices(buffer, seconds); });
 }
@@ -176,16 +177,17 @@ std::shared_ptr<Handlers> open_handlers(PyObject* self) {
   return handlers != nullptr && handlers->are_shown() ? handlers : nullptr;
 }
 
-/// From now on other threads change what the collector saw, without the GIL.
-void hide_from_collector(PyObject* self) {
+/// From now on other threads change what the collector saw, without the GIL. Returns the handlers.
+std::shared_ptr<Handlers> hide_from_collector(PyObject* self) {
   detach_calls(self);
-  if (const auto handlers = Handlers::of(contents<CommandBuffer>(self))) handlers->hide();
+  auto handlers = Handlers::of(contents<CommandBuffer>(self));
+  if (handlers != nullptr) handlers->hide();
+  return handlers;
 }
 
 /// Shows the handlers of a committed buffer through the open one that it waits for.
-void show_behind_gate(const CommandBuffer& buffer) {
-  const auto handlers = Handlers::of(&buffer);
-  const auto gate = handlers == nullptr ? nullptr : buffer.gate();
+void show_behind_gate(const CommandBuffer& buffer, const std::shared_ptr<Handlers>& handlers) {
+  const auto gate = buffer.gate();
   if (gate == nullptr || buffer.status() != CommandBufferStatus::committed) return;
   try {
     const auto first = open_handlers(gate);
@@ -194,13 +196,21 @@ void show_behind_gate(const CommandBuffer& buffer) {
   }
 }
 
+/// The work of a commit is over before the GIL could be given up: nothing else waits for the
+/// buffer, which has no place in its queue yet.
+bool is_short(const CommandBuffer& buffer) {
+  return buffer.device() == cpu_device() && buffer.elements() < kLongCall &&
+         buffer.status() == CommandBufferStatus::not_enqueued;
+}
+
 void commit(PyObject* self, CommandBuffer& buffer) {
-  hide_from_collector(self);
+  const auto handlers = hide_from_collector(self);
+  if (handlers == nullptr && is_short(buffer)) return buffer.commit();
   {
     const WithoutGil released;  // the work may run here, and handlers take the GIL
     buffer.commit();
   }
-  show_behind_gate(buffer);
+  if (handlers != nullptr) show_behind_gate(buffer, handlers);
 }
 
 /// The collector has found an open buffer that nobody can reach. What waits for it runs, and
@@ -263,6 +273,37 @@ void wait_at_exit() {
   if (PyErr_WarnEx(PyExc_RuntimeWarning, words.c_str(), 1) != 0) throw py::error_already_set();
 }
 
+PyObject* call_commit(PyObject* self, PyObject*) {
+  return translated([&] {
+    commit(self, *contents<CommandBuffer>(self));
+    return py::none().release().ptr();
+  });
+}
+
+PyObject* call_wait(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
+                    PyObject* keywords) {
+  static Signature<1> signature{"wait_until_completed", {"timeout"}, 0, 1};
+  return translated([&] {
+    const auto a = sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
+    wait(*contents<CommandBuffer>(self), a[0]);
+    return py::none().release().ptr();
+  });
+}
+
+PyMethodDef buffer_methods[] = {
+    {"commit", call_commit, METH_NOARGS,
+     "commit($self)\n--\n\n"
+     "Hands the buffer to the device. Small work of the CPU engine is done on return, large "
+     "work goes on meanwhile.\n"
+     "RuntimeError the second time."},
+    {"wait_until_completed", as_method(call_wait), METH_FASTCALL | METH_KEYWORDS,
+     "wait_until_completed($self, timeout=None)\n--\n\n"
+     "Waits until the work is done and all handlers have returned.\n\n"
+     "Raises DeviceError where the work failed, TimeoutError after `timeout` seconds, "
+     "RuntimeError where the buffer was\n"
+     "never committed or inside its own handler."},
+};
+
 /// A read-only property of a state that a forward encode has filled.
 void define_value(py::class_<State, std::shared_ptr<State>>& type, const char* name,
                   double LossParameters::* field) {
@@ -314,16 +355,7 @@ void register_command_buffers(py::module_& m) {
       "End of the work, likewise.");
   type.def("enqueue", &CommandBuffer::enqueue, py::call_guard<WithoutGil>(),
            "Reserves the buffer's place in the queue's order. RuntimeError once committed.");
-  type.def(
-      "commit", [](py::handle self) { commit(self.ptr(), py::cast<CommandBuffer&>(self)); },
-      "Hands the buffer to the device. Small work of the CPU engine is done on return, large "
-      "work goes on meanwhile.\n"
-      "RuntimeError the second time.");
-  type.def("wait_until_completed", &wait, py::arg("timeout") = py::none(),
-           "Waits until the work is done and all handlers have returned.\n\n"
-           "Raises DeviceError where the work failed, TimeoutError after `timeout` seconds, "
-           "RuntimeError where the buffer was\n"
-           "never committed or inside its own handler.");
+  for (PyMethodDef& method : buffer_methods) add_method(type, method);
   type.def("add_completed_handler", &add_completed_handler, py::arg("handler"),
            "Calls handler(buffer) once after the work, before wait_until_completed returns. "
            "RuntimeError once committed.\n"

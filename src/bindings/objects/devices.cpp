@@ -5,6 +5,7 @@
 
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
+#include "bindings/errors.hpp"
 #include "bindings/instances.hpp"
 #include "bindings/module.hpp"
 #include "bindings/objects/kernel_handles.hpp"
@@ -78,6 +79,21 @@ py::dict build_info() {
   return info;
 }
 
+PyObject* make_command_buffer(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
+                              PyObject* keywords) {
+  static Signature<1> signature{"make_command_buffer", {"label"}, 0, 1};
+  return translated([&] {
+    const auto a = sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
+    const std::string label = given(a[0]) ? to_label(a[0]).value_or("") : std::string();
+    return py::cast(contents<Queue>(self)->make_command_buffer(label)).release().ptr();
+  });
+}
+
+PyMethodDef queue_method{"make_command_buffer", as_method(make_command_buffer),
+                         METH_FASTCALL | METH_KEYWORDS,
+                         "make_command_buffer($self, label=None)\n--\n\n"
+                         "A new CommandBuffer; many may be open at once."};
+
 }  // namespace
 
 void register_devices(py::module_& m) {
@@ -101,25 +117,20 @@ void register_devices(py::module_& m) {
         return "<Device '" + device.name() + "' (" + device.kind() + ")>";
       });
 
-  py::class_<Queue, std::shared_ptr<Queue>>(
+  py::class_<Queue, std::shared_ptr<Queue>> queues(
       m, "CommandQueue", without_constructor,
       "Runs command buffers in the order in which they were enqueued or committed. After a fork, a "
       "queue of the CPU engine\n"
-      "that was running a buffer is of no more use in the child (RuntimeError).")
-      .def_property_readonly("device", &Queue::device, "The Device of the queue.")
+      "that was running a buffer is of no more use in the child (RuntimeError).");
+  queues.def_property_readonly("device", &Queue::device, "The Device of the queue.")
       .def_property_readonly(
           "label", [](const Queue& queue) { return to_optional(queue.label()); },
           "Label given at creation, or None.")
-      .def(
-          "make_command_buffer",
-          [](Queue& queue, py::object label) {
-            return queue.make_command_buffer(to_label(label).value_or(""));
-          },
-          py::arg("label") = py::none(), "A new CommandBuffer; many may be open at once.")
       .def("__repr__", [](const Queue& queue) {
         return "<CommandQueue" + (queue.label().empty() ? "" : " '" + queue.label() + "'") +
                " on '" + queue.device()->name() + "'>";
       });
+  add_method(queues, queue_method);
 
   m.def(
       "devices", [] { return devices(); },
