@@ -11,6 +11,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <typeinfo>
 
 #include "bindings/instances.hpp"
 #include "core/error.hpp"
@@ -20,6 +22,11 @@
 #include "objects/enumerations.hpp"
 
 namespace mpsnn_loss::bindings {
+
+template <class T>
+inline constexpr bool kIsInterface =
+    std::is_same_v<T, Device> || std::is_same_v<T, Queue> || std::is_same_v<T, CommandBuffer> ||
+    std::is_same_v<T, ImageBatch> || std::is_same_v<T, State>;
 
 /// Whether an optional argument has a value.
 inline bool given(pybind11::handle argument) {
@@ -210,3 +217,13 @@ std::array<PyObject*, N> sort_arguments(Signature<N>& signature, PyObject* const
 }
 
 }  // namespace mpsnn_loss::bindings
+
+namespace pybind11 {
+
+/// Python knows these by their interfaces: no class of a device is looked for behind them.
+template <class T>
+struct polymorphic_type_hook<T, std::enable_if_t<mpsnn_loss::bindings::kIsInterface<T>>> {
+  static const void* get(const T* object, const std::type_info*&) { return object; }
+};
+
+}  // namespace pybind11

@@ -39,7 +39,7 @@ struct HeldMemory {
 /// An argument that is an array, held while this object lives.
 class HostArray {
  public:
-  HostArray() = default;
+  HostArray() {}  // a default one would set all axes to zero where it is made as `HostArray()`
   HostArray(const HostArray&) = delete;
   HostArray& operator=(const HostArray&) = delete;
 

@@ -63,14 +63,15 @@ class CommandBuffer::Claim {
   std::size_t taken_ = 0;              // so many of its uses, from the first on
 };
 
-std::shared_ptr<ImageBatch> CommandBuffer::encode(const Encode& call) {
-  std::shared_ptr<EncodedCall> encoded;  // outlives the lock and the claim
-  std::shared_ptr<ImageBatch> made;
+std::shared_ptr<ImageBatch> CommandBuffer::encode(Encode given) {
+  check_encodable();
+  check_devices(given, *device_);
+  const auto encoded = std::make_shared<const EncodedCall>(std::move(given));
+  const Encode& call = encoded->call;
+  std::shared_ptr<ImageBatch> made;  // outlives the lock
   const std::lock_guard lock(mutex_);
-  check_open("encoded into");
-  check_devices(call, *device_);
-  encoded = std::make_shared<EncodedCall>(call);
-  Claim claim(*this, encoded->call);
+  check_encodable();  // another thread may have committed
+  Claim claim(*this, call);
   claim.take_all();
   made = do_encode(encoded);
   if (made != nullptr) {
@@ -84,7 +85,7 @@ std::shared_ptr<ImageBatch> CommandBuffer::encode(const Encode& call) {
   elements_ += encoded->computation->predictions.shape().elements();
   for (const auto& state : call.destination_states)
     state->values = encoded->computation->descriptor.parameters;
-  return made != nullptr ? made : encoded->call.results;
+  return made != nullptr ? made : call.results;
 }
 
 bool CommandBuffer::has_handlers() const {

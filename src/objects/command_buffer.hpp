@@ -52,7 +52,7 @@ class CommandBuffer {
   /// completed. Throws ValueError, TypeError or StateError that names the argument before anything
   /// is done: where images or states do not fit, are of another device, or have no values, and
   /// where a pending buffer of another queue is in the way (objects/image_uses.hpp).
-  std::shared_ptr<ImageBatch> encode(const Encode& call);
+  std::shared_ptr<ImageBatch> encode(Encode given);
   /// Those of the predictions of all encodes so far.
   std::int64_t elements() const { return elements_; }
   /// Reserves the buffer's place in the queue's order. Enqueuing twice changes nothing.

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/computation.hpp"
@@ -62,7 +63,7 @@ Computation to_computation(Encode& call);
 
 /// A call that was found valid. It keeps the images, which the computation only points to.
 struct EncodedCall {
-  explicit EncodedCall(const Encode& given) : call(given), computation(to_computation(call)) {}
+  explicit EncodedCall(Encode given) : call(std::move(given)), computation(to_computation(call)) {}
 
   Encode call;
   const Computation computation;

@@ -36,16 +36,16 @@ void HostQueue::check_alive() const {
 }
 
 HostQueue::BufferPointer HostQueue::begin_next() noexcept {
-  const std::lock_guard lock(mutex_);
-  if (running_in_ != kNowhere) return nullptr;
-  auto buffer = std::static_pointer_cast<HostCommandBuffer>(order_.take());
-  if (buffer != nullptr) running_in_ = forks();
-  return buffer;
+  const auto take_turn = [this] {
+    int nowhere = kNowhere;
+    return running_in_.compare_exchange_strong(nowhere, forks());
+  };
+  return std::static_pointer_cast<HostCommandBuffer>(order_.take(take_turn));
 }
 
 void HostQueue::run(HostCommandBuffer& buffer) noexcept {
   buffer.execute();
-  running_in_ = kNowhere;  // without the mutex: whoever still saw a buffer run leaves its own to us
+  running_in_ = kNowhere;  // whoever still saw a buffer run has left its own to us
   // A handler may commit to this queue and wait, so whoever is ready must not wait for it.
   if (buffer.has_handlers()) start_worker();
   buffer.complete();
@@ -75,13 +75,12 @@ bool HostQueue::run_on_worker(BufferPointer next) noexcept {
   }
 }
 
-std::shared_ptr<ImageBatch> HostCommandBuffer::do_encode(
-    const std::shared_ptr<const EncodedCall>& encoded) {
+std::shared_ptr<ImageBatch> HostCommandBuffer::do_encode(const EncodedPointer& encoded) {
   if (encoded->call.allocator) {
     throw StateError("allocator must be None on the device " + device()->name() +
                      ", whose kernels make no images of their own");
   }
-  encode_work([this, encoded] { device()->engine().compute(encoded->computation, nullptr); });
+  work_.push_back(encoded);
   return nullptr;
 }
 
@@ -103,7 +102,7 @@ void HostCommandBuffer::execute() noexcept {
   begin_ = Clock::now();
   std::exception_ptr error;
   try {
-    for (const auto& work : work_) work();
+    for (const Work& work : work_) run(work);
   } catch (const std::exception& failure) {
     error = device_failure("the engine failed: ", failure.what());
   } catch (...) {
@@ -112,6 +111,14 @@ void HostCommandBuffer::execute() noexcept {
   work_.clear();  // releases the images
   end_ = Clock::now();
   set_result(error);
+}
+
+void HostCommandBuffer::run(const Work& work) {
+  if (const auto* const encoded = std::get_if<EncodedPointer>(&work)) {
+    device()->engine().compute((*encoded)->computation, nullptr);
+  } else {
+    std::get<std::function<void()>>(work)();
+  }
 }
 
 std::pair<double, double> HostCommandBuffer::times() const {

@@ -6,9 +6,9 @@
 #include <chrono>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "objects/device.hpp"
@@ -48,7 +48,6 @@ class HostQueue final : public Queue, public std::enable_shared_from_this<HostQu
   bool run_on_worker(BufferPointer next) noexcept;
 
   QueueOrder order_;
-  std::mutex mutex_;
   // The process, by number of forks, that runs a buffer: one at a time.
   std::atomic<int> running_in_ = kNowhere;
 };
@@ -60,7 +59,7 @@ class HostCommandBuffer final : public CommandBuffer {
   ~HostCommandBuffer() override { abandon(); }
 
   /// Any work at its place among the calls; an exception it throws becomes the buffer's error.
-  void encode_work(std::function<void()> work) { work_.push_back(std::move(work)); }
+  void encode_work(std::function<void()> work) { work_.emplace_back(std::move(work)); }
   bool is_large() const { return elements() >= kLargeWork; }
   void execute() noexcept;
   using CommandBuffer::complete;
@@ -69,7 +68,11 @@ class HostCommandBuffer final : public CommandBuffer {
   std::shared_ptr<CommandBuffer> gate() const override { return queue_->order().gate(); }
 
  private:
-  std::shared_ptr<ImageBatch> do_encode(const std::shared_ptr<const EncodedCall>& encoded) override;
+  using EncodedPointer = std::shared_ptr<const EncodedCall>;
+  using Work = std::variant<EncodedPointer, std::function<void()>>;
+
+  std::shared_ptr<ImageBatch> do_encode(const EncodedPointer& encoded) override;
+  void run(const Work& work);
   void do_enqueue() override { place_ = queue_->order().add(this); }
   void do_commit() override;
   void do_discard() override;
@@ -77,7 +80,7 @@ class HostCommandBuffer final : public CommandBuffer {
 
   const std::shared_ptr<HostQueue> queue_;
   std::optional<QueueOrder::Place> place_;  // in the queue, from enqueue to commit
-  std::vector<std::function<void()>> work_;
+  std::vector<Work> work_;
   std::chrono::steady_clock::time_point begin_, end_;
 };
 

@@ -17,12 +17,6 @@ namespace {
               std::string("images that a command buffer of another queue still ") + verb));
 }
 
-/// Makes room for one more without an exact fit, so that many additions cost no more than a few.
-template <class List>
-void make_room(List& list) {
-  if (list.size() == list.capacity()) list.reserve(2 * list.size() + 1);
-}
-
 }  // namespace
 
 /// What an ended writer leaves behind: the last one decides, and discarded ones count where there
@@ -36,20 +30,21 @@ void ImageUses::Segment::settle(ProgressPointer writer) noexcept {
 }
 
 void ImageUses::Segment::sweep() noexcept {
-  for (Use& use : writers) {
-    if (!use.by->pending()) settle(std::exchange(use.by, nullptr));
-  }
-  std::erase_if(writers, [](const Use& use) { return use.by == nullptr; });
-  std::erase_if(readers, [](const Use& use) { return !use.by->pending(); });
+  writers.erase_if([this](const Use& use) {
+    if (use.by->pending()) return false;
+    settle(use.by);
+    return true;
+  });
+  readers.erase_if([](const Use& use) { return !use.by->pending(); });
   sweep_at = std::max<std::size_t>(8, 2 * (writers.size() + readers.size()));
 }
 
 /// Afterwards the last of the writers and of the readers are pending, if there are any.
 void ImageUses::Segment::trim() noexcept {
   if (writers.size() + readers.size() >= sweep_at) sweep();
-  for (; !writers.empty() && !writers.back().by->pending(); writers.pop_back())
-    settle(std::move(writers.back().by));
-  while (!readers.empty() && !readers.back().by->pending()) readers.pop_back();
+  for (; !writers.empty() && !writers.last().by->pending(); writers.drop_last())
+    settle(writers.last().by);
+  while (!readers.empty() && !readers.last().by->pending()) readers.drop_last();
   if (readers.empty()) readers_of_many_queues = false;
 }
 
@@ -64,15 +59,17 @@ bool ImageUses::Segment::has_same_past(const Segment& other) const {
 }
 
 void ImageUses::Segment::check_conflict(const char* argument, const Progress& by, bool writes) {
-  if (!writers.empty() && writers.back().by->queue != by.queue) refuse_conflict(argument, "writes");
+  if (!writers.empty() && writers.last().by->queue != by.queue) refuse_conflict(argument, "writes");
   if (!writes) return;
   const auto is_of_another = [&](const Use& use) { return use.by->queue != by.queue; };
   if (readers_of_many_queues) {
     sweep();
-    if (std::ranges::any_of(readers, is_of_another)) refuse_conflict(argument, "reads");
+    readers.for_each([&](const Use& use) {
+      if (is_of_another(use)) refuse_conflict(argument, "reads");
+    });
     readers_of_many_queues = false;
   }
-  if (!readers.empty() && is_of_another(readers.back())) refuse_conflict(argument, "reads");
+  if (!readers.empty() && is_of_another(readers.last())) refuse_conflict(argument, "reads");
 }
 
 /// Where no writer is pending: whether there are values.
@@ -85,9 +82,9 @@ void ImageUses::Segment::check_values() const {
 
 void ImageUses::Segment::collect_writers(const ProgressPointer& reader,
                                          std::set<ProgressPointer>& into) const {
-  for (const Use& use : writers) {
+  writers.for_each([&](const Use& use) {
     if (use.by != reader && use.by->pending()) into.insert(use.by);
-  }
+  });
 }
 
 /// Calls f with the segments that the images lie in, trimmed, and joined where they have the same
@@ -132,17 +129,17 @@ void ImageUses::add(const char* argument, ImageRange images, const ProgressPoint
   for_each(images, [&](Segment& segment) {
     segment.check_conflict(argument, *by, writes);
     if (!writes) segment.collect_writers(by, writers);
-    make_room(of(segment));
+    of(segment).make_room();
   });
   for_each(images, [&](Segment& segment) {
     Uses& uses = of(segment);
-    if (!uses.empty() && uses.back().by == by) {
-      ++uses.back().times;
+    if (!uses.empty() && uses.last().by == by) {
+      ++uses.last().times;
       return;
     }
-    if (!writes && !uses.empty() && uses.back().by->queue != by->queue)
+    if (!writes && !uses.empty() && uses.last().by->queue != by->queue)
       segment.readers_of_many_queues = true;
-    uses.push_back({by, 1});
+    uses.add({by, 1});
   });
 }
 
@@ -150,9 +147,9 @@ void ImageUses::remove(ImageRange images, const ProgressPointer& by, bool writes
   const std::lock_guard lock(mutex_);
   const auto take_back = [&](Segment& segment) {
     Uses& uses = writes ? segment.writers : segment.readers;
-    const auto found =
-        std::find_if(uses.rbegin(), uses.rend(), [&](const Use& use) { return use.by == by; });
-    if (found != uses.rend() && --found->times == 0) uses.erase(std::next(found).base());
+    Use* const found = uses.find(by);
+    if (found != nullptr && --found->times == 0)
+      uses.erase_if([](const Use& use) { return use.times == 0; });
   };
   if (segments_.empty()) return take_back(whole_);
   const auto end = segments_.lower_bound(images.end());

@@ -11,6 +11,7 @@
 //   writes, or writing what it reads or writes, is refused when it is encoded.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -75,9 +76,51 @@ class ImageUses {
  private:
   struct Use {
     ProgressPointer by;
-    std::size_t times;
+    std::size_t times = 0;
   };
-  using Uses = std::vector<Use>;
+  /// The last one has a place of its own, as most lists hold no other.
+  class Uses {
+   public:
+    bool empty() const { return last_.by == nullptr; }
+    std::size_t size() const { return empty() ? 0 : earlier_.size() + 1; }
+    Use& last() { return last_; }
+    /// Afterwards one can be added without fail. Never an exact fit, so that many additions cost no
+    /// more than a few.
+    void make_room() {
+      if (!empty() && earlier_.size() == earlier_.capacity())
+        earlier_.reserve(2 * earlier_.size() + 1);
+    }
+    void add(Use use) noexcept {
+      if (!empty()) earlier_.push_back(std::move(last_));
+      last_ = std::move(use);
+    }
+    void drop_last() noexcept {
+      last_ = {};
+      if (earlier_.empty()) return;
+      last_ = std::move(earlier_.back());
+      earlier_.pop_back();
+    }
+    Use* find(const ProgressPointer& by) noexcept {
+      if (last_.by == by) return &last_;
+      const auto found = std::ranges::find(earlier_.rbegin(), earlier_.rend(), by, &Use::by);
+      return found == earlier_.rend() ? nullptr : &*found;
+    }
+    template <class IsGone>
+    void erase_if(IsGone is_gone) noexcept {
+      if (empty()) return;
+      std::erase_if(earlier_, is_gone);
+      if (is_gone(last_)) drop_last();
+    }
+    template <class F>
+    void for_each(F f) const {
+      for (const Use& use : earlier_) f(use);
+      if (!empty()) f(last_);
+    }
+
+   private:
+    std::vector<Use> earlier_;
+    Use last_;
+  };
 
   /// Uses that were pending when last looked at, and what is left of the others.
   struct Segment {

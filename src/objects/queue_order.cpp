@@ -26,15 +26,6 @@ void QueueOrder::commit(Place place, std::shared_ptr<CommandBuffer> buffer) noex
   places_.find(place)->second.committed = std::move(buffer);
 }
 
-std::shared_ptr<CommandBuffer> QueueOrder::take() noexcept {
-  const std::lock_guard lock(mutex_);
-  const auto first = places_.begin();
-  if (first == places_.end() || first->second.committed == nullptr) return nullptr;
-  auto buffer = std::move(first->second.committed);
-  spare_ = places_.extract(first);
-  return buffer;
-}
-
 bool QueueOrder::is_ready() const noexcept {
   const std::lock_guard lock(mutex_);
   return !places_.empty() && places_.begin()->second.committed != nullptr;

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include "objects/device.hpp"
 
@@ -21,8 +22,18 @@ class QueueOrder {
   void remove(Place place) noexcept;
   /// From now on the order holds the buffer, until it is taken.
   void commit(Place place, std::shared_ptr<CommandBuffer> buffer) noexcept;
-  /// The buffer whose turn it is, or null.
-  std::shared_ptr<CommandBuffer> take() noexcept;
+  /// The buffer whose turn it is, or null; null too where it may not begin, which is asked only
+  /// where there is one.
+  template <class MayBegin>
+  std::shared_ptr<CommandBuffer> take(MayBegin may_begin) noexcept {
+    const std::lock_guard lock(mutex_);
+    const auto first = places_.begin();
+    if (first == places_.end() || first->second.committed == nullptr) return nullptr;
+    if (!may_begin()) return nullptr;
+    auto buffer = std::move(first->second.committed);
+    spare_ = places_.extract(first);
+    return buffer;
+  }
   /// Whether there is one.
   bool is_ready() const noexcept;
   /// The open buffer that all others wait for; null where there is none.

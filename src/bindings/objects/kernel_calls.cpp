@@ -114,15 +114,21 @@ std::shared_ptr<ImageBatch> encode(const std::shared_ptr<Kernel>& kernel,
     images.check_unchanged();
   if (given(a.allocator)) call.allocator = to_allocator(a.allocator);
   images.move_to(call);
+  std::optional<Encode> shown;
+  if (lends_memory()) shown = call;
+  std::shared_ptr<ImageBatch> results;
   if (buffer.device() == cpu_device()) {
-    call.results = buffer.encode(call);
+    results = buffer.encode(std::move(call));
   } else {
     // A full queue of a GPU waits here for buffers whose handlers may need the GIL.
     const WithoutGil released;
-    call.results = buffer.encode(call);
+    results = buffer.encode(std::move(call));
   }
-  attach_call(a.command_buffer, call);
-  return call.results;
+  if (shown) {
+    shown->results = results;
+    attach_call(a.command_buffer, *shown);
+  }
+  return results;
 }
 
 /// A direct call: arrays (or batches) in, array out.

@@ -152,9 +152,11 @@ void collect_images(PyHeapTypeObject* heap) {
   };
 }
 
+bool lends_memory() { return !lenders().empty(); }
+
 void attach_call(PyObject* buffer, const Encode& call) noexcept {
   // Of a buffer that others may commit, too, the calls are not its Python object's own.
-  if (lenders().empty() || contents<CommandBuffer>(buffer)->owners() != 1) return;
+  if (contents<CommandBuffer>(buffer)->owners() != 1) return;
   try {
     auto*& shown = slot<Lenders>(buffer);
     if (shown == nullptr) shown = new Lenders;

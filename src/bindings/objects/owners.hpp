@@ -42,6 +42,8 @@ void attach_when_made(pybind11::handle type) {
 }
 
 // The calls of an open command buffer hold images too.
+/// Whether there is anything to attach.
+bool lends_memory();
 /// After the encode.
 void attach_call(PyObject* buffer, const Encode& call) noexcept;
 /// Before the commit, or before the buffer is discarded: from then on other threads drop the
