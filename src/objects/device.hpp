@@ -23,6 +23,9 @@
 
 namespace mpsnn_loss {
 
+/// Who keeps memory that images are made on; destroyed on any thread.
+using MemoryOwner = std::unique_ptr<void, void (*)(void*)>;
+
 class Device : public std::enable_shared_from_this<Device> {
  public:
   virtual ~Device() = default;
@@ -45,7 +48,7 @@ class Device : public std::enable_shared_from_this<Device> {
   /// `owner` as long as the images live; one that does not uploads a copy.
   virtual std::shared_ptr<ImageBatch> wrap_images(const BatchDescriptor& descriptor,
                                                   std::byte* data, bool writable,
-                                                  std::shared_ptr<void> owner) = 0;
+                                                  MemoryOwner owner) = 0;
   /// ValueError where the descriptor is none, StateError where the engine does not support it.
   std::shared_ptr<Kernel> make_kernel(KernelKind kind, const LossDescriptor& descriptor);
   /// A kernel with every property of another, which may be of another device.

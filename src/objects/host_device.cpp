@@ -13,7 +13,7 @@ namespace {
 class HostImages final : public ImageBatch {
  public:
   HostImages(std::shared_ptr<Device> device, const BatchDescriptor& descriptor, std::byte* data,
-             bool writable, std::shared_ptr<void> owner)
+             bool writable, MemoryOwner owner)
       : ImageBatch(std::move(device), descriptor, data, writable), owner_(std::move(owner)) {}
 
   void download(std::int64_t first, std::int64_t count, std::byte* to) const override {
@@ -28,7 +28,7 @@ class HostImages final : public ImageBatch {
     return static_cast<std::size_t>(images * descriptor().image_bytes());
   }
 
-  const std::shared_ptr<void> owner_;
+  const MemoryOwner owner_;
 };
 
 InheritedValues default_values(KernelKind kind) {
@@ -58,7 +58,7 @@ class HostDevice final : public Device {
     return wrap_images(descriptor, static_cast<std::byte*>(memory), true, {memory, std::free});
   }
   std::shared_ptr<ImageBatch> wrap_images(const BatchDescriptor& descriptor, std::byte* data,
-                                          bool writable, std::shared_ptr<void> owner) override {
+                                          bool writable, MemoryOwner owner) override {
     return std::make_shared<HostImages>(shared_from_this(), descriptor, data, writable,
                                         std::move(owner));
   }

@@ -87,27 +87,28 @@ void ImageUses::Segment::collect_writers(const ProgressPointer& reader,
   });
 }
 
-/// Calls f with the segments that the images lie in, trimmed, and joined where they have the same
-/// past.
-template <class F>
-void ImageUses::for_each(ImageRange images, F f) const {
-  if (segments_.empty()) {
-    whole_.trim();
-    return f(whole_);
-  }
+/// Trims the segments that the images lie in, and joins those that have the same past.
+void ImageUses::refresh(ImageRange images) const noexcept {
+  if (segments_.empty()) return whole_.trim();
   auto segment = std::prev(segments_.upper_bound(images.first));
   segment->second.trim();
-  for (auto next = std::next(segment);; next = std::next(segment)) {
-    const bool is_last = next == segments_.end() || next->first >= images.end();
-    if (!is_last) next->second.trim();
-    if (!is_last && segment->second.has_same_past(next->second)) {
+  for (auto next = std::next(segment); next != segments_.end() && next->first < images.end();
+       next = std::next(segment)) {
+    next->second.trim();
+    if (segment->second.has_same_past(next->second)) {
       segments_.erase(next);
-      continue;
+    } else {
+      segment = next;
     }
-    f(segment->second);
-    if (is_last) return;
-    segment = next;
   }
+}
+
+/// Calls f with the segments that the images lie in.
+template <class F>
+void ImageUses::for_each(ImageRange images, F f) const {
+  if (segments_.empty()) return f(whole_);
+  auto segment = std::prev(segments_.upper_bound(images.first));
+  for (; segment != segments_.end() && segment->first < images.end(); ++segment) f(segment->second);
 }
 
 void ImageUses::split(std::int64_t at) {
@@ -126,6 +127,7 @@ void ImageUses::add(const char* argument, ImageRange images, const ProgressPoint
   const std::lock_guard lock(mutex_);
   split(images.first);
   split(images.end());
+  refresh(images);
   for_each(images, [&](Segment& segment) {
     segment.check_conflict(argument, *by, writes);
     if (!writes) segment.collect_writers(by, writers);
@@ -159,6 +161,7 @@ void ImageUses::remove(ImageRange images, const ProgressPointer& by, bool writes
 
 void ImageUses::check_readable(ImageRange images) const {
   const std::lock_guard lock(mutex_);
+  refresh(images);
   for_each(images, [](const Segment& segment) {
     if (segment.writers.empty()) return;
     throw StateError(
@@ -169,6 +172,7 @@ void ImageUses::check_readable(ImageRange images) const {
 
 void ImageUses::check_usable(ImageRange images) const {
   const std::lock_guard lock(mutex_);
+  refresh(images);
   for_each(images, [](const Segment& segment) { segment.check_values(); });
 }
 

@@ -143,6 +143,7 @@ class ImageUses {
   };
   using Segments = std::map<std::int64_t, Segment>;  // by their first image; without gaps
 
+  void refresh(ImageRange images) const noexcept;
   template <class F>
   void for_each(ImageRange images, F f) const;
   void split(std::int64_t at);

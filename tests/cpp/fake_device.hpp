@@ -46,7 +46,7 @@ class FakeDevice final : public Device {
     return std::make_shared<FakeImages>(shared_from_this(), descriptor, true);
   }
   std::shared_ptr<ImageBatch> wrap_images(const BatchDescriptor& descriptor, std::byte*,
-                                          bool writable, std::shared_ptr<void>) override {
+                                          bool writable, MemoryOwner) override {
     return std::make_shared<FakeImages>(shared_from_this(), descriptor, writable);
   }
   std::shared_ptr<Queue> make_queue(const std::string&) override { return nullptr; }

@@ -240,9 +240,11 @@ TEST_CASE("images keep the memory they were made on, and a buffer in flight keep
   const Buffer buffer = make_buffer();
   {
     Images images;
-    images.predictions =
-        cpu_device()->wrap_images({{2, 1, 1, 3}, Format::float32},
-                                  reinterpret_cast<std::byte*>(memory->data()), false, memory);
+    using Shared = std::shared_ptr<std::vector<float>>;
+    MemoryOwner owner(new Shared(memory), [](void* held) { delete static_cast<Shared*>(held); });
+    images.predictions = cpu_device()->wrap_images({{2, 1, 1, 3}, Format::float32},
+                                                   reinterpret_cast<std::byte*>(memory->data()),
+                                                   false, std::move(owner));
     buffer->encode(images.call());
     memory.reset();
   }

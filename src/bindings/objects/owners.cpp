@@ -15,26 +15,6 @@ namespace py = pybind11;
 namespace mpsnn_loss::bindings {
 namespace {
 
-/// Memory that any thread may let go of.
-class Owner {
- public:
-  explicit Owner(HeldMemory memory) : memory_(std::move(memory)) {}
-  Owner(const Owner&) = delete;
-  Owner& operator=(const Owner&) = delete;
-  ~Owner() {
-    if (interpreter_has_ended()) {  // then it stays
-      (void)memory_.array.release();
-      (void)memory_.exported.release();
-      return;
-    }
-    const WithGil gil;
-    memory_ = {};
-  }
-
- private:
-  HeldMemory memory_;
-};
-
 /// The Python object that holds an array for images. The GIL guards all of it.
 struct Lender {
   PyObject base;
@@ -102,6 +82,23 @@ void give_back(Lender* lender) {
   Py_DECREF(as_object(lender));
 }
 
+/// Lets go of what an owner holds, on any thread. Once the interpreter has ended, it stays.
+template <auto let_go>
+void with_gil(void* held) {
+  if (interpreter_has_ended()) return;
+  const WithGil gil;
+  let_go(held);
+}
+
+MemoryOwner keeper_of(HeldMemory memory) {
+  if (memory.exported == nullptr && memory.converted == nullptr) {
+    return {memory.array.release().ptr(),
+            with_gil<[](void* array) { Py_DECREF(static_cast<PyObject*>(array)); }>};
+  }
+  return {new HeldMemory(std::move(memory)),
+          with_gil<[](void* held) { delete static_cast<HeldMemory*>(held); }>};
+}
+
 /// What follows pybind11's part of an instance (set_apart).
 template <class T>
 T*& slot(PyObject* self) {
@@ -112,19 +109,14 @@ T*& slot(PyObject* self) {
 
 std::shared_ptr<ImageBatch> borrow(Device& device, const BatchDescriptor& descriptor,
                                    std::byte* data, bool writable, HeldMemory memory) {
-  if (PyObject_IS_GC(memory.holder()) == 0) {  // an array itself, which is never part of a cycle
-    return device.wrap_images(descriptor, data, writable,
-                              std::make_shared<Owner>(std::move(memory)));
-  }
+  if (PyObject_IS_GC(memory.holder()) == 0)  // an array itself, which is never part of a cycle
+    return device.wrap_images(descriptor, data, writable, keeper_of(std::move(memory)));
   Lender* const lender = make_lender(std::move(memory));
-  std::shared_ptr<void> owner(lender, [](void* held) {
-    if (interpreter_has_ended()) return;
-    const WithGil gil;
-    give_back(static_cast<Lender*>(held));
-  });
-  auto images = device.wrap_images(descriptor, data, writable, owner);
+  MemoryOwner owner(lender, with_gil<[](void* held) { give_back(static_cast<Lender*>(held)); }>);
+  const auto kept = py::reinterpret_borrow<py::object>(as_object(lender));
+  auto images = device.wrap_images(descriptor, data, writable, std::move(owner));
   *lender->images = images;
-  if (owner.use_count() > 1) lenders()[images.get()] = lender;  // else the device took a copy
+  if (kept.ref_count() > 1) lenders()[images.get()] = lender;  // else the device took a copy
   return images;
 }
 

@@ -17,7 +17,7 @@ class MetalDevice final : public Device {
   std::string supports_images(const Shape& shape) const override;
   std::shared_ptr<ImageBatch> make_images(const BatchDescriptor& descriptor) override;
   std::shared_ptr<ImageBatch> wrap_images(const BatchDescriptor& descriptor, std::byte* data,
-                                          bool writable, std::shared_ptr<void> owner) override;
+                                          bool writable, MemoryOwner owner) override;
   std::shared_ptr<Kernel> copy_kernel(const Kernel& kernel) override;
   std::shared_ptr<Queue> make_queue(const std::string& label) override;
 

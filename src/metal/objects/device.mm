@@ -24,7 +24,7 @@ std::shared_ptr<ImageBatch> MetalDevice::make_images(const BatchDescriptor& desc
 
 std::shared_ptr<ImageBatch> MetalDevice::wrap_images(const BatchDescriptor& descriptor,
                                                      std::byte* data, bool writable,
-                                                     std::shared_ptr<void> owner) {
+                                                     MemoryOwner owner) {
   check_images("array", descriptor);
   return upload_images(shared_from_this(), descriptor, data, writable, std::move(owner));
 }

@@ -40,8 +40,10 @@ TEST_CASE_FIXTURE(OnTheDouble, "images around host memory read it once and write
   for (std::int64_t i = 0; i < owner->count(); ++i) owner->set(i, 2);
   const std::weak_ptr<Array> watched = owner;
   {
+    using Shared = std::shared_ptr<Array>;
+    MemoryOwner kept(new Shared(owner), [](void* held) { delete static_cast<Shared*>(held); });
     const Images wrapped =
-        device->wrap_images({shape, Format::float32}, owner->data(), true, owner);
+        device->wrap_images({shape, Format::float32}, owner->data(), true, std::move(kept));
     CHECK(first_difference(download(*wrapped), *owner) == -1);
     Encode call;
     call.kernel = device->make_kernel(KernelKind::initial_gradient, {});
