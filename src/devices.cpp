@@ -77,7 +77,10 @@ Devices devices() {
 
 std::shared_ptr<Device> default_device() {
   const std::string wanted = wanted_device();
-  if (wanted.empty()) return devices().front();
+  return wanted.empty() ? devices().front() : device_named("MPSNN_LOSS_DEVICE", wanted);
+}
+
+std::shared_ptr<Device> device_named(const char* argument, const std::string& wanted) {
   const auto is_wanted = [&](const auto& device) {
     return device->kind() == wanted || device->name() == wanted;
   };
@@ -91,7 +94,7 @@ std::shared_ptr<Device> default_device() {
   }
   for (const auto& device : host_devices())
     names += (names.empty() ? "'" : ", '") + std::string(device->kind()) + "'";
-  throw ValueError(refusal("MPSNN_LOSS_DEVICE",
+  throw ValueError(refusal(argument,
                            "name a device that is here: " + names +
                                (reason.empty() ? "" : " (no Metal device: " + reason + ")"),
                            "'" + wanted + "'"));

@@ -23,6 +23,9 @@ const metal::Foreign* foreign();
 /// ValueError where that names none.
 std::shared_ptr<Device> default_device();
 
+/// The device of that kind or name, which `argument` gave. Throws ValueError where there is none.
+std::shared_ptr<Device> device_named(const char* argument, const std::string& wanted);
+
 /// Where functions compute that are given no device: on the CPU engine, unless MPSNN_LOSS_DEVICE
 /// names another. The variable is read at the first call; ValueError, at every call, where it names
 /// none.

@@ -36,8 +36,14 @@ from mpsnn_loss._core import (
     loss,
     loss_and_gradient,
     loss_gradient,
+    loss_gradient_and_hessian,
+    reduction_divisor,
     set_num_threads,
 )
+
+TYPE_CHECKING = False  # as typing has it, whose import takes longer than all else here
+if TYPE_CHECKING:
+    from mpsnn_loss._names import LossName, ReductionName
 
 __all__ = [
     "CommandBuffer",
@@ -45,6 +51,7 @@ __all__ = [
     "CommandQueue",
     "Device",
     "DeviceError",
+    "LossName",
     "MPSCNNBinaryKernel",
     "MPSCNNKernel",
     "MPSCNNLossDescriptor",
@@ -62,6 +69,7 @@ __all__ = [
     "MPSNNLossGradient",
     "MPSNNPaddingMethod",
     "MPSState",
+    "ReductionName",
     "__version__",
     "build_info",
     "cpu_device",
@@ -71,5 +79,16 @@ __all__ = [
     "loss",
     "loss_and_gradient",
     "loss_gradient",
+    "loss_gradient_and_hessian",
+    "reduction_divisor",
     "set_num_threads",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """LossName and ReductionName, when they are asked for."""
+    if name not in ("LossName", "ReductionName"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mpsnn_loss import _names
+
+    return globals().setdefault(name, getattr(_names, name))

@@ -1,5 +1,5 @@
-# The types of the compiled module, kept by hand and compared with it by mypy.stubtest, which cannot
-# see the arguments of methods. Names with an underscore exist for type checkers only.
+# The types of the compiled module, kept by hand and compared with it by mypy.stubtest, names and
+# defaults of arguments included. Names with an underscore exist for type checkers only.
 
 from collections.abc import Callable, Sequence
 from ctypes import c_void_p
@@ -18,7 +18,9 @@ from typing import (
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from typing_extensions import Buffer, CapsuleType, Never, Self, disjoint_base
+from typing_extensions import Buffer, CapsuleType, Never, Self, TypeVar, disjoint_base
+
+from mpsnn_loss._names import AppleReductionName, LossName, ReductionName
 
 __version__: str
 
@@ -30,7 +32,16 @@ _Real: TypeAlias = SupportsFloat | SupportsIndex
 _Bool: TypeAlias = bool | np.bool_
 _Offset: TypeAlias = tuple[int, int, int]
 _OffsetLike: TypeAlias = tuple[SupportsIndex, SupportsIndex, SupportsIndex]
-_Images: TypeAlias = MPSImageBatch | Sequence[MPSImage] | _Array | memoryview[Any]
+
+class _Tensor(Protocol):  # what speaks DLPack, in whichever words: of NumPy, PyTorch and others
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+_ArrayLike: TypeAlias = ArrayLike | _Tensor
+# Destinations, which are the results then.
+_Out = TypeVar("_Out", bound=_Tensor, default=_Array)
+_LossOut = TypeVar("_LossOut", bound=_Tensor, default=_Array)
+_HessianOut = TypeVar("_HessianOut", bound=_Tensor, default=_Array)
+_Images: TypeAlias = MPSImageBatch | Sequence[MPSImage] | _Array | memoryview[Any] | _Tensor
 _States: TypeAlias = MPSState | Sequence[MPSState]
 _ChannelFormat: TypeAlias = Literal["float16", "float32", "float64"]
 _Allocator: TypeAlias = Literal["temporary_image", "image"]
@@ -42,22 +53,10 @@ _Pointer: TypeAlias = SupportsIndex | _ObjectOfPyObjC
 _Wrt: TypeAlias = Literal["predictions", "labels"]
 
 # Wherever an enumeration is accepted, so are the lower-case name and the raw value.
-_LossTypeLike: TypeAlias = (
-    MPSCNNLossType
-    | Literal[
-        "mean_absolute_error",
-        "mean_squared_error",
-        "softmax_cross_entropy",
-        "sigmoid_cross_entropy",
-        "categorical_cross_entropy",
-        "hinge",
-        "huber",
-        "cosine_distance",
-        "log",
-        "kullback_leibler_divergence",
-    ]
-    | int
-)
+# The names are there for completion: a variable may be any str.
+_LossTypeLike: TypeAlias = MPSCNNLossType | LossName | str | int
+_AppleReductionTypeLike: TypeAlias = MPSCNNReductionType | AppleReductionName | str | int
+_ReductionTypeLike: TypeAlias = _AppleReductionTypeLike | ReductionName
 _NoReduction: TypeAlias = Literal[MPSCNNReductionType.NONE, "none", 0]
 _AnyReduction: TypeAlias = Literal[
     MPSCNNReductionType.SUM,
@@ -66,11 +65,11 @@ _AnyReduction: TypeAlias = Literal[
     "sum",
     "mean",
     "sum_by_non_zero_weights",
+    "mean_by_weights",
     1,
     2,
     3,
 ]
-_ReductionTypeLike: TypeAlias = MPSCNNReductionType | _NoReduction | _AnyReduction | int
 _EdgeModeLike: TypeAlias = (
     MPSImageEdgeMode | Literal["zero", "clamp", "mirror", "mirror_with_edge", "constant"] | int
 )
@@ -245,7 +244,7 @@ class MPSCNNLossDescriptor(_Object):
     def __init__(
         self,
         loss_type: _LossTypeLike,
-        reduction_type: _ReductionTypeLike = MPSCNNReductionType.NONE,
+        reduction_type: _AppleReductionTypeLike = MPSCNNReductionType.NONE,
         *,
         reduce_across_batch: _Bool = False,
         weight: _Real = 1.0,
@@ -261,7 +260,7 @@ class MPSCNNLossDescriptor(_Object):
     @property
     def reduction_type(self) -> MPSCNNReductionType: ...
     @reduction_type.setter
-    def reduction_type(self, value: _ReductionTypeLike, /) -> None: ...
+    def reduction_type(self, value: _AppleReductionTypeLike, /) -> None: ...
     @property
     def reduce_across_batch(self) -> bool: ...
     @reduce_across_batch.setter
@@ -351,16 +350,30 @@ class MPSImage(_Object):
     def write_bytes(
         self, data: _Bytes, data_layout: _DataLayoutLike = 0, image_index: SupportsIndex = 0
     ) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    @overload
+    def __array__(self, dtype: None = None, copy: bool | None = None) -> _Array: ...
+    @overload
+    def __array__(self, dtype: DTypeLike, copy: bool | None = None) -> NDArray[Any]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> CapsuleType: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
 @disjoint_base
 class MPSImageBatch(_Object, Sequence[MPSImage]):
     @staticmethod
-    def from_array(device: Device, array: ArrayLike) -> MPSImageBatch: ...
+    def from_array(device: Device, array: _ArrayLike) -> MPSImageBatch: ...
     @staticmethod
     def from_objc_pointer(pointer: _Pointer) -> MPSImageBatch: ...
-    def to_array(self, out: _Array | None = None) -> _Array: ...
+    def to_array(self, out: _Out | None = None) -> _Out: ...
     @property
     def shape(self) -> tuple[int, int, int, int]: ...
     @property
@@ -608,8 +621,8 @@ class MPSNNForwardLoss(MPSCNNKernel):
         predictions: _Images,
         labels: _Images,
         weights: _Images | None = None,
-        out: _Array | None = None,
-    ) -> _Array: ...
+        out: _Out | None = None,
+    ) -> _Out: ...
     def copy(self, device: Device | None = None) -> MPSNNForwardLoss: ...
     def __copy__(self) -> MPSNNForwardLoss: ...
     def __deepcopy__(self, memo: dict[int, Any], /) -> MPSNNForwardLoss: ...
@@ -669,8 +682,8 @@ class MPSNNLossGradient(MPSCNNBinaryKernel):
         labels: _Images,
         source_gradient: float | _Images | None = None,
         weights: _Images | None = None,
-        out: _Array | None = None,
-    ) -> _Array: ...
+        out: _Out | None = None,
+    ) -> _Out: ...
     def copy(self, device: Device | None = None) -> MPSNNLossGradient: ...
     def __copy__(self) -> MPSNNLossGradient: ...
     def __deepcopy__(self, memo: dict[int, Any], /) -> MPSNNLossGradient: ...
@@ -710,111 +723,137 @@ def get_num_threads() -> int: ...
 def set_num_threads(n: SupportsIndex) -> None: ...
 def build_info() -> dict[str, Any]: ...
 
-# The overloads of a loss, in order: no reduction, reduced to a scalar, reduced per image, written
-# to an array that was passed in, and what only the values can tell.
+# The overloads of a loss, in order: reduced to a scalar, not reduced, reduced per image, and what
+# only the values can tell.
 # fmt: off
 @overload
 def loss(
-    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
-    reduction: _NoReduction, weights: ArrayLike | None = None,
-    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
-    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
-    reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
-    out: None = None, device: Device | None = None,
-) -> _Array: ...
-@overload
-def loss(
-    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
-    reduction: _AnyReduction = "mean", weights: ArrayLike | None = None,
+    predictions: _ArrayLike, labels: _ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _AnyReduction = "mean", weights: _ArrayLike | None = None,
     weight: _Real = 1.0, label_smoothing: _Real = 0.0,
     number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
     reduce_across_batch: Literal[True] = True, ignore_index: SupportsIndex | None = None,
-    out: None = None, device: Device | None = None,
+    out: None = None,
+    device: Device | str | None = None, axis: SupportsIndex = -1,
+    sample_weight: _ArrayLike | None = None, class_weight: _ArrayLike | None = None,
+    divisor: _Real | None = None,
 ) -> np.floating[Any]: ...
 @overload
 def loss(
-    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
-    reduction: _AnyReduction = "mean", weights: ArrayLike | None = None,
+    predictions: _ArrayLike, labels: _ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _NoReduction, weights: _ArrayLike | None = None,
+    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
+    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
+    reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
+    out: _Out | None = None,
+    device: Device | str | None = None, axis: SupportsIndex = -1,
+    sample_weight: _ArrayLike | None = None, class_weight: _ArrayLike | None = None,
+    divisor: _Real | None = None,
+) -> _Out: ...
+@overload
+def loss(
+    predictions: _ArrayLike, labels: _ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _ReductionTypeLike = "mean", weights: _ArrayLike | None = None,
     weight: _Real = 1.0, label_smoothing: _Real = 0.0,
     number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
     reduce_across_batch: Literal[False], ignore_index: SupportsIndex | None = None,
-    out: None = None, device: Device | None = None,
-) -> _Array: ...
+    out: _Out | None = None,
+    device: Device | str | None = None, axis: SupportsIndex = -1,
+    sample_weight: _ArrayLike | None = None, class_weight: _ArrayLike | None = None,
+    divisor: _Real | None = None,
+) -> _Out: ...
 @overload
 def loss(
-    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
-    reduction: _ReductionTypeLike = "mean", weights: ArrayLike | None = None,
+    predictions: _ArrayLike, labels: _ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _ReductionTypeLike = "mean", weights: _ArrayLike | None = None,
     weight: _Real = 1.0, label_smoothing: _Real = 0.0,
     number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
     reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
-    out: _Array, device: Device | None = None,
-) -> _Array: ...
-@overload
-def loss(
-    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
-    reduction: _ReductionTypeLike = "mean", weights: ArrayLike | None = None,
-    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
-    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
-    reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
-    out: None = None, device: Device | None = None,
-) -> np.floating[Any] | _Array: ...
+    out: _Out | None = None,
+    device: Device | str | None = None, axis: SupportsIndex = -1,
+    sample_weight: _ArrayLike | None = None, class_weight: _ArrayLike | None = None,
+    divisor: _Real | None = None,
+) -> np.floating[Any] | _Out: ...
 def loss_gradient(
-    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
-    reduction: _ReductionTypeLike = "mean", weights: ArrayLike | None = None,
+    predictions: _ArrayLike, labels: _ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _ReductionTypeLike = "mean", weights: _ArrayLike | None = None,
     weight: _Real = 1.0, label_smoothing: _Real = 0.0,
     number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
     reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
-    source_gradient: ArrayLike | None = None, wrt: _Wrt = "predictions",
-    out: _Array | None = None, device: Device | None = None,
-) -> _Array: ...
+    source_gradient: _ArrayLike | None = None, wrt: _Wrt = "predictions",
+    out: _Out | None = None,
+    device: Device | str | None = None, axis: SupportsIndex = -1,
+    sample_weight: _ArrayLike | None = None, class_weight: _ArrayLike | None = None,
+    divisor: _Real | None = None,
+) -> _Out: ...
 @overload
 def loss_and_gradient(
-    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
-    reduction: _NoReduction, weights: ArrayLike | None = None,
-    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
-    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
-    reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
-    source_gradient: ArrayLike | None = None, wrt: _Wrt = "predictions",
-    out: _Array | None = None, loss_out: None = None, device: Device | None = None,
-) -> tuple[_Array, _Array]: ...
-@overload
-def loss_and_gradient(
-    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
-    reduction: _AnyReduction = "mean", weights: ArrayLike | None = None,
+    predictions: _ArrayLike, labels: _ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _AnyReduction = "mean", weights: _ArrayLike | None = None,
     weight: _Real = 1.0, label_smoothing: _Real = 0.0,
     number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
     reduce_across_batch: Literal[True] = True, ignore_index: SupportsIndex | None = None,
-    source_gradient: ArrayLike | None = None, wrt: _Wrt = "predictions",
-    out: _Array | None = None, loss_out: None = None, device: Device | None = None,
-) -> tuple[np.floating[Any], _Array]: ...
+    source_gradient: _ArrayLike | None = None, wrt: _Wrt = "predictions",
+    out: _Out | None = None, loss_out: None = None,
+    device: Device | str | None = None, axis: SupportsIndex = -1,
+    sample_weight: _ArrayLike | None = None, class_weight: _ArrayLike | None = None,
+    divisor: _Real | None = None,
+) -> tuple[np.floating[Any], _Out]: ...
 @overload
 def loss_and_gradient(
-    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
-    reduction: _AnyReduction = "mean", weights: ArrayLike | None = None,
+    predictions: _ArrayLike, labels: _ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _NoReduction, weights: _ArrayLike | None = None,
+    weight: _Real = 1.0, label_smoothing: _Real = 0.0,
+    number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
+    reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
+    source_gradient: _ArrayLike | None = None, wrt: _Wrt = "predictions",
+    out: _Out | None = None, loss_out: _LossOut | None = None,
+    device: Device | str | None = None, axis: SupportsIndex = -1,
+    sample_weight: _ArrayLike | None = None, class_weight: _ArrayLike | None = None,
+    divisor: _Real | None = None,
+) -> tuple[_LossOut, _Out]: ...
+@overload
+def loss_and_gradient(
+    predictions: _ArrayLike, labels: _ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _ReductionTypeLike = "mean", weights: _ArrayLike | None = None,
     weight: _Real = 1.0, label_smoothing: _Real = 0.0,
     number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
     reduce_across_batch: Literal[False], ignore_index: SupportsIndex | None = None,
-    source_gradient: ArrayLike | None = None, wrt: _Wrt = "predictions",
-    out: _Array | None = None, loss_out: None = None, device: Device | None = None,
-) -> tuple[_Array, _Array]: ...
+    source_gradient: _ArrayLike | None = None, wrt: _Wrt = "predictions",
+    out: _Out | None = None, loss_out: _LossOut | None = None,
+    device: Device | str | None = None, axis: SupportsIndex = -1,
+    sample_weight: _ArrayLike | None = None, class_weight: _ArrayLike | None = None,
+    divisor: _Real | None = None,
+) -> tuple[_LossOut, _Out]: ...
 @overload
 def loss_and_gradient(
-    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
-    reduction: _ReductionTypeLike = "mean", weights: ArrayLike | None = None,
+    predictions: _ArrayLike, labels: _ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _ReductionTypeLike = "mean", weights: _ArrayLike | None = None,
     weight: _Real = 1.0, label_smoothing: _Real = 0.0,
     number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
     reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
-    source_gradient: ArrayLike | None = None, wrt: _Wrt = "predictions",
-    out: _Array | None = None, loss_out: _Array, device: Device | None = None,
-) -> tuple[_Array, _Array]: ...
-@overload
-def loss_and_gradient(
-    predictions: ArrayLike, labels: ArrayLike, loss_type: _LossTypeLike, *,
-    reduction: _ReductionTypeLike = "mean", weights: ArrayLike | None = None,
+    source_gradient: _ArrayLike | None = None, wrt: _Wrt = "predictions",
+    out: _Out | None = None, loss_out: _LossOut | None = None,
+    device: Device | str | None = None, axis: SupportsIndex = -1,
+    sample_weight: _ArrayLike | None = None, class_weight: _ArrayLike | None = None,
+    divisor: _Real | None = None,
+) -> tuple[np.floating[Any] | _LossOut, _Out]: ...
+def loss_gradient_and_hessian(
+    predictions: _ArrayLike, labels: _ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _ReductionTypeLike = "mean", weights: _ArrayLike | None = None,
     weight: _Real = 1.0, label_smoothing: _Real = 0.0,
     number_of_classes: SupportsIndex | None = None, epsilon: _Real = 1e-7, delta: _Real = 1.0,
     reduce_across_batch: _Bool = True, ignore_index: SupportsIndex | None = None,
-    source_gradient: ArrayLike | None = None, wrt: _Wrt = "predictions",
-    out: _Array | None = None, loss_out: None = None, device: Device | None = None,
-) -> tuple[np.floating[Any] | _Array, _Array]: ...
+    source_gradient: _ArrayLike | None = None, out: _Out | None = None,
+    device: Device | str | None = None, axis: SupportsIndex = -1,
+    sample_weight: _ArrayLike | None = None, class_weight: _ArrayLike | None = None,
+    divisor: _Real | None = None,
+    hessian_out: _HessianOut | None = None,
+) -> tuple[_Out, _HessianOut]: ...
+def reduction_divisor(
+    predictions: _ArrayLike, labels: _ArrayLike, loss_type: _LossTypeLike, *,
+    reduction: _ReductionTypeLike = "mean", weights: _ArrayLike | None = None,
+    sample_weight: _ArrayLike | None = None, class_weight: _ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None, axis: SupportsIndex = -1,
+) -> float: ...
 # fmt: on

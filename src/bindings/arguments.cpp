@@ -54,11 +54,17 @@ std::string_view ascii(py::handle text) {
           static_cast<std::size_t>(PyUnicode_GET_LENGTH(text.ptr()))};
 }
 
-/// What a message expects of a value of an enumeration.
-std::string expectation(const Enumeration& rows) {
+std::vector<std::string_view> names_of(std::span<const EnumerationMember> members) {
+  std::vector<std::string_view> names;
+  for (const EnumerationMember& member : members) names.push_back(member.name);
+  return names;
+}
+
+/// What a message expects of a value of an enumeration, or of a name that functions know too.
+std::string expectation(const Enumeration& rows, std::span<const EnumerationMember> members) {
   std::string text = std::string("be a member of ") + rows.name + ", its raw value or one of ";
-  for (const EnumerationMember& member : rows.members)
-    text += (&member == rows.members.data() ? "'" : ", '") + std::string(member.name) + "'";
+  for (const EnumerationMember& member : members)
+    text += (&member == members.data() ? "'" : ", '") + std::string(member.name) + "'";
   return text;
 }
 
@@ -204,7 +210,11 @@ py::object member(CommandBufferStatus status) {
   return member(kCommandBufferStatus, static_cast<std::uint64_t>(status));
 }
 
-std::uint64_t to_member_value(const Enumeration& rows, const char* name, py::handle value) {
+namespace {
+
+/// `members`: those of the enumeration, and perhaps names that functions know beside them.
+std::uint64_t to_value(const Enumeration& rows, std::span<const EnumerationMember> members,
+                       const char* name, py::handle value) {
   const PythonEnumeration& enumeration = python(rows);
   for (std::size_t i = 0; i < rows.members.size(); ++i) {  // the usual objects themselves
     if (value.ptr() == enumeration.members[i] || value.ptr() == enumeration.names[i])
@@ -212,18 +222,25 @@ std::uint64_t to_member_value(const Enumeration& rows, const char* name, py::han
   }
   if (PyUnicode_Check(value.ptr()) != 0) {
     const std::string_view text = ascii(value);
-    for (const EnumerationMember& member : rows.members) {
+    for (const EnumerationMember& member : members) {
       if (text == member.name) return member.value;
     }
-    throw ValueError(refusal(name, expectation(rows), describe(value)));
+    throw ValueError(refusal(name, expectation(rows, members), describe(value)) +
+                     suggestion(value, names_of(members)));
   }
   if (!is_integer(value) || is_member_of_another(enumeration, value))
-    throw TypeError(refusal(name, expectation(rows), describe(value)));
+    throw TypeError(refusal(name, expectation(rows, members), describe(value)));
   const unsigned long long raw = PyLong_AsUnsignedLongLong(to_index(name, value).ptr());
   const bool fits = PyErr_Occurred() == nullptr;
   PyErr_Clear();
   if (fits && rows.has(raw)) return raw;
-  throw ValueError(refusal(name, expectation(rows), describe(value)));
+  throw ValueError(refusal(name, expectation(rows, members), describe(value)));
+}
+
+}  // namespace
+
+std::uint64_t to_member_value(const Enumeration& rows, const char* name, py::handle value) {
+  return to_value(rows, rows.members, name, value);
 }
 
 LossType to_loss_type(const char* name, py::handle value) {
@@ -231,25 +248,26 @@ LossType to_loss_type(const char* name, py::handle value) {
 }
 
 LossType to_any_loss_type(const char* name, py::handle value) {
-  for (const LossInfo& row : std::span(kLosses).subspan<kApplesLosses>()) {
-    if (PyUnicode_Check(value.ptr()) != 0 &&
-        PyUnicode_CompareWithASCIIString(value.ptr(), row.name) == 0) {
-      return row.type;
-    }
-  }
-  return to_loss_type(name, value);
+  return static_cast<LossType>(
+      to_value(kLossType, enumeration_members::kEveryLossType, name, value));
 }
 
 ReductionType to_reduction_type(const char* name, py::handle value) {
   return static_cast<ReductionType>(to_member_value(kReductionType, name, value));
 }
 
+ReductionType to_any_reduction_type(const char* name, py::handle value) {
+  return static_cast<ReductionType>(
+      to_value(kReductionType, enumeration_members::kEveryReductionType, name, value));
+}
+
 Format to_format(const char* name, py::handle value) {
-  const auto expectation = [] { return "be " + names_of_formats("'"); };
+  const auto expectation = [] { return "be " + names_of_image_formats("'"); };
   if (PyUnicode_Check(value.ptr()) == 0)
     throw TypeError(refusal(name, expectation(), describe(value)));
   for (const FormatInfo& row : kFormats) {
-    if (PyUnicode_CompareWithASCIIString(value.ptr(), row.name) == 0) return row.format;
+    if (row.is_of_images && PyUnicode_CompareWithASCIIString(value.ptr(), row.name) == 0)
+      return row.format;
   }
   throw ValueError(refusal(name, expectation(), describe(value)));
 }
@@ -338,6 +356,24 @@ std::optional<std::string> to_label(py::handle value) {
   if (text != nullptr) return std::string(text, static_cast<std::size_t>(size));
   PyErr_Clear();
   throw ValueError(refusal("label", "be text that UTF-8 can hold", describe(value)));
+}
+
+std::string suggestion(py::handle given, std::span<const std::string_view> names) {
+  if (PyUnicode_Check(given.ptr()) == 0) return {};
+  py::list words;
+  for (const std::string_view name : names) words.append(py::str(name.data(), name.size()));
+  const py::list close = py::module_::import("difflib").attr("get_close_matches")(
+      py::str(given).attr("lower")(), words, 1);
+  return close.empty() ? std::string() : "; did you mean '" + to_text(close[0]) + "'?";
+}
+
+std::shared_ptr<Device> to_named_device(const char* name, py::handle value) {
+  if (PyUnicode_Check(value.ptr()) != 0) return device_named(name, to_text(value));
+  if (!is_instance<Device>(value)) {
+    throw TypeError(refusal(name, "be a Device, 'cpu', 'metal' or the name of one of devices()",
+                            describe(value)));
+  }
+  return to_device(name, value);
 }
 
 std::shared_ptr<Device> to_device(const char* name, py::handle value) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -74,6 +75,8 @@ LossType to_loss_type(const char* name, pybind11::handle value);
 /// Losses that Apple does not have too, by their names.
 LossType to_any_loss_type(const char* name, pybind11::handle value);
 ReductionType to_reduction_type(const char* name, pybind11::handle value);
+/// Reductions that Apple does not have too, by their names.
+ReductionType to_any_reduction_type(const char* name, pybind11::handle value);
 Format to_format(const char* name, pybind11::handle value);
 /// The raw value, from a member, an integer or a lower-case name. Members of other enumerations are
 /// a TypeError.
@@ -115,6 +118,10 @@ class HeldBytes {
 /// A label: a string, or None for none.
 std::optional<std::string> to_label(pybind11::handle value);
 std::shared_ptr<Device> to_device(const char* name, pybind11::handle value);
+/// The same from a kind or a name too.
+std::shared_ptr<Device> to_named_device(const char* name, pybind11::handle value);
+/// "; did you mean 'mean'?" for a string that is close to one of these, else nothing.
+std::string suggestion(pybind11::handle given, std::span<const std::string_view> names);
 
 /// pybind11::isinstance of a class of the package, without its look-up.
 template <class T>
@@ -169,7 +176,15 @@ class SortedArguments {
 
   void place(PyObject* keyword, PyObject* value) {
     const std::size_t i = find(keyword);
-    if (i == N) refuse("got an unexpected keyword argument " + describe(keyword));
+    if (i == N) {
+      const std::array<std::string_view, N> names = [this] {
+        std::array<std::string_view, N> all;
+        std::ranges::copy(signature_.names, all.begin());
+        return all;
+      }();
+      refuse("got an unexpected keyword argument " + describe(keyword) +
+             suggestion(keyword, names));
+    }
     if (sorted_[i] != nullptr)
       refuse(std::string("got multiple values for argument '") + signature_.names[i] + "'");
     sorted_[i] = value;

@@ -12,6 +12,7 @@
 #include <span>
 #include <utility>
 
+#include "bindings/element_types.hpp"
 #include "core/array_call.hpp"
 #include "core/computation.hpp"
 #include "core/shape.hpp"
@@ -29,10 +30,13 @@ struct HeldMemory {
   };
 
   /// The object whose memory it is.
-  PyObject* holder() const { return exported != nullptr ? exported->obj : array.ptr(); }
+  PyObject* holder() const {
+    return exported != nullptr ? exported->obj : tensor ? tensor.ptr() : array.ptr();
+  }
 
   pybind11::object array;                        // of NumPy, or
-  std::unique_ptr<Py_buffer, Release> exported;  // of another object
+  std::unique_ptr<Py_buffer, Release> exported;  // a buffer of another object, or
+  pybind11::object tensor;                       // what gives a tensor back when it is dropped
   std::unique_ptr<std::byte[]> converted;
 };
 
@@ -72,38 +76,47 @@ class HostArray {
   StridedArray strided() const {
     return {look_.data, look_.type, look_.swapped, axes(), {look_.strides.data(), look_.rank}};
   }
+  /// Aligned and in native byte order, with strides of whole elements.
+  bool has_whole_strides(Format format) const {
+    return look_.whole_strides && look_.type == element_type(format);
+  }
   /// For arrays that must be read or written as they are: the storage format. TypeError for other
   /// dtypes, ValueError for other layouts.
   Format require_in_place() const;
   /// A destination of exactly that dtype, writable.
   void require_destination(Format format) const;
+  /// The same, of one of two dtypes, which may have gaps but no element twice. Returns which.
+  Format require_strided_destination(Format format, Format wide) const;
 
-  /// A C-contiguous copy in `format`, seen with `axes` that it broadcasts to; lives as long as
-  /// this.
-  std::byte* converted(Format format, std::span<const std::int64_t> axes, Underflow underflow);
+  /// A C-contiguous copy in `format` of the elements as they are seen; lives as long as this.
+  std::byte* converted(Format format, const StridedArray& seen, Underflow underflow);
   /// The integers as int64: in place, or a copy. ValueError for what int64 does not hold.
   const std::int64_t* as_int64(std::int64_t classes);
   /// For whoever keeps the memory from here on.
   HeldMemory hand_over() { return std::move(held_); }
 
  private:
-  static constexpr std::size_t kMostAxes = 64;  // NumPy's limit, and that of buffers
+  static constexpr std::size_t kMostAxes = Folding::kMostAxes;
 
   /// What there was to see.
   struct Look {
     std::byte* data;
     ElementType type;
-    bool swapped, in_place, writable;
+    bool swapped, in_place, whole_strides, writable;
     std::size_t rank = 0;
     std::array<std::int64_t, kMostAxes> axes, strides;
 
     bool operator==(const Look& other) const;
   };
 
+  /// DLPack; false where `value` has none, or its memory is not the host's.
+  bool take_tensor(pybind11::handle value);
   static bool look_at(PyObject* array, Look& look);
   bool look_at(const Py_buffer& buffer);
   void hold(pybind11::handle array);
   [[noreturn]] void refuse_type(pybind11::handle value) const;
+  [[noreturn]] void refuse_strides(const char* expectation) const;
+  void require_native() const;
 
   const char* name_ = "";
   bool may_have_run_code_ = false;
@@ -111,14 +124,10 @@ class HostArray {
   Look look_;
 };
 
-/// A fresh NumPy array.
+/// A fresh NumPy array. TypeError for bfloat16 where ml_dtypes is not installed.
 pybind11::array make_array(std::span<const std::int64_t> axes, Format format);
 /// A scalar of NumPy with the value that lies there.
 pybind11::object make_scalar(const void* value, Format format);
-pybind11::dtype to_dtype(Format format);
-/// The storage format that a dtype of NumPy is, in native byte order.
-std::optional<Format> storage_format_of(pybind11::handle dtype);
-
 /// To be called once all arguments are taken: RuntimeError where one has changed since. Where no
 /// code of others ran, which is the usual case, a second look would only take time.
 template <class... Arrays>

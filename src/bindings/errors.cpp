@@ -42,12 +42,15 @@ bool set_own_error(const std::exception_ptr& error) {
 }  // namespace
 
 void register_errors(py::module_& m) {
-  device_error =
-      PyErr_NewExceptionWithDoc("mpsnn_loss.DeviceError",
-                                "Work that was committed failed on its device.\n\nRaised by "
-                                "CommandBuffer.wait_until_completed and by reading "
-                                "results of that buffer; CommandBuffer.error keeps it.",
-                                PyExc_RuntimeError, nullptr);
+  constexpr const char* kDoc =
+      "Work that was committed failed on its device.\n\n"
+      "Raised by CommandBuffer.wait_until_completed and by reading results of that buffer; "
+      "CommandBuffer.error keeps it.";
+  const std::string with_signature = std::string("DeviceError(*args)\n--\n\n") + kDoc;
+  device_error = PyErr_NewExceptionWithDoc("mpsnn_loss.DeviceError", with_signature.c_str(),
+                                           PyExc_RuntimeError, nullptr);
+  // A class that is made like one in Python keeps the signature in what help shows, too.
+  py::handle(device_error).attr("__doc__") = kDoc;
   m.attr("DeviceError") = py::handle(device_error);
   py::register_exception_translator([](std::exception_ptr error) {
     if (!set_own_error(error)) std::rethrow_exception(error);

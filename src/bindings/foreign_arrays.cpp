@@ -21,15 +21,6 @@ bool is_plain_number(py::handle value) {
          PyBool_Check(value.ptr()) != 0;
 }
 
-/// An object that NumPy asks for an array, instead of for its items.
-bool gives_an_array(py::handle value) {
-  if (is_numpy_array(value) || PyObject_CheckBuffer(value.ptr()) != 0) return true;
-  for (const char* name : {"__array__", "__array_interface__", "__array_struct__"}) {
-    if (find_attribute(value, name)) return true;
-  }
-  return false;
-}
-
 bool is_list_or_tuple(py::handle value) {
   return PyList_Check(value.ptr()) != 0 || PyTuple_Check(value.ptr()) != 0;
 }
@@ -90,6 +81,14 @@ bool is_unit(const py::object& value) {
 }
 
 }  // namespace
+
+bool gives_an_array(py::handle value) {
+  if (is_numpy_array(value) || PyObject_CheckBuffer(value.ptr()) != 0) return true;
+  for (const char* name : {"__array__", "__array_interface__", "__array_struct__"}) {
+    if (find_attribute(value, name)) return true;
+  }
+  return false;
+}
 
 void refuse_hidden(const char* name, py::handle value) {
   if (Py_TYPE(value.ptr()) == ndarray() || is_plain_number(value) || is_numpy_scalar(value)) return;

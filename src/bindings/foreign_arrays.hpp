@@ -12,6 +12,9 @@ namespace mpsnn_loss::bindings {
 /// for what hides a mask or a unit, in the items of sequences too.
 pybind11::array to_numpy(const char* name, pybind11::handle value);
 
+/// Whether NumPy asks an object for an array, instead of for its items.
+bool gives_an_array(pybind11::handle value);
+
 /// Throws TypeError where an array would lose its mask (numpy.ma, or a subclass with `mask`), or a
 /// quantity its unit (`unit` or `units`, unless that is None or a string).
 void refuse_hidden(const char* name, pybind11::handle value);

@@ -37,6 +37,8 @@ int refuse_subinterpreters(PyObject* /*module*/) { return is_main_interpreter() 
 PYBIND11_MODULE(_core_of_pybind11, m) {
   using namespace mpsnn_loss::bindings;
   guard_instance_base();
+  pybind11::options options;
+  options.disable_function_signatures();  // doc strings begin with their own (definitions.hpp)
   m.doc() = "The compiled part of mpsnn_loss.";
   m.attr("__version__") = MPSNN_LOSS_VERSION;
   register_errors(m);
@@ -45,6 +47,7 @@ PYBIND11_MODULE(_core_of_pybind11, m) {
   register_descriptors(m);
   register_images(m);
   register_command_buffers(m);
+  register_states(m);
   register_kernels(m);
   register_functions(m);
   register_objc_pointers(m);

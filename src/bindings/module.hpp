@@ -7,6 +7,7 @@ namespace mpsnn_loss::bindings {
 
 void register_devices(pybind11::module_& m);
 void register_command_buffers(pybind11::module_& m);
+void register_states(pybind11::module_& m);
 void register_descriptors(pybind11::module_& m);
 void register_images(pybind11::module_& m);
 void register_kernels(pybind11::module_& m);

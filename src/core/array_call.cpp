@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <limits>
 #include <string>
 #include <vector>
@@ -26,25 +27,6 @@ std::int64_t product(Axes axes) {
   return result;
 }
 
-/// The size of `weights` at axis `i` of predictions, right-aligned as NumPy broadcasts.
-std::int64_t aligned_axis(Axes weights, Axes predictions, std::size_t i) {
-  const std::size_t missing = predictions.size() - weights.size();
-  return i < missing ? 1 : weights[i - missing];
-}
-
-void require_broadcast(const ArrayView& weights, Axes predictions, const LossInfo& loss) {
-  bool fits = weights.axes.size() <= predictions.size();
-  for (std::size_t i = 0; fits && i < predictions.size(); ++i) {
-    const std::int64_t axis = aligned_axis(weights.axes, predictions, i);
-    fits = axis == predictions[i] || axis == 1;
-  }
-  if (!fits) {
-    throw ValueError(
-        refusal(weights.name, "broadcast to shape " + text(predictions), text(weights.axes)));
-  }
-  check_weight_channels(weights.name, loss, weights.axes);
-}
-
 std::string position(Axes axes, std::int64_t flat) {
   std::string result;
   for (std::size_t i = axes.size(); i-- > 0;) {
@@ -56,47 +38,139 @@ std::string position(Axes axes, std::int64_t flat) {
 
 }  // namespace
 
-Folded fold(const ArrayView& predictions, Format format, const ArrayView* weights,
-            const LossInfo& loss) {
-  const Axes axes = predictions.axes;
-  const std::size_t rank = axes.size();
+Folding::Folding(const ArrayView& predictions, std::int64_t axis) : axes_(predictions.axes) {
+  const auto rank = static_cast<std::int64_t>(axes_.size());
   if (rank == 0) throw ValueError(refusal(predictions.name, "have at least 1 axis", "shape ()"));
-  if (weights != nullptr) require_broadcast(*weights, axes, loss);
-  if (is_empty(axes)) return {{rank > 1 ? axes[0] : 1, 1, 1, 0}, {}, true};
-  const auto weight_axis = [&](std::size_t i) {
-    return weights != nullptr ? aligned_axis(weights->axes, axes, i) : 1;
-  };
-  // Neighbouring pixel axes merge while the weights broadcast along all of them, or along none.
-  std::array<std::int64_t, 2> pixels{1, 1}, weight_pixels{1, 1};
-  std::size_t groups = 0;
-  bool fits = true;
-  for (std::size_t i = 1; i + 1 < rank; ++i) {
-    const bool broadcasts = weight_axis(i) != axes[i];
-    if (axes[i] == 1) continue;
-    if (groups > 0 && broadcasts == (weight_pixels[groups - 1] != pixels[groups - 1])) {
-      pixels[groups - 1] = product(std::array{pixels[groups - 1], axes[i]});
-      weight_pixels[groups - 1] = product(std::array{weight_pixels[groups - 1], weight_axis(i)});
-    } else if (groups < 2) {
-      pixels[groups] = axes[i];
-      weight_pixels[groups] = weight_axis(i);
-      ++groups;
-    } else {
-      fits = false;
+  if (axis < -rank || axis >= rank) {
+    throw ValueError(refusal("axis",
+                             "be in [" + std::to_string(-rank) + ", " + std::to_string(rank) +
+                                 ") for " + predictions.name + " of shape " + text(axes_),
+                             std::to_string(axis)));
+  }
+  channel_axis_ = static_cast<std::size_t>(axis < 0 ? axis + rank : axis);
+  batch_axis_ = rank == 1 ? kMostAxes : channel_axis_ == 0 ? 1 : 0;
+  for (std::size_t i = 0, next = 0; i < axes_.size(); ++i) {
+    if (i != channel_axis_) others_[next++] = axes_[i];
+  }
+}
+
+std::optional<std::size_t> Folding::own_axis(Covers covers, std::size_t own_rank,
+                                             std::size_t axis) const {
+  switch (covers) {
+    case Covers::everything: {
+      const std::size_t missing = rank() - own_rank;
+      return axis < missing ? std::nullopt : std::optional(axis - missing);
     }
+    case Covers::pixels:
+      if (axis == channel_axis_) return std::nullopt;
+      return axis < channel_axis_ ? axis : axis - 1;
+    case Covers::images: return axis == batch_axis_ ? std::optional<std::size_t>(0) : std::nullopt;
+    case Covers::channels:
+      return axis == channel_axis_ ? std::optional<std::size_t>(0) : std::nullopt;
   }
-  Folded folded;
-  folded.weights_fit = fits;
-  const std::int64_t all_pixels = rank > 2 ? product(axes.subspan(1, rank - 2)) : 1;
-  if (!fits) pixels = {all_pixels, 1};
-  folded.predictions = {rank > 1 ? axes[0] : 1, pixels[0], pixels[1], axes[rank - 1]};
-  folded.weights = {rank > 1 ? weight_axis(0) : 1, weight_pixels[0], weight_pixels[1],
-                    weight_axis(rank - 1)};
-  if (!fits) {  // the pixels of the weights are to be expanded, and nothing else
-    folded.weights.height = all_pixels;
-    folded.weights.width = 1;
+  return std::nullopt;
+}
+
+template <class F>
+void Folding::for_each_pixel_axis(F f) const {
+  for (std::size_t i = 0; i < rank(); ++i) {
+    if (is_pixel_axis(i)) f(i, (breaks_ >> i & 1) != 0);
   }
-  check_shape(predictions.name, {folded.predictions, format});
+}
+
+bool Folding::admit(Axes strides) {
+  std::uint64_t breaks = breaks_;
+  std::optional<std::size_t> before;
+  for_each_pixel_axis([&](std::size_t i, bool) {
+    if (before && strides[*before] != strides[i] * axes_[i]) breaks |= std::uint64_t{1} << i;
+    before = i;
+  });
+  if (std::popcount(breaks) > 1) return false;
+  breaks_ = breaks;
+  return true;
+}
+
+std::array<std::uint8_t, Folding::kMostAxes> Folding::packed_order() const {
+  std::array<std::uint8_t, kMostAxes> order;
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < rank(); ++i) {
+    if (i != channel_axis_) order[next++] = static_cast<std::uint8_t>(i);
+  }
+  order[next] = static_cast<std::uint8_t>(channel_axis_);
+  return order;
+}
+
+Shape Folding::shape() const {
+  if (is_empty(axes_)) return {images(), 1, 1, 0};
+  std::array<std::int64_t, 2> pixels{1, 1};
+  std::size_t group = 0;
+  for_each_pixel_axis([&](std::size_t i, bool begins) {
+    group += begins ? 1 : 0;
+    pixels[group] = product(std::array{pixels[group], axes_[i]});
+  });
+  return {images(), pixels[0], pixels[1], channels()};
+}
+
+Strides Folding::fold(Axes strides) const {
+  Strides folded{};
+  std::size_t group = 1;
+  for_each_pixel_axis([&](std::size_t i, bool begins) {
+    group += begins ? 1 : 0;
+    folded[group] = strides[i];  // of the innermost axis that has merged
+  });
+  if (rank() > 1 && images() != 1) folded[0] = strides[batch_axis_];
+  if (channels() != 1) folded[3] = strides[channel_axis_];
   return folded;
+}
+
+void require_broadcast(const ArrayView& weights, const Folding& predictions, const LossInfo& loss) {
+  const Axes full = predictions.axes();
+  bool fits = weights.axes.size() <= full.size();
+  for (std::size_t i = 0; fits && i < full.size(); ++i) {
+    const auto own = predictions.own_axis(Covers::everything, weights.axes.size(), i);
+    fits = !own || weights.axes[*own] == full[i] || weights.axes[*own] == 1;
+  }
+  if (!fits) {
+    const bool one_per_image = std::ranges::equal(weights.axes, std::array{predictions.images()});
+    throw ValueError(refusal(weights.name,
+                             "broadcast to shape " + text(full) +
+                                 (one_per_image ? "; pass sample_weight for one per image" : ""),
+                             text(weights.axes)));
+  }
+  const auto own =
+      predictions.own_axis(Covers::everything, weights.axes.size(), predictions.channel_axis());
+  const std::int64_t channels = own ? weights.axes[*own] : 1;
+  check_weight_channels(weights.name, loss, channels, weights.axes);
+}
+
+Covers judge_sample_weight(const ArrayView& array, const Folding& predictions) {
+  const Axes pixels = predictions.axes_without_channels();
+  if (std::ranges::equal(array.axes, pixels)) return Covers::pixels;
+  const bool is_one_image = predictions.rank() == 1;
+  if (std::ranges::equal(array.axes, std::array{predictions.images()})) return Covers::images;
+  const bool is_of_classes = std::ranges::equal(array.axes, std::array{predictions.channels()});
+  const std::string of_images = text(std::array{predictions.images()});
+  throw ValueError(refusal(array.name,
+                           "have shape " +
+                               (is_one_image              ? "() or (1,)"
+                                : predictions.rank() == 2 ? of_images
+                                                          : of_images + " or " + text(pixels)) +
+                               (is_of_classes ? "; pass class_weight for one per class" : ""),
+                           text(array.axes)));
+}
+
+void require_class_weight(const ArrayView& array, const Folding& predictions,
+                          const LossInfo& loss) {
+  if (loss.one_weight_per_pixel)
+    throw ValueError(array.name + (std::string(" must be None for ") + loss.name) +
+                     ", which has one weight per pixel");
+  const std::array classes{predictions.channels()};
+  if (std::ranges::equal(array.axes, classes)) return;
+  const bool is_of_images = std::ranges::equal(array.axes, std::array{predictions.images()});
+  throw ValueError(refusal(array.name,
+                           "have shape " + text(classes) +
+                               (is_of_images ? "; pass sample_weight for one per image" : ""),
+                           text(array.axes)));
 }
 
 void require_axes(const ArrayView& array, Axes axes) {
@@ -106,15 +180,15 @@ void require_axes(const ArrayView& array, Axes axes) {
 
 bool is_empty(Axes axes) { return std::ranges::find(axes, 0) != axes.end(); }
 
-LabelKind judge_labels(const ArrayView& labels, ElementType type, Axes predictions,
+LabelKind judge_labels(const ArrayView& labels, ElementType type, const Folding& predictions,
                        const LossInfo& loss) {
-  const Axes pixels = predictions.first(predictions.size() - 1);
+  const Axes pixels = predictions.axes_without_channels();
   const auto has_axes = [&](Axes axes) { return std::ranges::equal(labels.axes, axes); };
-  if (has_axes(predictions)) return LabelKind::dense;
+  if (has_axes(predictions.axes())) return LabelKind::dense;
   if (loss.takes_class_indices && has_axes(pixels) && is_integer(type))
     return LabelKind::class_indices;
   const std::string given = name_of(type) + (" of shape " + text(labels.axes));
-  const std::string dense = "have shape " + text(predictions);
+  const std::string dense = "have shape " + text(predictions.axes());
   if (!loss.takes_class_indices) {
     const char* const why =
         has_axes(pixels) && is_integer(type) ? ", as this loss takes no class indices" : "";
@@ -124,9 +198,10 @@ LabelKind judge_labels(const ArrayView& labels, ElementType type, Axes predictio
     throw TypeError(
         refusal(labels.name, "hold integers where they are class indices, or " + dense, given));
   }
-  const bool has_channel_of_1 = labels.axes.size() == predictions.size() &&
-                                labels.axes.back() == 1 &&
-                                std::ranges::equal(labels.axes.first(pixels.size()), pixels);
+  bool has_channel_of_1 = labels.axes.size() == predictions.rank();
+  for (std::size_t i = 0; has_channel_of_1 && i < predictions.rank(); ++i)
+    has_channel_of_1 =
+        labels.axes[i] == (i == predictions.channel_axis() ? 1 : predictions.axes()[i]);
   throw ValueError(refusal(labels.name,
                            dense + ", or " + text(pixels) + " where they are class indices" +
                                (has_channel_of_1 ? ", without a channel axis" : ""),
@@ -150,23 +225,24 @@ void check_class_indices(const ArrayView& labels, const std::int64_t* indices, s
   }
 }
 
-Axes loss_axes(const LossDescriptor& descriptor, Axes axes) {
+Axes loss_axes(const LossDescriptor& descriptor, const Folding& predictions) {
   static constexpr std::array<std::int64_t, 1> kOneImage{1};
-  if (!descriptor.reduces()) return axes;
+  if (!descriptor.reduces()) return predictions.axes();
   if (descriptor.reduce_across_batch) return {};
-  return axes.size() > 1 ? axes.first(1) : Axes(kOneImage);
+  const Axes others = predictions.axes_without_channels();
+  return others.empty() ? Axes(kOneImage) : others.first(1);
 }
 
-Shape source_gradient_shape(const Request& request, const ArrayView& array, Axes prediction_axes) {
-  const Axes expected = loss_axes(request.descriptor, prediction_axes);
+Covers judge_source_gradient(const LossDescriptor& descriptor, const ArrayView& array,
+                             const Folding& predictions) {
+  const Axes expected = loss_axes(descriptor, predictions);
   if (!std::ranges::equal(expected, array.axes)) {
     throw ValueError(refusal(array.name,
                              expected.empty() ? std::string("be a scalar")
                                               : "be a scalar or have shape " + text(expected),
                              "shape " + text(array.axes)));
   }
-  const Shape& shape = request.predictions.shape();
-  return request.descriptor.reduces() ? reduced(shape) : shape;
+  return descriptor.reduces() ? Covers::images : Covers::everything;
 }
 
 }  // namespace mpsnn_loss

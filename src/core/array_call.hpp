@@ -1,8 +1,9 @@
-// From arrays of any rank to a Request: the last axis is the channels, the first (from rank 2
-// on) the batch, all between are pixels. Every rule about array shapes of the one-call functions
-// stands here.
+// From arrays of any rank to a Request: one axis holds the channels, the first of the others (from
+// rank 2 on) the batch, and those between are pixels. Every rule about array shapes of the one-call
+// functions stands here.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -21,18 +22,67 @@ struct ArrayView {
   std::span<const std::int64_t> axes;
 };
 
-/// Predictions and weights as batches of the same rank-4 layout.
-struct Folded {
-  Shape predictions;
-  Shape weights;
-  bool weights_fit = true;  // false: no rank-4 shape broadcasts alike, expand their pixels first
+/// What an array that belongs to predictions has axes for.
+enum class Covers : std::uint8_t {
+  everything,  // aligned at the end, 1 where it broadcasts, as NumPy has it
+  pixels,      // all axes but that of the channels
+  images,      // the batch alone
+  channels,    // the channels alone
 };
 
-/// Folds the axes of predictions to [N, H, W, C] and those of weights (may be null: scalar or
-/// absent) alike; to [N, 1, 1, 0] where an axis is empty. `format`: of the predictions. Throws
-/// ValueError where predictions have rank 0 or weights do not broadcast to them.
-Folded fold(const ArrayView& predictions, Format format, const ArrayView* weights,
-            const LossInfo& loss);
+/// The axes of predictions, and how they become [N, H, W, C]: those of pixels merge to two, where
+/// all arrays that are read or written in place allow it.
+class Folding {
+ public:
+  static constexpr std::size_t kMostAxes = 64;  // NumPy's limit, and that of buffers
+
+  /// `axis`: that of the channels; negative ones count from the end. Throws ValueError for one that
+  /// does not exist, and for predictions without axes.
+  Folding(const ArrayView& predictions, std::int64_t axis);
+
+  std::size_t rank() const { return axes_.size(); }
+  std::span<const std::int64_t> axes() const { return axes_; }
+  /// Those of pixels and of the batch.
+  std::span<const std::int64_t> axes_without_channels() const {
+    return {others_.data(), rank() - 1};
+  }
+  std::int64_t channels() const { return axes_[channel_axis_]; }
+  std::size_t channel_axis() const { return channel_axis_; }
+  std::int64_t images() const { return rank() > 1 ? axes_[batch_axis_] : 1; }
+
+  /// Which of an array's own axes stands for an axis of predictions; none where it has none.
+  std::optional<std::size_t> own_axis(Covers covers, std::size_t own_rank, std::size_t axis) const;
+
+  /// Takes an array with a stride for each axis of predictions, 0 where it broadcasts. False where
+  /// axes of pixels would not merge to two: then it has to lie as `packed_order` says.
+  bool admit(std::span<const std::int64_t> strides);
+  /// The axes of predictions, channels last.
+  std::array<std::uint8_t, kMostAxes> packed_order() const;
+
+  // Once all arrays are admitted.
+  Shape shape() const;
+  Strides fold(std::span<const std::int64_t> strides) const;
+
+ private:
+  bool is_pixel_axis(std::size_t axis) const {
+    return axis != channel_axis_ && axis != batch_axis_ && axes_[axis] != 1;
+  }
+  /// Calls f(axis, whether it begins another group) for each axis of pixels that is not 1.
+  template <class F>
+  void for_each_pixel_axis(F f) const;
+
+  std::span<const std::int64_t> axes_;
+  std::array<std::int64_t, kMostAxes> others_;
+  std::size_t channel_axis_, batch_axis_;
+  std::uint64_t breaks_ = 0;  // axes of pixels that do not merge with the one before
+};
+
+/// Throws ValueError unless `array` broadcasts to predictions, with one channel where the loss has
+/// one weight per pixel.
+void require_broadcast(const ArrayView& weights, const Folding& predictions, const LossInfo& loss);
+/// What sample_weight is: of images, or of pixels. Throws ValueError for another shape.
+Covers judge_sample_weight(const ArrayView& array, const Folding& predictions);
+void require_class_weight(const ArrayView& array, const Folding& predictions, const LossInfo& loss);
 
 /// Throws ValueError unless `array` has exactly `axes`.
 void require_axes(const ArrayView& array, std::span<const std::int64_t> axes);
@@ -42,10 +92,10 @@ void require_axes(const ArrayView& array, std::span<const std::int64_t> axes);
 bool is_empty(std::span<const std::int64_t> axes);
 
 enum class LabelKind { dense, class_indices };
-/// What labels of that shape and type are to predictions with those axes. Throws ValueError or
-/// TypeError that names the mistake.
-LabelKind judge_labels(const ArrayView& labels, ElementType type,
-                       std::span<const std::int64_t> predictions, const LossInfo& loss);
+/// What labels of that shape and type are to predictions. Throws ValueError or TypeError that names
+/// the mistake.
+LabelKind judge_labels(const ArrayView& labels, ElementType type, const Folding& predictions,
+                       const LossInfo& loss);
 
 [[noreturn]] void refuse_class_index(const ArrayView& labels, std::int64_t place,
                                      const std::string& index, std::int64_t classes);
@@ -53,13 +103,13 @@ LabelKind judge_labels(const ArrayView& labels, ElementType type,
 void check_class_indices(const ArrayView& labels, const std::int64_t* indices, std::int64_t classes,
                          std::optional<std::int64_t> ignored);
 
-/// The axes of the loss of predictions with `axes`: theirs, or [N], or none at all.
+/// The axes of the loss: those of predictions, or [N], or none at all.
 std::span<const std::int64_t> loss_axes(const LossDescriptor& descriptor,
-                                        std::span<const std::int64_t> axes);
+                                        const Folding& predictions);
 
-/// The shape of an array of source gradients, as an operand of a request that has its predictions.
-/// Throws ValueError where it is not that of the loss.
-Shape source_gradient_shape(const Request& request, const ArrayView& array,
-                            std::span<const std::int64_t> prediction_axes);
+/// What an array of source gradients has axes for. Throws ValueError where they are not those of
+/// the loss.
+Covers judge_source_gradient(const LossDescriptor& descriptor, const ArrayView& array,
+                             const Folding& predictions);
 
 }  // namespace mpsnn_loss

@@ -7,23 +7,54 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "core/overlap.hpp"
 
 namespace mpsnn_loss {
 namespace {
 
-/// A stretch of storage that a call reads or writes.
+/// Storage that a call reads or writes. Only arrays may have gaps.
 struct Extent {
   MemoryRange range;
   const char* name;
   bool written;
+  const Operand* operand = nullptr;     // of an array, or
+  const StridedArray* array = nullptr;  // elsewhere; null: all of the range
 };
 
-/// The extents of one call, outputs first: on the stack where they are few, as for host arrays.
+/// Calls f with the array that an extent is.
+template <class F>
+auto with_array(const Extent& extent, F f) {
+  if (extent.array != nullptr) return f(*extent.array);
+  if (extent.operand == nullptr) {
+    const auto bytes = static_cast<std::int64_t>(extent.range.end - extent.range.begin);
+    constexpr std::int64_t kByte = 1;
+    return f(StridedArray{reinterpret_cast<const std::byte*>(extent.range.begin),
+                          ElementType::int8,
+                          false,
+                          {&bytes, 1},
+                          {&kByte, 1}});
+  }
+  const BatchDescriptor& descriptor = extent.operand->descriptor;
+  const auto axes = descriptor.shape.axes();
+  Strides strides = extent.operand->strides;
+  for (std::int64_t& stride : strides) stride *= info(descriptor.format).size;
+  return f(
+      StridedArray{extent.operand->data, element_type(descriptor.format), false, axes, strides});
+}
+
+bool overlaps(const Extent& a, const Extent& b) {
+  if (a.range.begin >= b.range.end || b.range.begin >= a.range.end) return false;
+  return with_array(a, [&](const StridedArray& first) {
+    return with_array(
+        b, [&](const StridedArray& second) { return overlap(first, second) != Overlap::none; });
+  });
+}
+
+/// The extents of one call, outputs first: on the stack where they are few, as for arrays.
 class Extents {
  public:
-  void add(const char* name, const MemoryRange& range, bool written) {
-    if (range.begin == range.end) return;
-    const Extent extent{range, name, written};
+  void add(const Extent& extent) {
+    if (extent.range.begin == extent.range.end) return;
     if (size_ == kFew) many_.assign(few_.begin(), few_.end());
     if (size_ < kFew) {
       few_[size_] = extent;
@@ -34,19 +65,19 @@ class Extents {
   }
   void add(const Operand& operand, bool written) {
     if (operand.data != nullptr) {
-      const auto begin = reinterpret_cast<std::uintptr_t>(operand.data);
-      const auto end = begin + static_cast<std::uintptr_t>(operand.descriptor.bytes());
-      add(operand.name, {begin, end}, written);
+      Extent extent{{}, operand.name, written, &operand};
+      extent.range = with_array(extent, [](const StridedArray& array) { return memory_of(array); });
+      add(extent);
     } else if (operand.extents != nullptr) {
       for (std::int64_t i = 0; i < operand.shape().images; ++i)
-        add(operand.name, operand.extents[i], written);
+        add({operand.extents[i], operand.name, written});
     }
   }
   bool are_few() const { return size_ <= kFew; }
   std::span<Extent> all() { return are_few() ? std::span(few_).first(size_) : std::span(many_); }
 
  private:
-  static constexpr std::size_t kFew = 10;
+  static constexpr std::size_t kFew = 12;
 
   std::array<Extent, kFew> few_;
   std::vector<Extent> many_;  // all of them, once they are more
@@ -85,7 +116,7 @@ void require_weights_shape(const Operand& weights, const Operand& predictions,
         weights.name, "have on each axis the size of " + to_string(predictions.shape()) + " or 1",
         to_string(weights.shape())));
   }
-  check_weight_channels(weights.name, loss, axes);
+  check_weight_channels(weights.name, loss, axes.back(), axes);
 }
 
 void require_source_gradients_shape(const Request& request) {
@@ -107,21 +138,40 @@ void require_source_gradients_shape(const Request& request) {
                            std::string("memory of ") + other.name));
 }
 
+/// Where results may take the place of predictions, each of which is read before that is written.
+bool is_in_place(const Request& r) {
+  const auto& out = r.work == Work::loss ? r.loss : r.gradient;
+  const Operand& y = r.predictions;
+  return r.by_functions && out && out->data != nullptr && out->data == y.data &&
+         out->descriptor == y.descriptor && out->strides == y.strides;
+}
+
 void require_disjoint_outputs(const Request& r) {
   Extents extents;
-  if (r.loss) extents.add(*r.loss, true);
-  if (r.gradient) extents.add(*r.gradient, true);
-  extents.add(r.predictions, false);
-  if (r.labels) extents.add(*r.labels, false);
-  if (r.weights) extents.add(*r.weights, false);
-  if (r.source_gradients) extents.add(*r.source_gradients, false);
-  for (const auto& [name, range] : r.also_read) extents.add(name, range, false);
-  if (extents.are_few()) {  // are compared each with each sooner than sorted
+  const auto add = [&](const std::optional<Operand>& operand, bool written) {
+    if (operand) extents.add(*operand, written);
+  };
+  const auto add_elsewhere = [&](bool written) {
+    for (const Request::Elsewhere& e : r.elsewhere) {
+      if (e.written == written)
+        extents.add({e.range, e.name, written, nullptr, e.array ? &*e.array : nullptr});
+    }
+  };
+  add(r.loss, true);
+  add(r.gradient, true);
+  add(r.hessian, true);
+  add_elsewhere(true);
+  if (!is_in_place(r)) extents.add(r.predictions, false);
+  add(r.labels, false);
+  r.for_each_weights([&](const Operand& weights) { extents.add(weights, false); });
+  add(r.source_gradients, false);
+  add_elsewhere(false);
+  // Few are compared each with each sooner than sorted, and those with gaps are not in one order.
+  if (extents.are_few() || r.by_functions) {
     const std::span<Extent> all = extents.all();
     for (auto output = all.begin(); output != all.end() && output->written; ++output) {
       for (auto other = output + 1; other != all.end(); ++other) {
-        if (output->range.begin < other->range.end && other->range.begin < output->range.end)
-          refuse_overlap(*output, *other);
+        if (overlaps(*output, *other)) refuse_overlap(*output, *other);
       }
     }
     return;
@@ -141,9 +191,10 @@ void require_disjoint_outputs(const Request& r) {
   }
 }
 
-void require_output(const Operand& output, const Shape& shape, Format format) {
+/// `wide`: another format that is taken too.
+void require_output(const Operand& output, const Shape& shape, Format format, Format wide) {
   require_shape(output, shape);
-  require_format(output, format);
+  if (output.descriptor.format != wide) require_format(output, format);
   if (!output.writable) {
     throw ValueError(refusal(output.name, "be writable", "read-only memory"));
   }
@@ -151,16 +202,15 @@ void require_output(const Operand& output, const Shape& shape, Format format) {
 
 }  // namespace
 
-void check_weight_channels(const char* name, const LossInfo& loss,
+void check_weight_channels(const char* name, const LossInfo& loss, std::int64_t channels,
                            std::span<const std::int64_t> axes) {
-  if (!loss.one_weight_per_pixel || axes.empty() || axes.back() == 1) return;
+  if (!loss.one_weight_per_pixel || channels == 1) return;
   throw ValueError(refusal(name, std::string("have a channel axis of 1 for ") + loss.name,
                            to_string(axes.data(), axes.size())));
 }
 
 Format gradient_format(const Request& request) {
-  const bool like_labels =
-      request.wrt == Wrt::labels && request.labels && !request.gradient_like_predictions;
+  const bool like_labels = request.wrt == Wrt::labels && request.labels;
   return (like_labels ? *request.labels : request.predictions).descriptor.format;
 }
 
@@ -183,10 +233,10 @@ void Computation::check_inputs(const Request& r) {
     require_shape(*r.labels, r.predictions.shape());
     require_same_precision(*r.labels, r.predictions);
   }
-  if (r.weights) {
-    require_weights_shape(*r.weights, r.predictions, info(r.descriptor.loss_type));
-    require_same_precision(*r.weights, r.predictions);
-  }
+  r.for_each_weights([&](const Operand& weights) {
+    require_weights_shape(weights, r.predictions, info(r.descriptor.loss_type));
+    require_same_precision(weights, r.predictions);
+  });
   if (r.source_gradients) {
     require_source_gradients_shape(r);
     require_same_precision(*r.source_gradients, r.predictions);
@@ -197,9 +247,14 @@ void Computation::check_outputs(const Request& r) {
   const Shape& shape = r.predictions.shape();
   if (r.loss) {
     const Shape expected = r.loss_is_one_value ? Shape{} : loss_shape(r.descriptor, shape);
-    require_output(*r.loss, expected, info(r.predictions.descriptor.format).of_losses);
+    const Format format = info(r.predictions.descriptor.format).of_losses;
+    require_output(*r.loss, expected, format, format);
   }
-  if (r.gradient) require_output(*r.gradient, shape, gradient_format(r));
+  const Format narrow = r.by_functions ? r.predictions.descriptor.format : gradient_format(r);
+  const Format wide = r.by_functions ? info(narrow).computed_in : narrow;
+  for (const auto* output : {&r.gradient, &r.hessian}) {
+    if (*output) require_output(**output, shape, narrow, wide);
+  }
   require_disjoint_outputs(r);
 }
 

@@ -14,27 +14,36 @@
 #include "core/loss_descriptor.hpp"
 #include "core/memory_range.hpp"
 #include "core/shape.hpp"
+#include "core/strided_array.hpp"
 
 namespace mpsnn_loss {
 
-enum class Work : std::uint8_t { initial_gradient, loss, gradient, loss_and_gradient };
+enum class Work : std::uint8_t {
+  initial_gradient,
+  loss,
+  gradient,
+  loss_and_gradient,
+  gradient_and_hessian,
+};
 enum class Wrt : std::uint8_t { predictions, labels };
 
-/// A batch that is read or written. It lies in one stretch of host memory, or each image has an
+/// A batch that is read or written. It lies in one array in host memory, or each image has an
 /// extent of its own, which only tells overlaps where a device keeps the images. An input whose
 /// elements have yet to be converted lies nowhere.
 struct Operand {
   const char* name = "";  // the argument, as the caller knows it
   BatchDescriptor descriptor;
-  std::byte* data = nullptr;             // C-contiguous host memory
-  const MemoryRange* extents = nullptr;  // or one for each image
+  std::byte* data = nullptr;             // element 0 of host memory that `strides` go through
+  const MemoryRange* extents = nullptr;  // or one for each image, which lies C-contiguously
   bool writable = false;
   bool on_host = true;
+  Strides strides = contiguous_strides(descriptor.shape);
 
   const Shape& shape() const { return descriptor.shape; }
+  bool is_contiguous() const { return strides == contiguous_strides(descriptor.shape); }
   /// Host memory of one image; null where there is none.
   std::byte* image_data(std::int64_t image) const {
-    if (data != nullptr) return data + image * descriptor.image_bytes();
+    if (data != nullptr) return data + image * strides[0] * info(descriptor.format).size;
     if (extents == nullptr || !on_host) return nullptr;
     return reinterpret_cast<std::byte*>(extents[image].begin);
   }
@@ -62,18 +71,38 @@ struct Request {
   Operand predictions;
   std::optional<Operand> labels;  // or
   std::optional<ClassIndices> class_indices;
-  std::optional<Operand> weights;  // each axis that of predictions, or 1
+  // What each element weighs is their product. Each axis is that of predictions, or 1.
+  std::optional<Operand> weights, sample_weights, class_weights;
   /// N images, 1x1x1 or (no reduction) of predictions' size; or
   std::optional<Operand> source_gradients;
   double uniform_source_gradient = 1.0;
+  std::optional<double> divisor;    // instead of the reduction's own
   std::optional<Operand> loss;      // written by loss and loss_and_gradient
   bool loss_is_one_value = false;   // across the batch: `loss` holds image 0 alone
-  std::optional<Operand> gradient;  // written by gradient, loss_and_gradient and initial_gradient
-  bool gradient_like_predictions = false;  // in their format, also where it is by labels
-  /// The caller's own memory where it is read but no operand: what was converted or copied into
-  /// one, class indices, scalars in arrays. No output may lie there.
-  std::vector<std::pair<const char*, MemoryRange>> also_read;
+  std::optional<Operand> gradient;  // written by all but loss
+  std::optional<Operand> hessian;   // its diagonal, written by gradient_and_hessian
+  /// Of the functions: gradients have the format of predictions, also where they are by labels, or
+  /// that of what computes with them; and `out` may be the memory of predictions.
+  bool by_functions = false;
+  /// The caller's own memory where it is no operand: what was converted or copied into one, class
+  /// indices, scalars in arrays, and outputs that are copied there in the end. What they point to
+  /// is kept by whoever asks.
+  struct Elsewhere {
+    const char* name;
+    MemoryRange range;
+    std::optional<StridedArray> array = {};  // of which these are the elements; none: all of it
+    bool written = false;
+  };
+  std::vector<Elsewhere> elsewhere;
 
+  /// Calls f(operand) for each of the weights that is there.
+  template <class F>
+  void for_each_weights(F f) const {
+    for (const auto* operand : {&weights, &sample_weights, &class_weights}) {
+      if (*operand) f(**operand);
+    }
+  }
+  bool has_weights() const { return weights || sample_weights || class_weights; }
   /// The only output of a kernel.
   std::optional<Operand>& result() { return work == Work::loss ? loss : gradient; }
   const std::optional<Operand>& result() const { return work == Work::loss ? loss : gradient; }
@@ -107,11 +136,10 @@ class Computation {
 
 /// Throws ValueError where the loss has one weight per pixel, and weights with these axes have
 /// more.
-void check_weight_channels(const char* name, const LossInfo& loss,
+void check_weight_channels(const char* name, const LossInfo& loss, std::int64_t channels,
                            std::span<const std::int64_t> axes);
 
-/// The format of the gradient: that of what it is taken with respect to, unless the request says
-/// otherwise.
+/// The format of a kernel's gradient: that of what it is taken with respect to.
 Format gradient_format(const Request& request);
 
 /// The shape and format of what a kernel writes.

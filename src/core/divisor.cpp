@@ -1,9 +1,14 @@
 #include "core/divisor.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <limits>
+#include <optional>
 
+#include "core/compensated_sum.hpp"
 #include "core/element.hpp"
+#include "core/weight_product.hpp"
 
 namespace mpsnn_loss {
 namespace {
@@ -26,123 +31,213 @@ std::int64_t count_non_zero(const std::byte* data, std::int64_t count) {
   return total;
 }
 
-/// The weights of one image, broadcast to it.
-class ImageWeights {
+/// One image of an operand that broadcasts to it.
+class Image {
  public:
-  ImageWeights(const Operand& weights, std::int64_t image)
-      : shape_(weights.shape()),
-        format_(weights.descriptor.format),
-        data_(weights.image_data(shape_.images == 1 ? 0 : image)) {}
+  Image(const Operand& operand, std::int64_t image)
+      : shape_(operand.shape()),
+        strides_(operand.strides),
+        format_(operand.descriptor.format),
+        data_(operand.image_data(shape_.images == 1 ? 0 : image)) {}
 
-  std::int64_t pixels() const { return shape_.pixels(); }
-  std::int64_t channels() const { return shape_.channels; }
-  /// The place among the weights' own pixels of a pixel of the image.
-  std::int64_t pixel(std::int64_t row, std::int64_t column) const {
-    return (shape_.height == 1 ? 0 : row) * shape_.width + (shape_.width == 1 ? 0 : column);
+  const Shape& shape() const { return shape_; }
+  bool varies_by_channel() const { return strides_[3] != 0; }
+  bool varies_by_pixel() const { return strides_[1] != 0 || strides_[2] != 0; }
+  double at(std::int64_t row, std::int64_t column, std::int64_t channel) const {
+    const std::int64_t place = row * strides_[1] + column * strides_[2] + channel * strides_[3];
+    return read_value(data_ + place * info(format_).size, format_);
   }
-  double first_channel(std::int64_t pixel) const { return read_value(at(pixel), format_); }
-  /// How many of the weights of `count` pixels, from `pixel` on, are not zero.
+  /// How many of its values from `pixel` on, of `count` pixels, are not zero; of an image that lies
+  /// C-contiguously.
   std::int64_t non_zero(std::int64_t pixel, std::int64_t count) const {
-    const std::int64_t values = count * channels();
-    switch (format_) {
-      case Format::float16: return count_non_zero<std::uint16_t>(at(pixel), values);
-      case Format::float32: return count_non_zero<std::uint32_t>(at(pixel), values);
-      case Format::float64: return count_non_zero<std::uint64_t>(at(pixel), values);
+    const std::int64_t values = count * shape_.channels;
+    const std::byte* const from = data_ + pixel * shape_.channels * info(format_).size;
+    switch (info(format_).size) {
+      case 2: return count_non_zero<std::uint16_t>(from, values);
+      case 4: return count_non_zero<std::uint32_t>(from, values);
+      default: return count_non_zero<std::uint64_t>(from, values);
     }
-    return 0;
   }
 
  private:
-  const std::byte* at(std::int64_t pixel) const {
-    return data_ + pixel * channels() * info(format_).size;
-  }
-
-  const Shape& shape_;
-  const Format format_;
+  Shape shape_;
+  Strides strides_;
+  Format format_;
   const std::byte* data_;
 };
 
+/// What one image weighs: the product of its weights, in which an exact 0 wins over whatever else.
+class ImageWeights {
+ public:
+  ImageWeights(const Request& r, std::int64_t image) : shape_(r.predictions.shape()) {
+    r.for_each_weights([&](const Operand& weights) {
+      const Image one(weights, image);
+      auto& kind = one.varies_by_channel() ? of_channels_ : of_pixels_;
+      kind.images[kind.count++].emplace(one);
+      contiguous_ = contiguous_ && (weights.data == nullptr || weights.is_contiguous());
+    });
+    if (r.class_indices) {
+      indices_ = r.class_indices->data + image * shape_.pixels();
+      ignored_ = r.class_indices->ignored;
+    }
+  }
+
+  /// The weights themselves, where they are one contiguous array and no pixel is ignored.
+  const Image* alone() const {
+    if (of_pixels_.count + of_channels_.count != 1 || !contiguous_ || ignored_) return nullptr;
+    return &*(of_pixels_.count == 1 ? of_pixels_ : of_channels_).images[0];
+  }
+  bool is_one_everywhere() const { return of_pixels_.count + of_channels_.count == 0 && !ignored_; }
+
+  /// Calls f(row, column, class, weight) for each pixel whose weights do not make it count nothing;
+  /// without those that differ by channel. class: -1 without class indices.
+  template <class F>
+  void for_each_pixel(F f) const {
+    const std::int64_t* index = indices_;
+    for (std::int64_t row = 0; row < shape_.height; ++row) {
+      for (std::int64_t column = 0; column < shape_.width; ++column) {
+        const std::int64_t of_pixel = index == nullptr ? -1 : *index++;
+        if (ignored_ && of_pixel == *ignored_) continue;
+        const double weight = of_pixels_.product(row, column, 0);
+        if (weight != 0) f(row, column, of_pixel, weight);
+      }
+    }
+  }
+  /// The rest of the product.
+  double of_channel(std::int64_t row, std::int64_t column, std::int64_t channel) const {
+    return of_channels_.product(row, column, channel);
+  }
+  std::int64_t non_zero_channels(std::int64_t row, std::int64_t column) const {
+    if (of_channels_.count == 0) return shape_.channels;
+    std::int64_t count = 0;
+    for (std::int64_t c = 0; c < shape_.channels; ++c)
+      count += of_channel(row, column, c) != 0 ? 1 : 0;
+    return count;
+  }
+  /// Whether every pixel has the same weights by channel.
+  bool channels_repeat() const {
+    return std::ranges::none_of(
+        of_channels_.images, [](const auto& image) { return image && image->varies_by_pixel(); });
+  }
+
+ private:
+  struct Product {
+    std::array<std::optional<Image>, 3> images;
+    std::size_t count = 0;
+
+    double product(std::int64_t row, std::int64_t column, std::int64_t channel) const {
+      double all = 1;
+      for (std::size_t i = 0; i < count; ++i)
+        all = weight_product(all, images[i]->at(row, column, channel));
+      return all;
+    }
+  };
+
+  const Shape shape_;
+  Product of_pixels_, of_channels_;
+  bool contiguous_ = true;
+  const std::int64_t* indices_ = nullptr;
+  std::optional<std::int64_t> ignored_;
+};
+
 /// What `pixels` pixels with `non_zero` weighted channels each add to D.
-double counted(const Computation& call, std::int64_t non_zero, std::int64_t pixels) {
-  const bool by_pixel = info(call->descriptor.loss_type).couples_channels;
+double counted(const Request& r, std::int64_t non_zero, std::int64_t pixels) {
+  const bool by_pixel = info(r.descriptor.loss_type).couples_channels;
   const std::int64_t each = by_pixel ? (non_zero > 0 ? 1 : 0) : non_zero;
   return static_cast<double>(each) * static_cast<double>(pixels);
 }
 
-/// Non-zero weights of an image without ignored pixels: each stands for as many elements as it
-/// broadcasts to.
-double count_weights(const Computation& call, const ImageWeights& weights) {
-  const Shape& shape = call->predictions.shape();
-  const std::int64_t each = shape.channels / weights.channels();
-  const std::int64_t repeats = shape.pixels() / weights.pixels();
-  if (!info(call->descriptor.loss_type).couples_channels)
-    return counted(call, weights.non_zero(0, weights.pixels()) * each, repeats);
+/// Of one array of weights: each stands for as many elements as it broadcasts to.
+double count_weights(const Request& r, const Image& weights) {
+  const Shape& shape = r.predictions.shape();
+  const std::int64_t pixels = weights.shape().pixels();
+  const std::int64_t each = shape.channels / weights.shape().channels;
+  const std::int64_t repeats = shape.pixels() / pixels;
+  if (!info(r.descriptor.loss_type).couples_channels)
+    return counted(r, weights.non_zero(0, pixels) * each, repeats);
   double total = 0;
-  for (std::int64_t pixel = 0; pixel < weights.pixels(); ++pixel)
-    total += counted(call, weights.non_zero(pixel, 1) * each, repeats);
+  for (std::int64_t pixel = 0; pixel < pixels; ++pixel)
+    total += counted(r, weights.non_zero(pixel, 1) * each, repeats);
   return total;
 }
 
-double count_non_zero(const Computation& call, std::int64_t image) {
-  const Shape& shape = call->predictions.shape();
-  const auto& classes = call->class_indices;
-  if (!classes || !classes->ignored) {
-    if (!call->weights) return counted(call, shape.channels, shape.pixels());
-    return count_weights(call, ImageWeights(*call->weights, image));
-  }
-  const std::int64_t* index = classes->data + image * shape.pixels();
+double count_non_zero(const Request& r, std::int64_t image) {
+  const Shape& shape = r.predictions.shape();
+  const ImageWeights weights(r, image);
+  if (weights.is_one_everywhere()) return counted(r, shape.channels, shape.pixels());
+  if (const Image* const alone = weights.alone()) return count_weights(r, *alone);
+  const bool repeat = weights.channels_repeat();
+  const std::int64_t in_each = repeat ? weights.non_zero_channels(0, 0) : 0;
   double total = 0;
-  for (std::int64_t row = 0; row < shape.height; ++row) {
-    for (std::int64_t column = 0; column < shape.width; ++column, ++index) {
-      if (*index == *classes->ignored) continue;
-      std::int64_t non_zero = shape.channels;
-      if (call->weights) {
-        const ImageWeights weights(*call->weights, image);
-        non_zero =
-            weights.non_zero(weights.pixel(row, column), 1) * (shape.channels / weights.channels());
-      }
-      total += counted(call, non_zero, 1);
-    }
-  }
+  weights.for_each_pixel([&](std::int64_t row, std::int64_t column, std::int64_t, double) {
+    total += counted(r, repeat ? in_each : weights.non_zero_channels(row, column), 1);
+  });
   return total;
+}
+
+/// Σ v, or Σ v t with the labels as they are given where the loss weighs by them.
+double sum_of_weights(const Request& r, std::int64_t image) {
+  const Shape& shape = r.predictions.shape();
+  const bool by_labels = info(r.descriptor.loss_type).weighs_by_labels;
+  const ImageWeights weights(r, image);
+  if (!by_labels && weights.is_one_everywhere()) return static_cast<double>(shape.image_elements());
+  const Image labels(r.labels ? *r.labels : r.predictions, image);  // predictions: not looked at
+  CompensatedSum total;
+  weights.for_each_pixel(
+      [&](std::int64_t row, std::int64_t column, std::int64_t of_pixel, double weight) {
+        const auto add = [&](std::int64_t channel, double label) {
+          const double v = weights.of_channel(row, column, channel);
+          if (v != 0 && label != 0) total.add(weight_product(weight, v) * label);
+        };
+        if (by_labels && !r.labels) {
+          if (of_pixel >= 0 && of_pixel < shape.channels) add(of_pixel, 1);
+          return;
+        }
+        for (std::int64_t c = 0; c < shape.channels; ++c)
+          add(c, by_labels ? labels.at(row, column, c) : 1);
+      });
+  return total.total();
 }
 
 }  // namespace
 
 PerImage divisors(const Computation& call) {
-  const Shape& shape = call->predictions.shape();
-  const LossDescriptor& descriptor = call->descriptor;
+  const Request& r = *call;
+  const Shape& shape = r.predictions.shape();
+  const LossDescriptor& descriptor = r.descriptor;
   const bool across = descriptor.reduces_across_batch();
-  switch (descriptor.reduction_type) {
-    case ReductionType::none:
-    case ReductionType::sum: return PerImage(1);
-    case ReductionType::mean: {
-      const double each = shape.channels > 0 ? counted(call, shape.channels, shape.pixels()) : 0;
-      return PerImage(across ? each * static_cast<double>(shape.images) : each);
-    }
-    case ReductionType::sum_by_non_zero_weights: break;
+  if (r.divisor) return PerImage(*r.divisor);
+  if (!info(descriptor.reduction_type).divides) return PerImage(1);
+  if (descriptor.reduction_type == ReductionType::mean) {
+    const double each = shape.channels > 0 ? counted(r, shape.channels, shape.pixels()) : 0;
+    return PerImage(across ? each * static_cast<double>(shape.images) : each);
   }
-  PerImage counts(shape.images, 0.0);
-  if (shape.elements() == 0) return across ? PerImage(0) : counts;
-  double total = 0;
+  PerImage of_images(shape.images, 0.0);
+  if (shape.elements() == 0) return across ? PerImage(0) : of_images;
+  CompensatedSum total;
   for (std::int64_t i = 0; i < shape.images; ++i) {
-    counts[i] = count_non_zero(call, i);
-    total += counts[i];
+    of_images[i] = descriptor.reduction_type == ReductionType::mean_by_weights
+                       ? sum_of_weights(r, i)
+                       : count_non_zero(r, i);
+    total.add(of_images[i]);
   }
-  return across ? PerImage(total) : counts;
+  return across ? PerImage(total.total()) : of_images;
+}
+
+double loss_of_nothing(const Request& r) {
+  const bool is_nan = !r.divisor && info(r.descriptor.reduction_type).is_nan_of_nothing;
+  return is_nan ? std::numeric_limits<double>::quiet_NaN() : 0.0;
 }
 
 double sum_of_pixel_weights(const Computation& call, std::int64_t image) {
   const Shape& shape = call->predictions.shape();
   if (shape.channels == 0) return 0;  // nothing is no pixel
-  if (!call->weights) return static_cast<double>(shape.pixels());
-  const ImageWeights weights(*call->weights, image);
-  double total = 0;
-  for (std::int64_t row = 0; row < shape.height; ++row) {
-    for (std::int64_t column = 0; column < shape.width; ++column)
-      total += weights.first_channel(weights.pixel(row, column));
-  }
-  return total;
+  if (!call->has_weights()) return static_cast<double>(shape.pixels());
+  CompensatedSum total;
+  ImageWeights(*call, image).for_each_pixel([&](auto, auto, auto, double weight) {
+    total.add(weight);
+  });
+  return total.total();
 }
 
 }  // namespace mpsnn_loss

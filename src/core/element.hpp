@@ -10,38 +10,31 @@
 
 namespace mpsnn_loss {
 
+template <class T>
+T read_as(const std::byte* at) {
+  T value;
+  std::memcpy(&value, at, sizeof value);
+  return value;
+}
+
 inline double read_value(const std::byte* at, Format format) {
   switch (format) {
-    case Format::float16: {
-      std::uint16_t half = 0;
-      std::memcpy(&half, at, sizeof half);
-      return static_cast<double>(half_to_float(half));
-    }
-    case Format::float32: {
-      float value = 0;
-      std::memcpy(&value, at, sizeof value);
-      return static_cast<double>(value);
-    }
-    case Format::float64: {
-      double value = 0;
-      std::memcpy(&value, at, sizeof value);
-      return value;
-    }
+    case Format::float16: return static_cast<double>(to_float(read_as<Float16>(at)));
+    case Format::float32: return static_cast<double>(read_as<float>(at));
+    case Format::float64: return read_as<double>(at);
+    case Format::bfloat16: return static_cast<double>(to_float(read_as<BFloat16>(at)));
   }
   return 0;
 }
 
-/// Rounds to the format.
+/// Rounds once, to the format.
 inline void write_value(std::byte* at, Format format, double value) {
-  const auto single = static_cast<float>(value);
+  const auto write = [at](auto rounded) { std::memcpy(at, &rounded, sizeof rounded); };
   switch (format) {
-    case Format::float16: {
-      const std::uint16_t half = float_to_half(single);
-      std::memcpy(at, &half, sizeof half);
-      return;
-    }
-    case Format::float32: std::memcpy(at, &single, sizeof single); return;
-    case Format::float64: std::memcpy(at, &value, sizeof value); return;
+    case Format::float16: return write(narrowed<Float16>(value));
+    case Format::float32: return write(static_cast<float>(value));
+    case Format::float64: return write(value);
+    case Format::bfloat16: return write(narrowed<BFloat16>(value));
   }
 }
 

@@ -44,7 +44,8 @@ constexpr std::array<EnumerationMember, N> from_rows(const std::array<Row, N>& r
 
 inline constexpr auto kEveryLossType = from_rows(kLosses);
 inline constexpr auto kLossTypes = std::span(kEveryLossType).first<kApplesLosses>();
-inline constexpr auto kReductionTypes = from_rows(kReductions);
+inline constexpr auto kEveryReductionType = from_rows(kReductions);
+inline constexpr auto kReductionTypes = std::span(kEveryReductionType).first<kApplesReductions>();
 
 }  // namespace enumeration_members
 

@@ -56,6 +56,14 @@ void check(const LossDescriptor& descriptor, const char* reduction) {
   }
 }
 
+void check_smoothing_counts(const LossDescriptor& descriptor) {
+  const LossInfo& loss = info(descriptor.loss_type);
+  const double smoothing = descriptor.parameters.label_smoothing;
+  if (loss.smoothing != Smoothing::none || smoothing == 0) return;
+  require(false, "label_smoothing",
+          (std::string("be 0 for ") + loss.name + ", which smooths no labels").c_str(), smoothing);
+}
+
 bool smooths_with_one_class(const LossDescriptor& descriptor) {
   return info(descriptor.loss_type).smoothing == Smoothing::one_over_classes &&
          descriptor.parameters.label_smoothing > 0 && descriptor.number_of_classes == 1;

@@ -40,6 +40,10 @@ void check(const LossParameters& parameters);
 /// And whether the loss accepts the reduction, an argument that callers know by this name.
 void check(const LossDescriptor& descriptor, const char* reduction = "reduction_type");
 
+/// Throws ValueError where labels are to be smoothed of a loss that does not smooth them. Kernels
+/// ignore that, as Apple's do.
+void check_smoothing_counts(const LossDescriptor& descriptor);
+
 /// True where smoothing would add the whole of s to every channel: Apple's default of one class.
 bool smooths_with_one_class(const LossDescriptor& descriptor);
 

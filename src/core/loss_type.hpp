@@ -24,12 +24,13 @@ enum class LossType : std::uint32_t {
   kullback_leibler_divergence = 9,
 };
 
-/// MPSCNNReductionType (MPSCNNTypes.h).
+/// MPSCNNReductionType (MPSCNNTypes.h), and one that only the functions on arrays know.
 enum class ReductionType : std::int32_t {
   none = 0,
   sum = 1,
   mean = 2,
   sum_by_non_zero_weights = 3,
+  mean_by_weights = 0x10000,
 };
 
 /// What label_smoothing mixes the labels with.
@@ -46,6 +47,7 @@ struct LossInfo {
   bool one_weight_per_pixel = false;  // its loss is of a pixel, and so is its weight
   double pixel_constant = 0;          // added to the loss of each pixel, its formula gives the rest
   bool sums_only = false;             // accepts no reduction but sum
+  bool weighs_by_labels = false;      // a mean by weights weighs each label by its value
 
   /// The channels of a pixel cannot be computed apart from each other.
   constexpr bool keeps_channels_together() const {
@@ -53,7 +55,7 @@ struct LossInfo {
   }
 };
 
-/// Losses that Apple does not have come last; their raw values start here.
+/// Losses and reductions that Apple does not have come last; their raw values start here.
 inline constexpr std::uint32_t kFirstBeyondApples = 0x10000;
 
 inline constexpr auto kLosses = std::to_array<LossInfo>({
@@ -63,13 +65,15 @@ inline constexpr auto kLosses = std::to_array<LossInfo>({
      .name = "softmax_cross_entropy",
      .smoothing = Smoothing::one_over_classes,
      .takes_class_indices = true,
-     .couples_channels = true},
+     .couples_channels = true,
+     .weighs_by_labels = true},
     {.type = LossType::sigmoid_cross_entropy,
      .name = "sigmoid_cross_entropy",
      .smoothing = Smoothing::one_half},
     {.type = LossType::categorical_cross_entropy,
      .name = "categorical_cross_entropy",
-     .takes_class_indices = true},
+     .takes_class_indices = true,
+     .weighs_by_labels = true},
     {.type = LossType::hinge, .name = "hinge"},
     {.type = LossType::huber, .name = "huber"},
     {.type = LossType::cosine_distance,
@@ -90,23 +94,41 @@ inline constexpr std::size_t kApplesLosses = [] {
 struct ReductionInfo {
   ReductionType type;
   const char* name;
+  bool divides;                    // by a divisor of its own
+  bool is_nan_of_nothing = false;  // else 0
+  bool is_apples = true;           // of MPSCNNReductionType
 };
 
-inline constexpr std::array<ReductionInfo, 4> kReductions{{
-    {ReductionType::none, "none"},
-    {ReductionType::sum, "sum"},
-    {ReductionType::mean, "mean"},
-    {ReductionType::sum_by_non_zero_weights, "sum_by_non_zero_weights"},
-}};
+inline constexpr auto kReductions = std::to_array<ReductionInfo>({
+    {.type = ReductionType::none, .name = "none", .divides = false},
+    {.type = ReductionType::sum, .name = "sum", .divides = false},
+    {.type = ReductionType::mean, .name = "mean", .divides = true, .is_nan_of_nothing = true},
+    {.type = ReductionType::sum_by_non_zero_weights,
+     .name = "sum_by_non_zero_weights",
+     .divides = true},
+    {.type = ReductionType::mean_by_weights,
+     .name = "mean_by_weights",
+     .divides = true,
+     .is_apples = false},
+});
 
+inline constexpr std::size_t kApplesReductions = [] {
+  std::size_t count = 0;
+  for (const ReductionInfo& reduction : kReductions) count += reduction.is_apples ? 1 : 0;
+  return count;
+}();
+
+constexpr std::size_t row_of_raw(std::uint32_t raw, std::size_t apples) {
+  return raw < kFirstBeyondApples ? raw : raw - kFirstBeyondApples + apples;
+}
 constexpr std::size_t row_of(LossType type) {
-  const auto raw = static_cast<std::uint32_t>(type);
-  return raw < kFirstBeyondApples ? raw : raw - kFirstBeyondApples + kApplesLosses;
+  return row_of_raw(static_cast<std::uint32_t>(type), kApplesLosses);
+}
+constexpr std::size_t row_of(ReductionType type) {
+  return row_of_raw(static_cast<std::uint32_t>(type), kApplesReductions);
 }
 constexpr const LossInfo& info(LossType type) { return kLosses[row_of(type)]; }
-constexpr const ReductionInfo& info(ReductionType type) {
-  return kReductions[static_cast<std::size_t>(type)];
-}
+constexpr const ReductionInfo& info(ReductionType type) { return kReductions[row_of(type)]; }
 
 // Each row stands where its raw value is looked for.
 static_assert([] {
@@ -114,7 +136,8 @@ static_assert([] {
     if (row_of(kLosses[i].type) != i || kLosses[i].is_apples != (i < kApplesLosses)) return false;
   }
   for (std::size_t i = 0; i < kReductions.size(); ++i) {
-    if (kReductions[i].type != static_cast<ReductionType>(i)) return false;
+    if (row_of(kReductions[i].type) != i || kReductions[i].is_apples != (i < kApplesReductions))
+      return false;
   }
   return true;
 }());

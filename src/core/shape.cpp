@@ -1,10 +1,26 @@
 #include "core/shape.hpp"
 
 #include <limits>
+#include <vector>
 
 #include "core/error.hpp"
 
 namespace mpsnn_loss {
+namespace {
+
+std::string names_of(const char* quote, bool of_images_alone) {
+  std::vector<std::string> names;
+  for (const FormatInfo& row : kFormats) {
+    if (row.is_of_images || !of_images_alone)
+      names.push_back(std::string(quote) + row.name + quote);
+  }
+  std::string text = names.front();
+  for (std::size_t i = 1; i < names.size(); ++i)
+    text += (i + 1 == names.size() ? " or " : ", ") + names[i];
+  return text;
+}
+
+}  // namespace
 
 std::string to_string(const std::int64_t* axes, std::size_t count) {
   std::string text = "(";
@@ -19,14 +35,8 @@ std::string to_string(const Shape& shape) {
   return to_string(axes.data(), axes.size());
 }
 
-std::string names_of_formats(const char* quote) {
-  std::string names;
-  for (std::size_t i = 0; i < kFormats.size(); ++i) {
-    const bool is_last = i + 1 == kFormats.size();
-    names += std::string(i == 0 ? "" : is_last ? " or " : ", ") + quote + kFormats[i].name + quote;
-  }
-  return names;
-}
+std::string names_of_image_formats(const char* quote) { return names_of(quote, true); }
+std::string names_of_formats() { return names_of("", false); }
 
 void check_shape(const char* argument, const BatchDescriptor& descriptor) {
   std::int64_t bytes = info(descriptor.format).size;

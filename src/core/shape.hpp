@@ -9,21 +9,23 @@
 namespace mpsnn_loss {
 
 /// How one element is stored.
-enum class Format : std::uint32_t { float16, float32, float64 };
+enum class Format : std::uint32_t { float16, float32, float64, bfloat16 };
 
 struct FormatInfo {
   Format format;
   const char* name;
   std::int64_t size;   // bytes
-  char code;           // of the struct module and the buffer protocol
   Format computed_in;  // float32 or float64
   Format of_losses;    // forward results of such predictions
+  bool is_of_images;   // else the functions on arrays alone know it
+  char code = 0;       // of the struct module and the buffer protocol, where those have one
 };
 
 inline constexpr auto kFormats = std::to_array<FormatInfo>({
-    {Format::float16, "float16", 2, 'e', Format::float32, Format::float32},
-    {Format::float32, "float32", 4, 'f', Format::float32, Format::float32},
-    {Format::float64, "float64", 8, 'd', Format::float64, Format::float64},
+    {Format::float16, "float16", 2, Format::float32, Format::float32, true, 'e'},
+    {Format::float32, "float32", 4, Format::float32, Format::float32, true, 'f'},
+    {Format::float64, "float64", 8, Format::float64, Format::float64, true, 'd'},
+    {Format::bfloat16, "bfloat16", 2, Format::float32, Format::float32, false},
 });
 
 constexpr const FormatInfo& info(Format format) {
@@ -38,8 +40,9 @@ static_assert([] {  // each row stands at the index of its format
   return true;
 }());
 
-/// "float16, float32 or float64", each name between two of `quote`.
-std::string names_of_formats(const char* quote = "");
+/// "float16, float32 or float64", each name between two of `quote`: of images, or of all arrays.
+std::string names_of_image_formats(const char* quote = "");
+std::string names_of_formats();
 
 /// The axes of a batch of images, channels innermost.
 struct Shape {
@@ -62,6 +65,22 @@ std::string to_string(const Shape& shape);
 /// One 1x1x1 image per image of a batch: what a reduction leaves.
 constexpr Shape reduced(const Shape& shape) { return {shape.images, 1, 1, 1}; }
 
+/// How many elements further the next one lies along each axis of a batch; 0 where the axis is 1,
+/// or broadcasts.
+using Strides = std::array<std::int64_t, 4>;
+
+/// Those of a batch that lies C-contiguously.
+constexpr Strides contiguous_strides(const Shape& shape) {
+  const auto axes = shape.axes();
+  Strides strides{};
+  std::int64_t stride = 1;
+  for (std::size_t i = axes.size(); i-- > 0;) {
+    strides[i] = axes[i] == 1 ? 0 : stride;
+    stride *= axes[i];
+  }
+  return strides;
+}
+
 /// A batch of images: its shape and its storage format.
 struct BatchDescriptor {
   Shape shape;
@@ -69,6 +88,7 @@ struct BatchDescriptor {
 
   std::int64_t image_bytes() const { return shape.image_elements() * info(format).size; }
   std::int64_t bytes() const { return shape.images * image_bytes(); }
+  friend constexpr bool operator==(const BatchDescriptor&, const BatchDescriptor&) = default;
 };
 
 /// Throws ValueError unless every axis is at least 1 and the size in bytes fits 63 bits.

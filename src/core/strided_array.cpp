@@ -16,9 +16,8 @@
 namespace mpsnn_loss {
 namespace {
 
-struct Half {
-  std::uint16_t bits;
-};
+template <class T>
+inline constexpr bool kIsNarrow = std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
 
 struct ElementTypeInfo {
   ElementType type;
@@ -40,6 +39,7 @@ constexpr auto kElementTypes = std::to_array<ElementTypeInfo>({
     {ElementType::float32, "float32", 4},
     {ElementType::float64, "float64", 8},
     {ElementType::long_double, "longdouble", sizeof(long double)},
+    {ElementType::bfloat16, "bfloat16", 2},
 });
 static_assert([] {  // each row stands at the index of its type, and there is one for the last
   for (std::size_t i = 0; i < kElementTypes.size(); ++i) {
@@ -61,10 +61,11 @@ void with_type(ElementType type, F f) {
     case ElementType::uint16: return f(std::uint16_t());
     case ElementType::uint32: return f(std::uint32_t());
     case ElementType::uint64: return f(std::uint64_t());
-    case ElementType::float16: return f(Half());
+    case ElementType::float16: return f(Float16());
     case ElementType::float32: return f(float());
     case ElementType::float64: return f(double());
     case ElementType::long_double: return f(static_cast<long double>(0));
+    case ElementType::bfloat16: return f(BFloat16());
   }
 }
 
@@ -87,8 +88,8 @@ template <class To, class From>
 To converted(From value) {
   if constexpr (std::is_same_v<From, To>) {
     return value;
-  } else if constexpr (std::is_same_v<From, Half>) {
-    return static_cast<To>(half_to_float(value.bits));
+  } else if constexpr (kIsNarrow<From>) {
+    return static_cast<To>(to_float(value));
   } else {
     return static_cast<To>(value);
   }
@@ -96,7 +97,7 @@ To converted(From value) {
 
 template <class From>
 bool is_zero(From value) {
-  if constexpr (std::is_same_v<From, Half>) {
+  if constexpr (kIsNarrow<From>) {
     return (value.bits & 0x7FFFu) == 0;
   } else {
     return value == From(0);
@@ -153,14 +154,14 @@ template <class To>
 void write_as(const StridedArray& array, Underflow underflow, To* to) {
   with_type(array.type, [&](auto element) {
     using From = decltype(element);
-    if constexpr (!std::is_same_v<To, Half> || std::is_same_v<From, Half>) {
-      if constexpr (!std::is_same_v<To, Half> && !std::is_same_v<From, To>) {
+    if constexpr (!kIsNarrow<To> || std::is_same_v<From, To>) {
+      if constexpr (!std::is_same_v<From, To>) {
         if (underflow == Underflow::to_smallest)
           return write<From>(array, to, [](From x) { return converted_above_zero<To>(x); });
       }
       write<From>(array, to, [](From x) { return converted<To>(x); });
     } else {
-      throw std::logic_error("float16 is made from float16 alone");
+      throw std::logic_error("16 bits are made from the same 16 bits alone");
     }
   });
 }
@@ -183,9 +184,10 @@ class DefaultEnvironment {
 [[gnu::noinline]] void convert_elements(const StridedArray& array, Format format,
                                         Underflow underflow, std::byte* to) {
   switch (format) {
-    case Format::float16: return write_as(array, underflow, reinterpret_cast<Half*>(to));
+    case Format::float16: return write_as(array, underflow, reinterpret_cast<Float16*>(to));
     case Format::float32: return write_as(array, underflow, reinterpret_cast<float*>(to));
     case Format::float64: return write_as(array, underflow, reinterpret_cast<double*>(to));
+    case Format::bfloat16: return write_as(array, underflow, reinterpret_cast<BFloat16*>(to));
   }
 }
 
@@ -194,6 +196,16 @@ class DefaultEnvironment {
 const char* name_of(ElementType type) { return kElementTypes[static_cast<std::size_t>(type)].name; }
 std::int64_t size_of(ElementType type) {
   return kElementTypes[static_cast<std::size_t>(type)].size;
+}
+
+bool is_contiguous(const StridedArray& array) {
+  std::int64_t stride = size_of(array.type);
+  for (std::size_t i = array.axes.size(); i-- > 0;) {
+    if (array.axes[i] == 0) return true;
+    if (array.axes[i] != 1 && array.strides[i] != stride) return false;
+    stride *= array.axes[i];
+  }
+  return true;
 }
 
 MemoryRange memory_of(const StridedArray& array) {
@@ -216,6 +228,17 @@ void convert(const StridedArray& array, Format format, Underflow underflow, std:
   }
   const DefaultFloatingPoint environment;
   convert_elements(array, format, underflow, to);
+}
+
+void copy_out(const std::byte* from, const StridedArray& to) {
+  const auto size = static_cast<std::size_t>(size_of(to.type));
+  const std::int64_t count = to.axes.empty() ? 1 : to.axes.back();
+  const std::int64_t stride = to.axes.empty() ? 0 : to.strides.back();
+  for_each_line(to, [&](const std::byte* line) {
+    auto* const begin = const_cast<std::byte*>(line);
+    for (std::int64_t i = 0; i < count; ++i, from += size)
+      std::memcpy(begin + i * stride, from, size);
+  });
 }
 
 std::optional<std::int64_t> convert_to_int64(const StridedArray& array, std::int64_t* to) {

@@ -28,9 +28,10 @@ enum class ElementType : std::uint8_t {
   float32,
   float64,
   long_double,
+  bfloat16,
 };
 
-inline constexpr ElementType kLastElementType = ElementType::long_double;
+inline constexpr ElementType kLastElementType = ElementType::bfloat16;
 
 constexpr bool is_integer(ElementType type) {
   return type >= ElementType::int8 && type <= ElementType::uint64;
@@ -43,6 +44,7 @@ constexpr ElementType element_type(Format format) {
     case Format::float16: return ElementType::float16;
     case Format::float32: return ElementType::float32;
     case Format::float64: return ElementType::float64;
+    case Format::bfloat16: return ElementType::bfloat16;
   }
   return ElementType::float32;
 }
@@ -52,6 +54,7 @@ constexpr std::optional<Format> storage_format(ElementType type) {
     case ElementType::float16: return Format::float16;
     case ElementType::float32: return Format::float32;
     case ElementType::float64: return Format::float64;
+    case ElementType::bfloat16: return Format::bfloat16;
     default: return std::nullopt;
   }
 }
@@ -72,16 +75,21 @@ struct StridedArray {
   std::span<const std::int64_t> strides;  // in bytes, one for each axis; 0 where it broadcasts
 };
 
+/// In C order, without gaps.
+bool is_contiguous(const StridedArray& array);
+
 /// Every address that an element may lie at; nothing where an axis is empty.
 MemoryRange memory_of(const StridedArray& array);
 
 /// What becomes of a value that is not 0 and would be rounded to 0.
 enum class Underflow { to_zero, to_smallest };
 
-/// Writes the elements C-contiguously, each rounded once, to nearest. float16 is made from float16
-/// alone.
+/// Writes the elements C-contiguously, each rounded once, to nearest. Elements of 16 bits
+/// are made from such elements alone.
 void convert(const StridedArray& array, Format format, Underflow underflow, std::byte* to);
-/// The same for integers as int64. Returns the place of the first one that int64 does not hold,
+/// Elements that lie C-contiguously, to where those of an array lie. Same type, native byte order.
+void copy_out(const std::byte* from, const StridedArray& to);
+/// Integers as int64, C-contiguously. Returns the place of the first one that int64 does not hold,
 /// counted in C order, or nothing.
 std::optional<std::int64_t> convert_to_int64(const StridedArray& array, std::int64_t* to);
 

@@ -1,66 +1,93 @@
 // Elements of every format in memory as those that are computed with, and back.
 #pragma once
 
+#include <type_traits>
+
 #include "core/half.hpp"
+#include "cpu/narrow.hpp"
 #include "cpu/plan.hpp"
 #include "cpu/simd.hpp"
+#include "cpu/streams.hpp"
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
 template <class T>
-inline constexpr Format kFormatOf = sizeof(T) == 4 ? Format::float32 : Format::float64;
+inline constexpr Format kFormatOf = Format::float32;
+template <>
+inline constexpr Format kFormatOf<double> = Format::float64;
+template <>
+inline constexpr Format kFormatOf<Float16> = Format::float16;
+template <>
+inline constexpr Format kFormatOf<BFloat16> = Format::bfloat16;
+
+/// Calls f with a pointer to the elements.
+template <class F>
+MPSNN_INLINE void with_elements(const std::byte* data, Format format, F f) {
+  switch (format) {
+    case Format::float16: return f(reinterpret_cast<const Float16*>(data));
+    case Format::float32: return f(reinterpret_cast<const float*>(data));
+    case Format::float64: return f(reinterpret_cast<const double*>(data));
+    case Format::bfloat16: return f(reinterpret_cast<const BFloat16*>(data));
+  }
+}
 
 template <class T>
-MPSNN_INLINE T read_element(const std::byte* data, Format format, std::int64_t index) {
-  switch (format) {
-    case Format::float16:
-      return static_cast<T>(half_to_float(reinterpret_cast<const std::uint16_t*>(data)[index]));
-    case Format::float32: return static_cast<T>(reinterpret_cast<const float*>(data)[index]);
-    case Format::float64: return static_cast<T>(reinterpret_cast<const double*>(data)[index]);
+inline constexpr bool kIsNarrow = sizeof(T) == sizeof(std::uint16_t);
+
+template <class T, class From>
+MPSNN_INLINE T converted(From value) {
+  if constexpr (kIsNarrow<From>) {
+    return static_cast<T>(to_float(value));
+  } else {
+    return static_cast<T>(value);
   }
-  return T{};
+}
+
+/// Rounded once.
+template <class To, class T>
+MPSNN_INLINE To rounded(T value) {
+  if constexpr (kIsNarrow<To>) {
+    return narrowed<To>(value);
+  } else {
+    return static_cast<To>(value);
+  }
 }
 
 template <class From, class T>
 MPSNN_INLINE void copy_converted(const From* from, std::int64_t count, T* to) {
-  for (std::int64_t i = 0; i < count; ++i) to[i] = static_cast<T>(from[i]);
-}
-template <class T>
-MPSNN_INLINE void copy_converted(const std::uint16_t* from, std::int64_t count, T* to) {
-  constexpr auto width = static_cast<std::int64_t>(lanes<FloatVector>);
   std::int64_t i = 0;
-  for (; i + width <= count; i += width) {
-    float converted[lanes<FloatVector>];
-    store<FloatVector>(converted, load_half(from + i));
-    copy_converted(converted, width, to + i);
+  if constexpr (kIsNarrow<From> && sizeof(T) == sizeof(float)) {
+    for (; i + static_cast<std::int64_t>(lanes<FloatVector>) <= count; i += lanes<FloatVector>)
+      store<FloatVector>(to + i, load_narrow(from + i));
   }
-  for (; i < count; ++i) to[i] = static_cast<T>(half_to_float(from[i]));
+  for (; i < count; ++i) to[i] = converted<T>(from[i]);
 }
 
-/// Copies `count` elements from index `first` on, converted.
-template <class T>
-void convert_in(const std::byte* data, Format format, std::int64_t first, std::int64_t count,
-                T* to) {
-  switch (format) {
-    case Format::float16:
-      return copy_converted(reinterpret_cast<const std::uint16_t*>(data) + first, count, to);
-    case Format::float32:
-      return copy_converted(reinterpret_cast<const float*>(data) + first, count, to);
-    case Format::float64:
-      return copy_converted(reinterpret_cast<const double*>(data) + first, count, to);
+template <class T, class To>
+MPSNN_INLINE void copy_rounded(const T* from, std::int64_t count, To* to) {
+  std::int64_t i = 0;
+  if constexpr (kIsNarrow<To> && sizeof(T) == sizeof(float)) {
+    for (; i + static_cast<std::int64_t>(lanes<FloatVector>) <= count; i += lanes<FloatVector>)
+      store_narrow(to + i, load<FloatVector>(from + i));
   }
+  for (; i < count; ++i) to[i] = rounded<To>(from[i]);
 }
 
 template <class T>
-MPSNN_INLINE void copy_to_half(const T* from, std::int64_t count, std::uint16_t* to) {
-  constexpr auto width = static_cast<std::int64_t>(lanes<FloatVector>);
-  std::int64_t i = 0;
-  for (; i + width <= count; i += width) {
-    float single[lanes<FloatVector>];
-    copy_converted(from + i, width, single);
-    store_half(to + i, load<FloatVector>(single));
-  }
-  for (; i < count; ++i) to[i] = float_to_half(static_cast<float>(from[i]));
+MPSNN_INLINE T read_element(const std::byte* data, Format format, std::int64_t index) {
+  T value{};
+  with_elements(data, format, [&](auto from) { value = converted<T>(from[index]); });
+  return value;
+}
+
+/// Copies `count` elements from index `first` on, each `stride` after the other, converted.
+template <class T>
+void convert_in(const std::byte* data, Format format, std::int64_t first, std::int64_t count, T* to,
+                std::int64_t stride = 1) {
+  with_elements(data, format, [&](auto from) {
+    if (stride == 1) return copy_converted(from + first, count, to);
+    for (std::int64_t i = 0; i < count; ++i) to[i] = converted<T>(from[first + i * stride]);
+  });
 }
 
 template <class T>
@@ -74,29 +101,17 @@ MPSNN_INLINE void stream_out(const T* from, std::int64_t count, T* to) {
   for (; i < count; ++i) to[i] = from[i];
 }
 
-/// Moves a tile that was made in scratch to where it belongs, rounding once.
+/// Moves a tile that was made in scratch to where it belongs in a dense sink, rounding once.
 template <class T>
 void put(const T* from, std::int64_t count, const Sink& sink, std::int64_t first) {
-  switch (sink.format) {
-    case Format::float16:
-      return copy_to_half(from, count, reinterpret_cast<std::uint16_t*>(sink.data) + first);
-    case Format::float32: {
-      auto* const to = reinterpret_cast<float*>(sink.data) + first;
-      if constexpr (sizeof(T) == sizeof(float)) {
-        if (from == to) return;
-        if (sink.streams) return stream_out(from, count, to);
-      }
-      return copy_converted(from, count, to);
+  with_elements(sink.data, sink.format, [&](auto begin) {
+    using To = std::remove_const_t<std::remove_pointer_t<decltype(begin)>>;
+    To* const to = const_cast<To*>(begin) + first;
+    if constexpr (sizeof(To) == sizeof(T)) {
+      if (sink.streams) return stream_out(from, count, to);
     }
-    case Format::float64: {
-      auto* const to = reinterpret_cast<double*>(sink.data) + first;
-      if constexpr (sizeof(T) == sizeof(double)) {
-        if (from == to) return;
-        if (sink.streams) return stream_out(from, count, to);
-      }
-      return copy_converted(from, count, to);
-    }
-  }
+    copy_rounded(from, count, to);
+  });
 }
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

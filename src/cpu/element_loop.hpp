@@ -3,172 +3,59 @@
 
 #include <new>
 
-#include "cpu/formulas.hpp"
+#include "cpu/element_kernel.hpp"
 #include "cpu/plan.hpp"
 #include "cpu/staging.hpp"
 #include "cpu/sums.hpp"
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-/// Contiguous operands of the compute type.
-template <class T>
-struct Tile {
-  const T *y, *t;
-  const T *v, *g;      // null: 1
-  T *loss, *gradient;  // null: not stored
-  std::int64_t count;
-  T loss_scale, gradient_scale;
-  Parameters<Vector<T>> parameters;
-};
-
-/// What tiles came to: the sum of their losses, and whether all they computed is finite.
-struct TileResult {
-  double sum;
-  bool losses_finite, gradients_finite;
-};
-
-template <class F, class T, bool WantLoss, bool WantGradient, bool ByLabels, bool Weighted>
-class ElementKernel {
- public:
-  /// One tile, or several that follow one another, whose sums are the same as one by one.
-  static TileResult run(const Tile<T>& of_caller) {
-    // The stores of results could change what is read through a reference.
-    const Tile<T> tiles = of_caller;
-    if constexpr (!WantLoss) {
-      V check{};
-      run_tile(tiles, 0, tiles.count, check);
-      return {0, true, !has_nan(check)};
-    } else {
-      CompensatedSum sum;
-      V check{};
-      for (std::int64_t first = 0; first < tiles.count; first += kTileElements) {
-        const std::int64_t rest = tiles.count - first;
-        sum.add(
-            run_tile(tiles, first, first + (rest < kTileElements ? rest : kTileElements), check));
-      }
-      const double total = sum.total();
-      return {total, total - total == 0, !has_nan(check)};
-    }
-  }
-
- private:
-  using V = Vector<T>;
-
-  /// Elements [i, last); returns the sum of their losses. `check` becomes NaN where a gradient is
-  /// not finite.
-  MPSNN_INLINE double run_tile(const Tile<T>& tile, std::int64_t i, std::int64_t last, V& check) {
-    constexpr std::int64_t width = static_cast<std::int64_t>(lanes<V>);
-    const auto whole_load = [](const T* from) { return load<V>(from); };
-    const auto whole_store = [](T* to, V x) { store<V>(to, x); };
-    Accumulator<T> sum;
-    Block<V> gradient_checks{};
-    for (; i + width * std::int64_t{kBlock} <= last; i += width * std::int64_t{kBlock}) {
-      Block<V> u;
-      for (std::size_t k = 0; k < kBlock; ++k) {
-        u[k] = step(tile, i + static_cast<std::int64_t>(k) * width, ~Mask<V>{}, whole_load,
-                    whole_store, gradient_checks[k]);
-      }
-      if constexpr (WantLoss) sum.add_block(u);
-    }
-    for (; i + width <= last; i += width) {
-      const V u = step(tile, i, ~Mask<V>{}, whole_load, whole_store, gradient_checks[0]);
-      if constexpr (WantLoss) sum.add(u);
-    }
-    if (i < last) {
-      const auto rest = static_cast<std::size_t>(last - i);
-      const V u = step(
-          tile, i, first_lanes<V>(rest),
-          [rest](const T* from) { return load_first<V>(from, rest); },
-          [rest](T* to, V x) { store_first<V>(to, x, rest); }, gradient_checks[0]);
-      if constexpr (WantLoss) sum.add(u);
-    }
-    check += sum_of(gradient_checks);
-    return sum.total();
-  }
-
-  /// One vector of elements; returns its weighted losses. `gradient_check` becomes NaN where a
-  /// gradient is not finite.
-  template <class Load, class Store>
-  MPSNN_INLINE V step(const Tile<T>& tile, std::int64_t i, Mask<V> live, Load load_at,
-                      Store store_at, V& gradient_check) {
-    const V y = load_at(tile.y + i), t = load_at(tile.t + i);
-    V v = broadcast<V>(1), u{};
-    if constexpr (Weighted) {
-      if (tile.v != nullptr) v = load_at(tile.v + i);
-    }
-    if constexpr (WantGradient) {
-      V slope =
-          ByLabels ? F::by_label(y, t, tile.parameters) : F::by_prediction(y, t, tile.parameters);
-      V scale = broadcast<V>(tile.gradient_scale);
-      if constexpr (Weighted) {
-        if (tile.g != nullptr) scale = scale * load_at(tile.g + i);
-        slope = select<V>(v == V{}, V{}, scale * v * slope);
-      } else {
-        slope = slope * scale;
-      }
-      store_at(tile.gradient + i, slope);
-      gradient_check = mul_add(select<V>(live, slope, V{}), V{}, gradient_check);
-    }
-    if constexpr (WantLoss) {
-      u = F::loss(y, t, tile.parameters);
-      if constexpr (Weighted) u = select<V>(v == V{}, V{}, v * u);
-      if (tile.loss != nullptr) {
-        u = u * tile.loss_scale;
-        store_at(tile.loss + i, u);
-      }
-      u = select<V>(live, u, V{});
-    }
-    return u;
-  }
-};
-
-template <class T>
-using ElementFunction = TileResult (*)(const Tile<T>&);
-
-template <class F, class T, bool Weighted>
-ElementFunction<T> element_function(const Plan& plan) {
-  if (!plan.want_gradient) return ElementKernel<F, T, true, false, false, Weighted>::run;
-  if (!plan.want_loss) {
-    return plan.by_labels ? ElementKernel<F, T, false, true, true, Weighted>::run
-                          : ElementKernel<F, T, false, true, false, Weighted>::run;
-  }
-  return plan.by_labels ? ElementKernel<F, T, true, true, true, Weighted>::run
-                        : ElementKernel<F, T, true, true, false, Weighted>::run;
-}
-
 /// What a chunk works in, which would be too much for a small stack.
 template <class T>
 struct ElementScratch {
   TileRooms<T> rooms;
-  WriterRoom<T> losses, gradients;
+  WriterRoom<T> losses, gradients, hessians;
   T image_losses[kTileElements];
   // For float64 to look again at what float32 computed.
   static constexpr std::int64_t kWide = sizeof(T) == sizeof(float) ? kTileElements : 1;
   TileRooms<double> wide_rooms;
-  double wide_losses[kWide], wide_gradients[kWide];
+  double wide_losses[kWide], wide_gradients[kWide], wide_hessians[kWide];
 };
 
-/// Stages a tile and applies the formula; `losses` and `gradients` may be null.
+/// Where the results of a tile go; null: not stored.
+template <class T>
+struct ResultTiles {
+  T *loss, *gradient, *hessian;
+  bool stream;
+};
+
+template <class T>
+Parameters<Vector<T>> parameters_of(const Plan& plan) {
+  const auto constant = [](double x) { return broadcast<Vector<T>>(static_cast<T>(x)); };
+  return {constant(plan.label_scale), constant(plan.label_offset), constant(plan.epsilon),
+          constant(plan.delta)};
+}
+
+/// Stages a tile and applies the formula.
 template <class F, class T>
-TileResult compute_tile(const Plan& plan, std::int64_t first, std::int64_t count, T* losses,
-                        T* gradients, TileRooms<T>& rooms) {
-  using V = Vector<T>;
+TileResult compute_tile(const Plan& plan, std::int64_t first, std::int64_t count,
+                        const ResultTiles<T>& to, TileRooms<T>& rooms) {
   const T* const scales =
       plan.want_gradient ? stage_gradients(plan, first, count, rooms.g) : nullptr;
   const bool scale_staged = scales != nullptr && plan.source_gradients.data == nullptr;
-  const auto constant = [](double x) { return broadcast<V>(static_cast<T>(x)); };
   const Tile<T> tile{
       .y = stage(plan.predictions, plan.shape, first, count, rooms.y),
       .t = stage_labels(plan, first, count, rooms.t),
       .v = stage_weights(plan, first, count, rooms.v),
       .g = scales,
-      .loss = losses,
-      .gradient = gradients,
+      .loss = to.loss,
+      .gradient = to.gradient,
+      .hessian = to.hessian,
+      .streams = to.stream,
       .count = count,
       .loss_scale = plan.loss.data != nullptr ? static_cast<T>(plan.loss_scale) : T(1),
       .gradient_scale = scale_staged ? T(1) : static_cast<T>(plan.gradient_scales[0]),
-      .parameters = {constant(plan.label_scale), constant(plan.label_offset),
-                     constant(plan.epsilon), constant(plan.delta)}};
+      .parameters = parameters_of<T>(plan)};
   const bool weighted = tile.v != nullptr || tile.g != nullptr;
   return (weighted ? element_function<F, T, true>(plan)
                    : element_function<F, T, false>(plan))(tile);
@@ -176,42 +63,62 @@ TileResult compute_tile(const Plan& plan, std::int64_t first, std::int64_t count
 
 /// Takes from `wide` what is not finite in `values`.
 MPSNN_INLINE void repair(float* values, const double* wide, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) {
+  for (std::int64_t i = 0; values != nullptr && i < count; ++i) {
     if (values[i] - values[i] != 0) values[i] = static_cast<float>(wide[i]);
   }
 }
 
+/// Where the results of a chunk are made, tile after tile.
+template <class T>
+struct ResultWriters {
+  TileWriter<T> loss, gradient, hessian;
+
+  ResultWriters(const Plan& plan, ElementScratch<T>& scratch)
+      : loss(plan.loss, plan.shape, scratch.losses),
+        gradient(plan.gradient, plan.shape, scratch.gradients),
+        hessian(plan.hessian, plan.shape, scratch.hessians) {}
+};
+
 /// Runs one tile; returns the sum of its losses where they are reduced to one.
 template <class F, class T>
 double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count,
-                        TileWriter<T>& loss_writer, TileWriter<T>& gradient_writer,
-                        ElementScratch<T>& scratch) {
-  const bool writes_losses = plan.want_loss && plan.loss.data != nullptr;
-  T* const gradients = plan.want_gradient ? gradient_writer.room(first) : nullptr;
-  T* const losses = plan.sums_per_image ? scratch.image_losses
-                    : writes_losses     ? loss_writer.room(first)
-                                        : nullptr;
-  TileResult result = compute_tile<F, T>(plan, first, count, losses, gradients, scratch.rooms);
+                        ResultWriters<T>& writers, ElementScratch<T>& scratch) {
+  const bool writes_losses = plan.loss.data != nullptr;
+  const ResultTiles<T> to{
+      .loss = plan.sums_per_image ? scratch.image_losses
+              : writes_losses     ? writers.loss.room(first)
+                                  : nullptr,
+      .gradient = plan.want_gradient ? writers.gradient.room(first) : nullptr,
+      .hessian = plan.want_hessian ? writers.hessian.room(first) : nullptr,
+      .stream = false,
+  };
+  TileResult result = compute_tile<F, T>(plan, first, count, to, scratch.rooms);
   bool sum_wide = false;
   if constexpr (sizeof(T) == sizeof(float)) {
     // What left the range of float32 on its way may still be a number: float64 decides.
     if (!result.losses_finite || !result.gradients_finite) {
-      const TileResult wide = compute_tile<F, double>(plan, first, count, scratch.wide_losses,
-                                                      scratch.wide_gradients, scratch.wide_rooms);
-      if (gradients != nullptr && !result.gradients_finite)
-        repair(gradients, scratch.wide_gradients, count);
-      if (losses != nullptr && !result.losses_finite) repair(losses, scratch.wide_losses, count);
-      if (!result.losses_finite) result.sum = wide.sum;
-      sum_wide = !result.losses_finite;
+      const ResultTiles<double> wide_to{scratch.wide_losses, scratch.wide_gradients,
+                                        scratch.wide_hessians, false};
+      const TileResult wide = compute_tile<F>(plan, first, count, wide_to, scratch.wide_rooms);
+      if (!result.gradients_finite) {
+        repair(to.gradient, scratch.wide_gradients, count);
+        repair(to.hessian, scratch.wide_hessians, count);
+      }
+      if (!result.losses_finite) {
+        repair(to.loss, scratch.wide_losses, count);
+        result.sum = wide.sum;
+        sum_wide = true;
+      }
     }
   }
-  if (plan.want_gradient) gradient_writer.advance(count);
-  if (writes_losses) loss_writer.advance(count);
+  if (plan.want_gradient) writers.gradient.advance(count);
+  if (plan.want_hessian) writers.hessian.advance(count);
+  if (writes_losses) writers.loss.advance(count);
   if (plan.sums_per_image) {
     if (sum_wide) {
       add_to_image_sums(plan, scratch.wide_losses, first, count);
     } else {
-      add_to_image_sums(plan, losses, first, count);
+      add_to_image_sums(plan, to.loss, first, count);
     }
   }
   return result.sum;
@@ -222,13 +129,48 @@ double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count
 template <class F, class T>
 bool run_without_staging(const Plan& plan, std::int64_t chunk, const Range& range,
                          TileRooms<T>& rooms) {
-  if (plan.sums_per_image || !is_in_place<T>(plan)) return false;
-  T* const losses = place_of<T>(plan.loss, range.first, nullptr);
-  T* const gradients = place_of<T>(plan.gradient, range.first, nullptr);
+  if (plan.sums_per_image || !is_direct<T>(plan)) return false;
+  const bool stream = plan.gradient.streams || plan.loss.streams;
+  const ResultTiles<T> to{place_of<T>(plan.loss, range.first),
+                          place_of<T>(plan.gradient, range.first),
+                          place_of<T>(plan.hessian, range.first), stream};
   const TileResult result =
-      compute_tile<F, T>(plan, range.first, range.last - range.first, losses, gradients, rooms);
+      compute_tile<F, T>(plan, range.first, range.last - range.first, to, rooms);
   if (is_summed(plan)) plan.sums[chunk] = result.sum;
+  if (stream) finish_streams();
   return result.losses_finite && result.gradients_finite;
+}
+
+/// The same for a gradient whose operands all have the same 16 bits: converted where they are
+/// loaded and stored, so that half as many bytes are half the time.
+template <class F, class S>
+bool run_narrow(const Plan& plan, const Range& range) {
+  if (results_of(plan) != Results::gradient || plan.weight_count > 0 || plan.scale_per_image ||
+      plan.source_gradients.data != nullptr || plan.class_indices != nullptr) {
+    return false;
+  }
+  const auto fits = [](const auto& end) { return end.dense && end.format == kFormatOf<S>; };
+  if (!fits(plan.predictions) || !fits(plan.labels) || !fits(plan.gradient)) return false;
+  const auto place = [&](const auto* data) {
+    return reinterpret_cast<const S*>(data) + range.first;
+  };
+  S* const gradient = place_of<S>(plan.gradient, range.first);
+  const bool stream = plan.gradient.streams && StreamWriter<S>::can_stream(gradient);
+  const Tile<float, S> tile{.y = place(plan.predictions.data),
+                            .t = place(plan.labels.data),
+                            .v = nullptr,
+                            .g = nullptr,
+                            .loss = nullptr,
+                            .gradient = gradient,
+                            .hessian = nullptr,
+                            .streams = stream,
+                            .count = range.last - range.first,
+                            .loss_scale = 1,
+                            .gradient_scale = static_cast<float>(plan.gradient_scales[0]),
+                            .parameters = parameters_of<float>(plan)};
+  const TileResult result = ElementKernel<F, float, Results::gradient, false, S>::run(tile);
+  if (stream) finish_streams();
+  return result.gradients_finite;
 }
 
 template <class F, class T>
@@ -236,18 +178,20 @@ void run_element_chunk(const Plan& plan, std::int64_t chunk, std::byte* memory) 
   const Range range = chunk_range(plan, chunk);
   auto& scratch = *new (memory) ElementScratch<T>;
   if (run_without_staging<F, T>(plan, chunk, range, scratch.rooms)) return;
-  TileWriter<T> loss_writer(plan.loss, scratch.losses);
-  TileWriter<T> gradient_writer(plan.gradient, scratch.gradients);
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (run_narrow<F, Float16>(plan, range) || run_narrow<F, BFloat16>(plan, range)) return;
+  }
+  ResultWriters<T> writers(plan, scratch);
   CompensatedSum sum;
   for (std::int64_t first = range.first; first < range.last; first += kTileElements) {
     const std::int64_t rest = range.last - first;
     sum.add(run_element_tile<F, T>(plan, first, rest < kTileElements ? rest : kTileElements,
-                                   loss_writer, gradient_writer, scratch));
+                                   writers, scratch));
   }
-  loss_writer.flush();
-  gradient_writer.flush();
+  for (TileWriter<T>* writer : {&writers.loss, &writers.gradient, &writers.hessian})
+    writer->flush();
   if (is_summed(plan)) plan.sums[chunk] = sum.total();
-  if (plan.gradient.streams) finish_streams();
+  if (plan.gradient.streams || plan.loss.streams) finish_streams();
 }
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

@@ -1,6 +1,7 @@
-// One struct per loss: its value and its derivatives by prediction y and label t, over vectors.
-// The equations stand in the table of losses in README.md; the losses and gradients of
-// MPSCNNLoss.h, where it contradicts itself, are replaced by the derivative of the forward loss.
+// One struct per loss: its value, its derivatives by prediction y and label t, and the second one
+// by prediction, over vectors. The equations stand in the table of losses in README.md; the losses
+// and gradients of MPSCNNLoss.h, where it contradicts itself, are replaced by the derivative of the
+// forward loss.
 //
 // A product whose label factor is exactly 0 is exactly 0, whatever the other factor
 // (label_product).
@@ -46,6 +47,10 @@ struct Formula<LossType::mean_absolute_error> {
   MPSNN_INLINE V by_label(V y, V t, const Parameters<V>& p) {
     return by_prediction(t, y, p);
   }
+  template <class V>
+  MPSNN_INLINE V second_by_prediction(V, V, const Parameters<V>&) {
+    return V{};
+  }
 };
 
 template <>
@@ -65,6 +70,10 @@ struct Formula<LossType::mean_squared_error> {
   template <class V>
   MPSNN_INLINE V by_label(V y, V t, const Parameters<V>& p) {
     return by_prediction(t, y, p);
+  }
+  template <class V>
+  MPSNN_INLINE V second_by_prediction(V, V, const Parameters<V>&) {
+    return broadcast<V>(2);
   }
 };
 
@@ -97,6 +106,12 @@ struct Formula<LossType::sigmoid_cross_entropy> {
   MPSNN_INLINE V by_label(V y, V, const Parameters<V>& p) {
     return -(p.label_scale * y);
   }
+  // sigmoid(y) (1 - sigmoid(y)) = e / (1 + e)^2 with e = exp(-|y|); the square in two roundings
+  template <class V>
+  MPSNN_INLINE V second_by_prediction(V y, V, const Parameters<V>&) {
+    const V e = exp_of_nonpositive(-abs(y));
+    return e / mul_add(e, e + Scalar<V>(2), broadcast<V>(1));
+  }
 };
 
 template <>
@@ -109,12 +124,17 @@ struct Formula<LossType::categorical_cross_entropy> {
   // -t / y
   template <class V>
   MPSNN_INLINE V by_prediction(V y, V t, const Parameters<V>&) {
-    return select<V>(t == V{}, V{}, -t / y);
+    return select<V>(t == V{}, V{}, -(t / y));
   }
   // -log y
   template <class V>
   MPSNN_INLINE V by_label(V y, V, const Parameters<V>&) {
     return -log(y);
+  }
+  // t / y^2
+  template <class V>
+  MPSNN_INLINE V second_by_prediction(V y, V t, const Parameters<V>&) {
+    return select<V>(t == V{}, V{}, t / y / y);
   }
 };
 
@@ -145,6 +165,10 @@ struct Formula<LossType::hinge> {
   MPSNN_INLINE V where_active(V z, V slope) {
     return select<V>(z > V{}, slope, select<V>(z <= V{}, V{}, z));  // z is NaN in neither case
   }
+  template <class V>
+  MPSNN_INLINE V second_by_prediction(V, V, const Parameters<V>&) {
+    return V{};
+  }
 };
 
 template <>
@@ -166,6 +190,12 @@ struct Formula<LossType::huber> {
   MPSNN_INLINE V by_label(V y, V t, const Parameters<V>& p) {
     return by_prediction(t, y, p);
   }
+  // 1 where |e| <= delta, else 0
+  template <class V>
+  MPSNN_INLINE V second_by_prediction(V y, V t, const Parameters<V>& p) {
+    const V e = y - t;
+    return select<V>(abs(e) <= p.delta, broadcast<V>(1), select<V>(e == e, V{}, e));
+  }
 };
 
 template <>
@@ -182,6 +212,10 @@ struct Formula<LossType::cosine_distance> {
   template <class V>
   MPSNN_INLINE V by_label(V y, V, const Parameters<V>&) {
     return -y;
+  }
+  template <class V>
+  MPSNN_INLINE V second_by_prediction(V, V, const Parameters<V>&) {
+    return V{};
   }
 };
 
@@ -223,6 +257,23 @@ struct Formula<LossType::log> {
   MPSNN_INLINE V by_label(V y, V, const Parameters<V>& p) {
     return log(complement(y, p)) - log(likelihood(y, p));
   }
+  // t / (y + eps)^2 + (1 - t) / (1 - y + eps)^2
+  template <class V>
+  MPSNN_INLINE V second_by_prediction(V y, V t, const Parameters<V>& p) {
+    const V rest = Scalar<V>(1) - t;
+    return select<V>(t == V{}, V{}, over_square(t, likelihood(y, p))) +
+           select<V>(rest == V{}, V{}, over_square(rest, complement(y, p)));
+  }
+  // x / a^2. What the rounding of a lost counts twice, but for an infinite a, of which it is NaN; a
+  // tiny a is scaled, as its square is not even normal.
+  template <class V>
+  MPSNN_INLINE V over_square(V x, Sum<V> a) {
+    constexpr auto kTiny = Scalar<V>(0x1p-30), kScale = Scalar<V>(0x1p62);
+    const V scale = select<V>(abs(a.value) < kTiny, broadcast<V>(kScale), broadcast<V>(1));
+    const V value = a.value * scale, twice = Scalar<V>(2) * value * (a.error * scale);
+    const V square = mul_add(value, value, select<V>(twice == twice, twice, V{}));
+    return x / square * scale * scale;
+  }
 };
 
 template <>
@@ -241,6 +292,10 @@ struct Formula<LossType::kullback_leibler_divergence> {
   template <class V>
   MPSNN_INLINE V by_label(V y, V t, const Parameters<V>&) {
     return log(t) + Scalar<V>(1) - y;
+  }
+  template <class V>
+  MPSNN_INLINE V second_by_prediction(V, V, const Parameters<V>&) {
+    return V{};
   }
 };
 

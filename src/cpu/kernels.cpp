@@ -5,18 +5,15 @@
 #include "core/loss_type.hpp"
 #include "cpu/element_loop.hpp"
 #include "cpu/plan.hpp"
-#include "cpu/softmax_loop.hpp"
+#include "cpu/softmax.hpp"
 
 #define MPSNN_STRING_OF(name) #name
 #define MPSNN_STRING(name) MPSNN_STRING_OF(name)
 
-#if defined(__AVX512F__)
-namespace mpsnn_loss::cpu::x86_64_v3 {
-extern const KernelSet kernel_set;
-}
-#endif
-
 namespace mpsnn_loss::cpu::MPSNN_ISA {
+
+extern const KernelSet kernel_set;
+
 namespace {
 
 template <LossType type, class T>
@@ -37,12 +34,35 @@ constexpr ChunkFunction chunk_function(LossType type, std::integer_sequence<std:
   return functions[row_of(type)];
 }
 
+/// The plan for one chunk whose predictions were copied to `room`, as results take their place.
+template <class T>
+Plan with_copy(const Plan& plan, std::int64_t chunk, std::byte* room) {
+  const Range units = chunk_range(plan, chunk);
+  const std::int64_t first = units.first * plan.unit_elements;
+  auto* const copy = reinterpret_cast<T*>(room);
+  const std::int64_t count = units.last * plan.unit_elements - first;
+  if (plan.predictions.dense) {
+    convert_in(plan.predictions.data, plan.predictions.format, first, count, copy);
+  } else {
+    gather(plan.predictions, plan.shape, first, count, copy);
+  }
+  Plan own = plan;
+  own.results_in_place = false;
+  own.predictions = {.data = room - first * std::int64_t{sizeof(T)},
+                     .format = kFormatOf<T>,
+                     .strides = contiguous_strides(plan.shape),
+                     .dense = true,
+                     .one_per_pixel = plan.shape.channels == 1};
+  return own;
+}
+
 void run_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
-#if defined(__AVX512F__)
-  // Shorter vectors leave fewer lanes idle at the end of a row.
-  if (layout_of(plan) != RowLayout::long_row)
-    return x86_64_v3::kernel_set.run_chunk(plan, chunk, scratch);
-#endif
+  if (plan.results_in_place) {
+    std::byte* const room = scratch + kernel_set.scratch_bytes(plan);
+    return run_chunk(plan.double_precision ? with_copy<double>(plan, chunk, room)
+                                           : with_copy<float>(plan, chunk, room),
+                     chunk, scratch);
+  }
   constexpr auto losses = std::make_integer_sequence<std::size_t, kLosses.size()>();
   const ChunkFunction function = plan.double_precision
                                      ? chunk_function<double>(plan.loss_type, losses)
@@ -50,24 +70,16 @@ void run_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
   function(plan, chunk, scratch);
 }
 
-/// The most that any loop needs; with shorter vectors it is less.
-template <class T>
-constexpr std::size_t scratch_bytes() {
-  using enum RowLayout;
-  std::size_t most = 0;
-  for (const std::size_t bytes :
-       {sizeof(ElementScratch<T>), sizeof(SoftmaxScratch<T, long_row>),
-        sizeof(SoftmaxScratch<T, short_rows>), sizeof(SoftmaxScratch<T, planes>)}) {
-    if (bytes > most) most = bytes;
-  }
-  return most;
+std::int64_t scratch_bytes(const Plan& plan) {
+  const auto bytes_of = [&]<class T>(T) {
+    const bool softmax = info(plan.loss_type).couples_channels;
+    return softmax ? softmax_scratch<T>(plan) : std::int64_t{sizeof(ElementScratch<T>)};
+  };
+  return plan.double_precision ? bytes_of(double()) : bytes_of(float());
 }
-constexpr std::size_t kOfFloat = scratch_bytes<float>(), kOfDouble = scratch_bytes<double>();
 
 }  // namespace
 
-extern const KernelSet kernel_set;
-const KernelSet kernel_set{MPSNN_STRING(MPSNN_ISA),
-                           std::int64_t{kOfFloat > kOfDouble ? kOfFloat : kOfDouble}, run_chunk};
+const KernelSet kernel_set{MPSNN_STRING(MPSNN_ISA), scratch_bytes, run_chunk};
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/compensated_sum.hpp"
 #include "core/loss_type.hpp"
 #include "core/shape.hpp"
 
@@ -20,26 +21,30 @@ inline constexpr std::int64_t kTileElements = 1024;
 struct Source {
   const std::byte* data = nullptr;  // null: absent
   Format format = Format::float32;
-  std::int64_t strides[4] = {0, 0, 0, 0};  // in elements
-  bool dense = false;                      // laid out exactly as the predictions are
-  bool one_per_pixel = false;              // as the predictions with one channel would be
+  Strides strides = {};        // in elements
+  bool dense = false;          // C-contiguous, without broadcasts
+  bool one_per_pixel = false;  // the same with one channel
 };
 
-/// An output of the predictions' layout.
+/// An output of the predictions' shape.
 struct Sink {
   std::byte* data = nullptr;  // null: not wanted
   Format format = Format::float32;
+  Strides strides = {};
+  bool dense = false;
   bool streams = false;  // too large for the caches: stored past them
 };
 
 struct Plan {
   LossType loss_type;
-  bool want_loss, want_gradient;
+  bool want_loss, want_gradient, want_hessian;
   bool by_labels;         // the gradient is with respect to the labels
   bool double_precision;  // compute in float64, else in float32
 
   Shape shape;
-  Source predictions, labels, weights, source_gradients;
+  Source predictions, labels, source_gradients;
+  Source weights[3];  // of which each element is the product
+  std::int64_t weight_count;
   const std::int64_t* class_indices;  // instead of labels; null: dense labels
   bool has_ignored_class;
   std::int64_t ignored_class;
@@ -49,8 +54,9 @@ struct Plan {
   const double* gradient_scales;  // g ω / D: one, or one per image
   bool scale_per_image;
 
-  Sink gradient;
-  Sink loss;  // where nothing is reduced
+  Sink gradient, hessian;
+  Sink loss;              // where nothing is reduced
+  bool results_in_place;  // a result takes the place of predictions, which are copied first
 
   double* sums;         // of weighted losses, without ω: one per chunk, or one per image
   bool sums_per_image;  // a chunk holds whole images and every image wants its own sum
@@ -61,24 +67,14 @@ struct Plan {
   std::int64_t chunks;
   std::int64_t chunk_units;       // at most, within one image or across whole images
   std::int64_t chunks_per_image;  // 0: chunks hold whole images
-  std::int64_t row_scratch;       // bytes of scratch that a chunk needs for a whole row
+  std::int64_t copy_scratch;      // bytes for its predictions, where results take their place
 };
 
-/// How losses that couple channels go through the channels of a pixel, its row: tile by tile where
-/// it is long, several rows to a tile where they are short, and side by side, one in each lane,
-/// where a row would leave most lanes of its vectors idle.
-enum class RowLayout { long_row, short_rows, planes };
-
-/// The most channels of each, and the least rows.
-inline constexpr std::int64_t kMostInPlanes = 16, kMostInShortRows = 255, kLeastInPlanes = 32;
-
-[[gnu::always_inline]] inline RowLayout layout_of(const Plan& plan) {
-  if (!info(plan.loss_type).couples_channels || plan.shape.channels > kMostInShortRows)
-    return RowLayout::long_row;
-  const bool fills_planes = plan.shape.images * plan.image_units >= kLeastInPlanes;
-  return fills_planes && plan.shape.channels <= kMostInPlanes ? RowLayout::planes
-                                                              : RowLayout::short_rows;
-}
+/// The most channels of rows that are short, and the least rows that go side by side.
+inline constexpr std::int64_t kMostInShortRows = 255, kLeastSideBySide = 8;
+/// Chunks have a multiple of so many rows, unless those are long: planes then begin with a line of
+/// the cache.
+inline constexpr std::int64_t kRowsOfLine = 16;
 
 /// The class of a pixel as the caller's memory says at this moment: read once, as another thread
 /// may write to it after it was checked. Whoever uses it as an index looks at it again.
@@ -104,28 +100,11 @@ inline Range chunk_range(const Plan& plan, std::int64_t chunk) {
   return {base + first, base + (last < plan.image_units ? last : plan.image_units)};
 }
 
-/// A sum of many terms whose rounding errors do not grow with their number (Neumaier).
-class CompensatedSum {
- public:
-  [[gnu::always_inline]] void add(double x) {
-    const double sum = value_ + x, part = sum - value_;
-    error_ += (value_ - (sum - part)) + (x - part);
-    value_ = sum;
-  }
-  [[gnu::always_inline]] double total() const {
-    const double sum = value_ + error_;
-    return sum == sum ? sum : value_;  // the error of an infinite sum is NaN
-  }
-
- private:
-  double value_ = 0, error_ = 0;
-};
-
 /// What one instruction set provides.
 struct KernelSet {
   const char* name;
-  /// What a chunk needs beside plan.row_scratch: the stack is the caller's, and may be small.
-  std::int64_t scratch_bytes;
+  /// What a chunk needs beside plan.copy_scratch: the stack is the caller's, and may be small.
+  std::int64_t (*scratch_bytes)(const Plan& plan);
   /// `scratch`: bytes for both that no other thread uses, aligned for any vector.
   void (*run_chunk)(const Plan& plan, std::int64_t chunk, std::byte* scratch);
 };

@@ -1,16 +1,18 @@
 // From a call to plans: scales and divisors, the cut into chunks, and the end of the reductions.
 #include "cpu/run.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
+#include <utility>
 
 #include "core/divisor.hpp"
 #include "core/element.hpp"
 #include "core/floating_point.hpp"
 #include "core/per_image.hpp"
+#include "cpu/caches.hpp"
 #include "cpu/instruction_sets.hpp"
 #include "cpu/plan.hpp"
 #include "cpu/thread_pool.hpp"
@@ -18,35 +20,70 @@
 namespace mpsnn_loss::cpu {
 namespace {
 
-/// In place: a copy right after the writes would wait for them.
-void set_source(Source& source, const Operand& operand, const Shape& full,
-                std::int64_t first_image) {
-  const Shape& shape = operand.shape();
-  source.format = operand.descriptor.format;
-  source.data = operand.image_data(shape.images == 1 ? 0 : first_image);
-  source.dense =
-      shape == full || (shape.image_elements() == full.image_elements() && shape.images > 1);
+/// Says how a source or sink lies in a batch of that shape.
+void classify(Source& source, const Shape& shape) {
+  source.dense = source.strides == contiguous_strides(shape);
   source.one_per_pixel =
-      shape.channels == 1 && shape.pixels() == full.pixels() && shape.images == full.images;
-  const std::int64_t axes[] = {shape.images, shape.height, shape.width, shape.channels};
-  std::int64_t stride = 1;
-  for (int i = 3; i >= 0; --i) {
-    source.strides[i] = axes[i] == 1 ? 0 : stride;
-    stride *= axes[i];
-  }
+      source.strides == contiguous_strides({shape.images, shape.height, shape.width, 1});
+}
+void classify(Sink& sink, const Shape& shape) {
+  sink.dense = sink.strides == contiguous_strides(shape);
 }
 
-/// Bytes of the largest cache, as far as the system tells.
-std::int64_t last_level_cache() {
-  static const std::int64_t bytes = [] {
-    constexpr std::int64_t kUsual = 32 << 20;
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-    const long found = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    if (found > 0) return static_cast<std::int64_t>(found);
-#endif
-    return kUsual;
-  }();
-  return bytes;
+/// In place: a copy right after the writes would wait for them.
+template <class End>
+void set_end(End& end, const Operand& operand, const Shape& shape, std::int64_t first_image) {
+  end.format = operand.descriptor.format;
+  end.data = operand.image_data(operand.shape().images == 1 ? 0 : first_image);
+  end.strides = operand.strides;
+  if (shape.images == 1) end.strides[0] = 0;
+  classify(end, shape);
+}
+
+/// The inputs and outputs of a plan, each to be changed alike.
+template <class F>
+void for_each_end(Plan& plan, F change) {
+  for (Source* source : {&plan.predictions, &plan.labels, &plan.source_gradients}) change(*source);
+  for (std::int64_t i = 0; i < plan.weight_count; ++i) change(plan.weights[i]);
+  for (Sink* sink : {&plan.gradient, &plan.hessian, &plan.loss}) change(*sink);
+}
+
+/// Pixels in one column are a line as well, and loops go along lines.
+void lay_columns_down(Plan& plan) {
+  if (plan.shape.width > 1 || plan.shape.height == 1) return;
+  std::swap(plan.shape.height, plan.shape.width);
+  for_each_end(plan, [&](auto& end) {
+    std::swap(end.strides[1], end.strides[2]);
+    classify(end, plan.shape);
+  });
+}
+
+/// Where elements are independent, any order of the axes computes the same: that in which the
+/// result lies closest, so that arrays whose channels come first need not be transposed.
+void order_axes(Plan& plan) {
+  const Sink& result = plan.want_gradient ? plan.gradient : plan.loss;
+  if (result.dense && plan.predictions.dense) return;
+  auto axes = plan.shape.axes();
+  const auto stride = [&](std::size_t axis) {
+    return axes[axis] == 1 ? std::numeric_limits<std::int64_t>::max()
+                           : std::abs(result.strides[axis]);
+  };
+  std::array<std::size_t, 4> order{0, 1, 2, 3};
+  // Each image keeps its scale.
+  std::sort(order.begin() + (plan.scale_per_image ? 1 : 0), order.end(),
+            [&](std::size_t a, std::size_t b) {
+              return stride(a) != stride(b) ? stride(a) > stride(b) : a < b;
+            });
+  const auto reorder = [&](auto& values) {
+    const auto before = values;
+    for (std::size_t i = 0; i < order.size(); ++i) values[i] = before[order[i]];
+  };
+  reorder(axes);
+  plan.shape = {axes[0], axes[1], axes[2], axes[3]};
+  for_each_end(plan, [&](auto& end) {
+    reorder(end.strides);
+    classify(end, plan.shape);
+  });
 }
 
 /// The cut into chunks: parts of large images, or groups of small ones.
@@ -57,14 +94,20 @@ void cut(Plan& plan, const Computation& call) {
   plan.image_units = by_pixel ? shape.pixels() : shape.image_elements();
   const std::int64_t images = shape.images;
   if (shape.elements() == 0) return;
-  if (by_pixel) plan.row_scratch = shape.channels * std::int64_t{sizeof(double)};
-  const std::int64_t units = std::max<std::int64_t>(1, kChunkElements / plan.unit_elements);
+  constexpr std::int64_t kLine = 64;
+  const auto whole_lines = [](std::int64_t doubles) {
+    return (doubles * std::int64_t{sizeof(double)} + kLine - 1) / kLine * kLine;
+  };
+  std::int64_t units = std::max<std::int64_t>(1, kChunkElements / plan.unit_elements);
+  const std::int64_t multiple = by_pixel && units >= kRowsOfLine ? kRowsOfLine : std::int64_t{1};
+  units = units / multiple * multiple;
   if (images == 1 && plan.image_units <= units) {  // small calls are spared the divisions
     plan.chunk_units = plan.image_units;
     plan.chunks = 1;
   } else if (plan.image_units >= units || images == 1) {
     plan.chunks_per_image = (plan.image_units + units - 1) / units;
     plan.chunk_units = (plan.image_units + plan.chunks_per_image - 1) / plan.chunks_per_image;
+    plan.chunk_units = (plan.chunk_units + multiple - 1) / multiple * multiple;
     plan.chunks_per_image = (plan.image_units + plan.chunk_units - 1) / plan.chunk_units;
     plan.chunks = images * plan.chunks_per_image;
   } else {
@@ -74,6 +117,7 @@ void cut(Plan& plan, const Computation& call) {
     plan.sums_per_image =
         plan.want_loss && call->descriptor.reduces() && !call->descriptor.reduce_across_batch;
   }
+  if (plan.results_in_place) plan.copy_scratch = whole_lines(plan.chunk_units * plan.unit_elements);
 }
 
 /// True where float32 holds the value without loss of range, and products with it keep theirs: a
@@ -83,6 +127,20 @@ bool fits_float(double value) {
   constexpr double kSmallest = 0x1p-80, kLargest = 0x1p60;
   const double size = std::abs(value);
   return !std::isfinite(value) || size == 0 || (size >= kSmallest && size <= kLargest);
+}
+
+void fill_image(const Operand& output, std::int64_t image, double value) {
+  const Shape& shape = output.shape();
+  [[maybe_unused]] const auto& [of_images, of_rows, of_columns, of_channels] = output.strides;
+  const Format format = output.descriptor.format;
+  for (std::int64_t row = 0; row < shape.height; ++row) {
+    for (std::int64_t column = 0; column < shape.width; ++column) {
+      for (std::int64_t c = 0; c < shape.channels; ++c) {
+        const std::int64_t place = row * of_rows + column * of_columns + c * of_channels;
+        write_value(output.image_data(image) + place * info(format).size, format, value);
+      }
+    }
+  }
 }
 
 /// One call in progress.
@@ -104,6 +162,7 @@ class Run {
       for (std::int64_t i = 0; i < shape_.images; ++i) compute(i, 1);
     }
     if (reduces_loss_) write_losses();
+    clear_undivided();
   }
 
  private:
@@ -112,8 +171,9 @@ class Run {
   bool is_one_piece() const {
     if (!request_.image_parameters.empty()) return false;
     if (request_.predictions.data == nullptr) return false;
-    for (const auto* operand : {&request_.labels, &request_.weights, &request_.source_gradients,
-                                &request_.loss, &request_.gradient}) {
+    for (const auto* operand :
+         {&request_.labels, &request_.weights, &request_.sample_weights, &request_.class_weights,
+          &request_.source_gradients, &request_.loss, &request_.gradient, &request_.hessian}) {
       if (*operand && (*operand)->data == nullptr) return false;
     }
     return true;
@@ -147,7 +207,7 @@ class Run {
   /// and gradients that need different ones are computed one after the other.
   void compute(std::int64_t first, std::int64_t count) {
     Plan plan = make_plan(first, count);
-    PerImage scales(has_one_scale() ? 1 : count, 0.0);
+    PerImage scales(plan.scale_per_image ? count : 1, 0.0);
     bool scales_fit = true;
     if (plan.want_gradient && count > 0) {
       for (std::int64_t i = 0; i < (scales.is_one() ? 1 : count); ++i) {
@@ -155,16 +215,17 @@ class Run {
         scales_fit = scales_fit && fits_float(scales[i]);
       }
     }
-    plan.scale_per_image = !scales.is_one();
+    plan.scale_per_image = !scales.is_one();  // which one image is, too
     plan.gradient_scales = scales.begin();
     const bool wide = plan.double_precision, wide_gradient = wide || !scales_fit;
     const bool wide_loss = wide || (plan.loss.data != nullptr && !fits_float(plan.loss_scale));
     if (plan.want_loss && plan.want_gradient && wide_loss != wide_gradient) {
       Plan loss_plan = plan;
-      loss_plan.want_gradient = loss_plan.by_labels = false;
+      loss_plan.want_gradient = loss_plan.want_hessian = loss_plan.by_labels = false;
       loss_plan.double_precision = wide_loss;
       run_plan(loss_plan, first);
       plan.want_loss = plan.sums_per_image = false;
+      plan.loss = {};  // or what stands in the scratch would be stored over it
     }
     plan.double_precision = plan.want_gradient ? wide_gradient : wide_loss;
     run_plan(plan, first);
@@ -178,13 +239,16 @@ class Run {
     plan.want_loss = request_.loss.has_value();
     plan.want_gradient = request_.gradient.has_value();
     plan.by_labels = plan.want_gradient && request_.wrt == Wrt::labels;
+    plan.want_hessian = request_.hessian.has_value();
     plan.shape = shape_;
     plan.shape.images = count;
-    set_source(plan.predictions, request_.predictions, shape_, first);
-    if (request_.labels) set_source(plan.labels, *request_.labels, shape_, first);
-    if (request_.weights) set_source(plan.weights, *request_.weights, shape_, first);
+    set_end(plan.predictions, request_.predictions, plan.shape, first);
+    if (request_.labels) set_end(plan.labels, *request_.labels, plan.shape, first);
+    request_.for_each_weights([&](const Operand& weights) {
+      set_end(plan.weights[plan.weight_count++], weights, plan.shape, first);
+    });
     if (request_.source_gradients && is_per_element(*request_.source_gradients)) {
-      set_source(plan.source_gradients, *request_.source_gradients, shape_, first);
+      set_end(plan.source_gradients, *request_.source_gradients, plan.shape, first);
     }
     if (const auto& classes = request_.class_indices; classes && shape_.elements() > 0) {
       plan.class_indices = classes->data + first * shape_.pixels();
@@ -202,16 +266,26 @@ class Run {
     plan.double_precision = is_double(request_.predictions.descriptor.format) ||
                             !fits_float(plan.label_offset) || !fits_float(p.epsilon) ||
                             !fits_float(p.delta);
-    if (plan.want_gradient) plan.gradient = make_sink(*request_.gradient, first);
-    if (plan.want_loss && !reduces_loss_) plan.loss = make_sink(*request_.loss, first);
+    if (plan.want_gradient) set_sink(plan.gradient, *request_.gradient, plan, first);
+    if (plan.want_hessian) set_sink(plan.hessian, *request_.hessian, plan, first);
+    if (plan.want_loss && !reduces_loss_) set_sink(plan.loss, *request_.loss, plan, first);
+    lay_columns_down(plan);
+    const LossInfo& loss = info(plan.loss_type);
+    const bool sums_up = plan.want_loss && reduces_loss_;
+    plan.scale_per_image = plan.want_gradient && !has_one_scale();
+    if (!loss.couples_channels && !sums_up && plan.class_indices == nullptr &&
+        shape_.elements() > 0)
+      order_axes(plan);
     cut(plan, call_);
     return plan;
   }
 
-  Sink make_sink(const Operand& output, std::int64_t first) const {
-    const std::int64_t bytes = output.descriptor.bytes();
+  static void set_sink(Sink& sink, const Operand& output, Plan& plan, std::int64_t first) {
+    set_end(sink, output, plan.shape, first);
+    const bool in_place = sink.data == plan.predictions.data;  // whose lines are at hand
+    plan.results_in_place = plan.results_in_place || in_place;
     // What is read and written together must not fit the last-level cache.
-    return {output.image_data(first), output.descriptor.format, 3 * bytes > last_level_cache()};
+    sink.streams = !in_place && 3 * output.descriptor.bytes() > last_level_cache();
   }
 
   /// Runs the chunks and adds the sums of their losses to the images they belong to.
@@ -221,10 +295,12 @@ class Run {
     plan.sums = sums.begin();
     const KernelSet& kernels = active_instruction_set();
     const auto run_chunk = kernels.run_chunk;
-    parallel_for(plan.chunks, kernels.scratch_bytes + plan.row_scratch,
-                 [&plan, run_chunk](std::int64_t chunk, std::byte* scratch) {
-                   run_chunk(plan, chunk, scratch);
-                 });
+    if (plan.chunks > 0) {
+      parallel_for(plan.chunks, kernels.scratch_bytes(plan) + plan.copy_scratch,
+                   [&plan, run_chunk](std::int64_t chunk, std::byte* scratch) {
+                     run_chunk(plan, chunk, scratch);
+                   });
+    }
     if (!sums_up) return;
     if (plan.sums_per_image) {
       for (std::int64_t i = 0; i < plan.shape.images; ++i) add_loss(first + i, sums[i]);
@@ -235,6 +311,17 @@ class Run {
       CompensatedSum sum;
       for (std::int64_t i = 0; i < step; ++i) sum.add(sums[chunk + i]);
       add_loss(first + chunk / step, sum.total());
+    }
+  }
+
+  /// Where D is 0 nothing has a gradient, whatever the values.
+  void clear_undivided() const {
+    if (!request_.gradient || shape_.elements() == 0) return;
+    for (std::int64_t i = 0; i < shape_.images; ++i) {
+      if (divisors_[i] != 0) continue;
+      for (const auto* output : {&request_.gradient, &request_.hessian}) {
+        if (*output) fill_image(**output, i, 0);
+      }
     }
   }
 
@@ -254,7 +341,7 @@ class Run {
 
   /// What is the same for each pixel, times its weight.
   void add_pixel_weights(double constant) {
-    if (across_ && !request_.weights) {
+    if (across_ && !request_.has_weights()) {
       const std::int64_t pixels = shape_.channels == 0 ? 0 : shape_.images * shape_.pixels();
       return total_.add(constant * static_cast<double>(pixels));
     }
@@ -272,10 +359,7 @@ class Run {
 
   double divided(double sum, std::int64_t image) const {
     const double d = divisors_[image];
-    if (d != 0) return parameters(image).weight * sum / d;
-    return request_.descriptor.reduction_type == ReductionType::mean
-               ? std::numeric_limits<double>::quiet_NaN()
-               : 0.0;
+    return d != 0 ? parameters(image).weight * sum / d : loss_of_nothing(request_);
   }
 
   const Computation& call_;
@@ -288,21 +372,13 @@ class Run {
   CompensatedSum total_;  // or of all
 };
 
-void fill_with_ones(const Operand& gradient) {
-  for (std::int64_t i = 0; i < gradient.shape().images; ++i) {
-    std::byte* const data = gradient.image_data(i);
-    const Format format = gradient.descriptor.format;
-    for (std::int64_t j = 0; j < gradient.shape().image_elements(); ++j)
-      write_value(data + j * info(format).size, format, 1.0);
-  }
-}
-
 }  // namespace
 
 void run(const Computation& call) {
   in_default_floating_point([&] {
     if (call->work == Work::initial_gradient) {
-      fill_with_ones(*call->gradient);
+      const Operand& gradient = *call->gradient;
+      for (std::int64_t i = 0; i < gradient.shape().images; ++i) fill_image(gradient, i, 1);
     } else {
       Run(call).execute();
     }

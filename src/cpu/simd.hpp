@@ -154,25 +154,37 @@ MPSNN_INLINE void store_first(Scalar<V>* to, V v, std::size_t count) {
 #endif
 }
 
-/// Stores past the caches, for results larger than they are. `to` is aligned to a vector.
-MPSNN_INLINE void stream([[maybe_unused]] float* to, [[maybe_unused]] FloatVector v) {
+/// A vector of 16-byte pieces of memory, each `stride` elements behind the one before.
+template <class V>
+MPSNN_INLINE V load_pieces(const Scalar<V>* from, [[maybe_unused]] std::int64_t stride) {
 #if defined(__AVX512F__)
-  _mm512_stream_ps(to, (__m512)v);
+  const auto piece = [&](std::int64_t k) {
+    return _mm_castsi128_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + k * stride)));
+  };
+  __m512 v = _mm512_castps128_ps512(piece(0));
+  v = _mm512_insertf32x4(v, piece(1), 1);
+  v = _mm512_insertf32x4(v, piece(2), 2);
+  return (V)_mm512_insertf32x4(v, piece(3), 3);
 #elif defined(__AVX2__)
-  _mm256_stream_ps(to, (__m256)v);
-#elif defined(__x86_64__)
-  _mm_stream_ps(to, (__m128)v);
+  const auto piece = [&](std::int64_t k) {
+    return _mm_castsi128_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + k * stride)));
+  };
+  return (V)_mm256_insertf128_ps(_mm256_castps128_ps256(piece(0)), piece(1), 1);
 #else
-  store(to, v);
+  return load<V>(from);
 #endif
 }
-MPSNN_INLINE void stream(double* to, DoubleVector v) {
-  stream(reinterpret_cast<float*>(to), reinterpret_cast<FloatVector>(v));
-}
-/// Makes streamed stores visible to other threads before what follows.
-MPSNN_INLINE void finish_streams() {
-#if defined(__x86_64__)
-  _mm_sfence();
+
+/// Stores one of a vector's 16-byte pieces.
+template <std::size_t part, class V>
+MPSNN_INLINE void store_piece(Scalar<V>* to, V v) {
+#if defined(__AVX512F__)
+  _mm_storeu_ps(reinterpret_cast<float*>(to), _mm512_extractf32x4_ps((__m512)v, part));
+#elif defined(__AVX2__)
+  _mm_storeu_ps(reinterpret_cast<float*>(to), _mm256_extractf128_ps((__m256)v, part));
+#else
+  static_assert(part == 0);
+  store<V>(to, v);
 #endif
 }
 
@@ -182,10 +194,26 @@ MPSNN_INLINE V select(Mask<V> mask, V yes, V no) {
 }
 
 /// The larger of two; b where either is NaN.
+#if defined(__AVX512F__)
+MPSNN_INLINE FloatVector larger(FloatVector a, FloatVector b) {
+  return (FloatVector)_mm512_max_ps((__m512)a, (__m512)b);
+}
+MPSNN_INLINE DoubleVector larger(DoubleVector a, DoubleVector b) {
+  return (DoubleVector)_mm512_max_pd((__m512d)a, (__m512d)b);
+}
+#elif defined(__AVX2__)
+MPSNN_INLINE FloatVector larger(FloatVector a, FloatVector b) {
+  return (FloatVector)_mm256_max_ps((__m256)a, (__m256)b);
+}
+MPSNN_INLINE DoubleVector larger(DoubleVector a, DoubleVector b) {
+  return (DoubleVector)_mm256_max_pd((__m256d)a, (__m256d)b);
+}
+#else
 template <class V>
 MPSNN_INLINE V larger(V a, V b) {
   return a > b ? a : b;
 }
+#endif
 
 /// True where any lane of the mask is.
 template <class V>
@@ -201,6 +229,14 @@ MPSNN_INLINE bool any(Mask<V> mask) {
   for (std::size_t i = 0; i < lanes<V>; ++i) count += mask[i] != 0 ? 1 : 0;
   return count != 0;
 #endif
+}
+
+/// The number of the first lane where the mask is true, which is one of them.
+template <class V>
+MPSNN_INLINE std::int64_t first_true(Mask<V> mask) {
+  std::int64_t lane = 0;
+  while (mask[static_cast<std::size_t>(lane)] == 0) ++lane;
+  return lane;
 }
 
 /// True where any lane is NaN.
@@ -281,28 +317,6 @@ MPSNN_INLINE Bits<FloatVector> lookup(Bits<FloatVector> table, Bits<FloatVector>
 template <class V>
 inline constexpr bool kHasLookup = false;
 #endif
-
-/// A vector of float16 in memory, as float32 and back (to nearest even).
-MPSNN_INLINE FloatVector load_half(const std::uint16_t* from) {
-#if defined(__AVX512F__)
-  return (FloatVector)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from));
-#elif defined(__F16C__)
-  return (FloatVector)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)from));
-#else
-  FloatVector v;
-  for (std::size_t i = 0; i < lanes<FloatVector>; ++i) v[i] = half_to_float(from[i]);
-  return v;
-#endif
-}
-MPSNN_INLINE void store_half(std::uint16_t* to, FloatVector v) {
-#if defined(__AVX512F__)
-  _mm256_storeu_si256((__m256i*)to, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
-#elif defined(__F16C__)
-  _mm_storeu_si128((__m128i*)to, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
-#else
-  for (std::size_t i = 0; i < lanes<FloatVector>; ++i) to[i] = float_to_half(v[i]);
-#endif
-}
 
 /// A sum and what its rounding lost (Knuth's TwoSum).
 template <class V>

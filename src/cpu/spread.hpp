@@ -1,17 +1,102 @@
-// Spreads what is broadcast, such as weights, over the elements of a tile.
+// Elements of arrays with strides as a tile that lies closely: of what is broadcast, such as
+// weights, each value as often as it counts; and tiles back to where results belong.
 #pragma once
+
+#include <type_traits>
 
 #include "cpu/convert.hpp"
 #include "cpu/plan.hpp"
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-/// Index of a pixel's channel 0 in a source.
-MPSNN_INLINE std::int64_t place_of_pixel(const Source& source, const Shape& shape,
+/// Index of a pixel's channel 0 in an array.
+MPSNN_INLINE std::int64_t place_of_pixel(const Strides& strides, const Shape& shape,
                                          std::int64_t pixel) {
   const std::int64_t column = pixel % shape.width, rows = pixel / shape.width;
   const std::int64_t row = rows % shape.height, image = rows / shape.height;
-  return image * source.strides[0] + row * source.strides[1] + column * source.strides[2];
+  return image * strides[0] + row * strides[1] + column * strides[2];
+}
+
+/// Calls block(place in the tile, first pixel, pixels, first channel, channels) for stretches of
+/// elements: part of one pixel, or whole pixels of one line.
+template <class F>
+MPSNN_INLINE void for_each_block(const Shape& shape, std::int64_t first, std::int64_t count,
+                                 F block) {
+  std::int64_t pixel = first / shape.channels, channel = first % shape.channels;
+  for (std::int64_t done = 0; done < count;) {
+    const std::int64_t rest = count - done, of_pixel = shape.channels - channel;
+    if (channel != 0 || rest < shape.channels) {
+      const std::int64_t channels = of_pixel < rest ? of_pixel : rest;
+      block(done, pixel, std::int64_t{1}, channel, channels);
+      done += channels;
+      ++pixel;
+      channel = 0;
+    } else {
+      const std::int64_t of_line = shape.width - pixel % shape.width, whole = rest / shape.channels;
+      const std::int64_t pixels = of_line < whole ? of_line : whole;
+      block(done, pixel, pixels, std::int64_t{0}, shape.channels);
+      done += pixels * shape.channels;
+      pixel += pixels;
+    }
+  }
+}
+
+/// Calls move(place in the tile, place in the array) for each element of a block, along the axis
+/// that lies closer.
+template <class F>
+MPSNN_INLINE void for_each_of_block(const Strides& strides, std::int64_t at, std::int64_t from,
+                                    std::int64_t pixels, std::int64_t channels, F move) {
+  const std::int64_t by_pixel = strides[2], by_channel = strides[3];
+  const auto size = [](std::int64_t stride) { return stride < 0 ? -stride : stride; };
+  if (size(by_channel) < size(by_pixel) || pixels == 1) {
+    for (std::int64_t p = 0; p < pixels; ++p) {
+      for (std::int64_t c = 0; c < channels; ++c)
+        move(at + p * channels + c, from + p * by_pixel + c * by_channel);
+    }
+  } else {
+    for (std::int64_t c = 0; c < channels; ++c) {
+      for (std::int64_t p = 0; p < pixels; ++p)
+        move(at + p * channels + c, from + p * by_pixel + c * by_channel);
+    }
+  }
+}
+
+/// Elements of an array with any strides.
+template <class T>
+void gather(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
+            T* to) {
+  with_elements(source.data, source.format, [&](auto from) {
+    for_each_block(shape, first, count,
+                   [&](std::int64_t at, std::int64_t pixel, std::int64_t pixels,
+                       std::int64_t channel, std::int64_t channels) {
+                     const std::int64_t place =
+                         place_of_pixel(source.strides, shape, pixel) + channel * source.strides[3];
+                     for_each_of_block(
+                         source.strides, at, place, pixels, channels,
+                         [&](std::int64_t into, std::int64_t element)
+                             MPSNN_INLINE_LAMBDA { to[into] = converted<T>(from[element]); });
+                   });
+  });
+}
+
+/// And back, rounding once.
+template <class T>
+void scatter(const T* tile, std::int64_t count, const Sink& sink, const Shape& shape,
+             std::int64_t first) {
+  with_elements(sink.data, sink.format, [&](auto from) {
+    using To = std::remove_const_t<std::remove_reference_t<decltype(*from)>>;
+    To* const to = const_cast<To*>(from);
+    for_each_block(shape, first, count,
+                   [&](std::int64_t at, std::int64_t pixel, std::int64_t pixels,
+                       std::int64_t channel, std::int64_t channels) {
+                     const std::int64_t place =
+                         place_of_pixel(sink.strides, shape, pixel) + channel * sink.strides[3];
+                     for_each_of_block(
+                         sink.strides, at, place, pixels, channels,
+                         [&](std::int64_t of_tile, std::int64_t element)
+                             MPSNN_INLINE_LAMBDA { to[element] = rounded<To>(tile[of_tile]); });
+                   });
+  });
 }
 
 /// Calls run(place in the tile, run length, index of the pixel, first channel) for each stretch of
@@ -33,15 +118,12 @@ template <class T>
 void stage_pixels(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
                   T* to) {
   if (source.one_per_pixel) return convert_in(source.data, source.format, first, count, to);
-  const bool has_columns = shape.width > 1;  // else a column of pixels is contiguous
-  const std::int64_t line = has_columns ? shape.width : shape.height;
-  const bool varies = source.strides[has_columns ? 2 : 1] != 0;
   for (std::int64_t done = 0, run = 0; done < count; done += run) {
-    const std::int64_t rest = line - (first + done) % line;
+    const std::int64_t rest = shape.width - (first + done) % shape.width;
     run = rest < count - done ? rest : count - done;
-    const std::int64_t from = place_of_pixel(source, shape, first + done);
-    if (varies) {
-      convert_in(source.data, source.format, from, run, to + done);
+    const std::int64_t from = place_of_pixel(source.strides, shape, first + done);
+    if (source.strides[2] != 0) {
+      convert_in(source.data, source.format, from, run, to + done, source.strides[2]);
     } else {
       const T value = read_element<T>(source.data, source.format, from);
       for (std::int64_t i = 0; i < run; ++i) to[done + i] = value;
@@ -68,10 +150,11 @@ MPSNN_INLINE void look_stretches_up(const T* values, std::int64_t stretch, std::
   }
 }
 
-/// Spreads what there is one of per pixel or per image. Up to a vector more is overwritten.
+/// Spreads what there is one of per pixel or per image. Up to a vector more is overwritten. Not
+/// inlined, as its values would then be on the stack of every call.
 template <class T>
-void spread_over_channels(const Source& source, const Shape& shape, std::int64_t first,
-                          std::int64_t count, T* to) {
+[[gnu::noinline]] void spread_over_channels(const Source& source, const Shape& shape,
+                                            std::int64_t first, std::int64_t count, T* to) {
   using V = Vector<T>;
   const bool per_image = source.strides[1] == 0 && source.strides[2] == 0;
   const std::int64_t stretch = per_image ? shape.image_elements() : shape.channels;
@@ -97,40 +180,61 @@ void spread_over_channels(const Source& source, const Shape& shape, std::int64_t
   }
 }
 
-/// Repeats what is the same in every pixel.
+/// Repeats the channels of one pixel, which begin at index `from`, from channel `channel` on.
 template <class T>
-void spread_over_pixels(const Source& source, const Shape& shape, std::int64_t first,
-                        std::int64_t count, T* to) {
-  const std::int64_t channel = first % shape.channels, end = shape.channels - channel;
-  const std::int64_t head = end < count ? end : count;
-  const std::int64_t once = shape.channels < count ? shape.channels : count;
-  convert_in(source.data, source.format, channel, head, to);
-  convert_in(source.data, source.format, 0, once - head, to + head);
+void repeat_pixel(const Source& source, std::int64_t from, std::int64_t channels,
+                  std::int64_t channel, std::int64_t count, T* to) {
+  const std::int64_t end = channels - channel, stride = source.strides[3];
+  const std::int64_t head = end < count ? end : count, once = channels < count ? channels : count;
+  convert_in(source.data, source.format, from + channel * stride, head, to, stride);
+  convert_in(source.data, source.format, from, once - head, to + head, stride);
   for (std::int64_t done = once; done < count; done *= 2) {
     const std::int64_t rest = count - done, more = rest < done ? rest : done;
     __builtin_memcpy(to + done, to, static_cast<std::size_t>(more) * sizeof(T));
   }
 }
 
-/// Spreads a source that broadcasts.
+/// Calls run(place in the tile, length, image, first element in it) for each stretch of one image.
+template <class F>
+MPSNN_INLINE void for_each_image(const Shape& shape, std::int64_t first, std::int64_t count,
+                                 F run) {
+  const std::int64_t of_image = shape.image_elements();
+  for (std::int64_t done = 0, length = 0; done < count; done += length) {
+    const std::int64_t image = (first + done) / of_image, at = (first + done) % of_image;
+    length = of_image - at < count - done ? of_image - at : count - done;
+    run(done, length, image, at);
+  }
+}
+
+/// Elements of a source that is not dense.
 template <class T>
 void spread(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
             T* to) {
-  const auto& strides = source.strides;
-  const bool one_for_pixels = strides[0] == 0 && strides[1] == 0 && strides[2] == 0;
-  if (one_for_pixels && strides[3] == 0) {
+  const auto& [by_image, by_row, by_column, by_channel] = source.strides;
+  const bool one_for_pixels = by_row == 0 && by_column == 0;
+  if (one_for_pixels && by_image == 0 && by_channel == 0) {
     const T value = read_element<T>(source.data, source.format, 0);
     for (std::int64_t i = 0; i < count; ++i) to[i] = value;
     return;
   }
-  if (one_for_pixels) return spread_over_pixels(source, shape, first, count, to);
-  if (strides[3] == 0) return spread_over_channels(source, shape, first, count, to);
-  for_each_pixel(
-      shape, first, count,
-      [&](std::int64_t done, std::int64_t length, std::int64_t pixel, std::int64_t channel) {
-        convert_in(source.data, source.format, place_of_pixel(source, shape, pixel) + channel,
-                   length, to + done);
-      });
+  if (one_for_pixels && by_image == 0)
+    return repeat_pixel(source, 0, shape.channels, first % shape.channels, count, to);
+  if (by_channel == 0 && shape.channels > 1)
+    return spread_over_channels(source, shape, first, count, to);
+  Strides of_image = contiguous_strides(shape);
+  of_image[0] = by_image;
+  if (one_for_pixels || source.strides == of_image) {
+    for_each_image(
+        shape, first, count,
+        [&](std::int64_t done, std::int64_t length, std::int64_t image, std::int64_t at) {
+          const std::int64_t from = image * source.strides[0];
+          one_for_pixels
+              ? repeat_pixel(source, from, shape.channels, at % shape.channels, length, to + done)
+              : convert_in(source.data, source.format, from + at, length, to + done);
+        });
+    return;
+  }
+  gather(source, shape, first, count, to);
 }
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

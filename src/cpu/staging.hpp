@@ -3,11 +3,30 @@
 // results. What is already so in memory is used where it stands.
 #pragma once
 
+#include "core/weight_product.hpp"
 #include "cpu/convert.hpp"
 #include "cpu/plan.hpp"
 #include "cpu/spread.hpp"
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
+
+/// Memory of a chunk, handed out piece by piece.
+class Rooms {
+ public:
+  static constexpr std::int64_t kSlack = 128;  // of each room
+
+  explicit Rooms(std::byte* begin) : at_(begin) {}
+  template <class T>
+  T* take(std::int64_t count = 1) {
+    auto* const room = reinterpret_cast<T*>(at_);
+    // One line apart, so that equal places of rooms do not fall into the same set of the cache.
+    at_ += (count * std::int64_t{sizeof(T)} + 63) / 64 * 64 + 64;
+    return room;
+  }
+
+ private:
+  std::byte* at_;
+};
 
 /// Where a tile is staged, with room for a vector more to be spoilt.
 template <class T>
@@ -30,14 +49,13 @@ MPSNN_INLINE bool is_in_place(const Source& source) {
 /// True where results are made where they belong.
 template <class T>
 MPSNN_INLINE bool is_in_place(const Sink& sink) {
-  return sink.data == nullptr || (sink.format == kFormatOf<T> && !sink.streams);
+  return sink.data == nullptr || (sink.dense && sink.format == kFormatOf<T> && !sink.streams);
 }
 
-/// Where a tile of results is made: in place where it may be, else in `scratch`.
+/// Where the results from element `first` on belong, in a dense sink of that type.
 template <class T>
-MPSNN_INLINE T* place_of(const Sink& sink, std::int64_t first, T* scratch) {
-  if (sink.data == nullptr) return nullptr;
-  return is_in_place<T>(sink) ? reinterpret_cast<T*>(sink.data) + first : scratch;
+MPSNN_INLINE T* place_of(const Sink& sink, std::int64_t first) {
+  return sink.data == nullptr ? nullptr : reinterpret_cast<T*>(sink.data) + first;
 }
 
 /// Where a tile of results is made that is not in place, behind the begin of a line of the cache.
@@ -54,7 +72,12 @@ struct WriterRoom {
 template <class T>
 class TileWriter {
  public:
-  TileWriter(const Sink& sink, WriterRoom<T>& room) : sink_(sink), elements_(room.elements) {}
+  TileWriter(const Sink& sink, const Shape& shape, WriterRoom<T>& room)
+      : TileWriter(sink, shape, room.elements) {}
+  /// A room of another size, which has as much space behind its tiles.
+  TileWriter(const Sink& sink, const Shape& shape, T* room)
+      : sink_(sink), shape_(shape), elements_(room) {}
+  const Sink& sink() const { return sink_; }
 
   /// Room for a tile from element `first` on, and for lanes - 1 more that may be spoilt where it is
   /// not in place.
@@ -66,6 +89,7 @@ class TileWriter {
   /// Takes the tile over.
   void advance(std::int64_t count) {
     if (is_in_place<T>(sink_)) return;
+    if (!sink_.dense) return scatter(elements_, count, sink_, shape_, first_);
     filled_ += count;
     const auto begin = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(sink_.data));
     const std::int64_t end = begin / std::int64_t{sizeof(T)} + first_ + filled_;
@@ -85,21 +109,83 @@ class TileWriter {
   static constexpr std::int64_t kLine = WriterRoom<T>::kLine;
 
   const Sink& sink_;
+  const Shape& shape_;
   T* const elements_;
   std::int64_t first_ = 0, filled_ = 0;
+};
+
+/// Whether loops store past the caches vector by vector. Those in float64 do it tile by tile: it is
+/// for checking gradients, and each loop would have to be compiled once more.
+template <class T>
+inline constexpr bool kStreams = kJoinsLanes && sizeof(T) == sizeof(float);
+
+/// Stores vector after vector past the caches, so that each line of the results travels once, while
+/// loads and arithmetic go on in between: a burst of such stores would have to wait. Lines are
+/// aligned and results need not be, so each store joins two vectors. The first vector, and what is
+/// left in the end, are stored plainly.
+template <class T>
+class StreamWriter {
+  using V = Vector<T>;
+
+ public:
+  explicit StreamWriter(T* begin) : begin_(begin), shift_(offset(begin)) {}
+
+  MPSNN_INLINE_MEMBER void operator()(T* to, V x) {
+    if (to == begin_) {
+      store<V>(to, x);
+    } else {
+      stream(to - shift_, join_(before_, x));
+    }
+    before_ = x;
+    end_ = to + lanes<V>;
+  }
+  void finish() {
+    if (end_ != nullptr)
+      store_first<V>(end_ - shift_, join_(before_, before_), static_cast<std::size_t>(shift_));
+  }
+
+ private:
+  static std::int64_t offset(const T* at) {
+    return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(at) % sizeof(V) / sizeof(T));
+  }
+
+  T* const begin_;
+  T* end_ = nullptr;
+  const std::int64_t shift_;
+  const JoinedLanes<V> join_{shift_};
+  V before_{};
+};
+
+/// Results of 16 bits are streamed where they are aligned as allocators align them, and need not be
+/// joined.
+template <class T>
+  requires kIsNarrow<T>
+class StreamWriter<T> {
+ public:
+  static bool can_stream(const T* begin) {
+    return reinterpret_cast<std::uintptr_t>(begin) % kNarrowAlignment == 0;
+  }
+  explicit StreamWriter(const T*) {}
+  MPSNN_INLINE_MEMBER void operator()(T* to, FloatVector x) { stream_narrow(to, x); }
+  void finish() {}
 };
 
 /// `count` elements of a source from element `first` of the predictions' layout on.
 template <class T>
 const T* stage(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
-               TileRoom<T>& room) {
+               T* room) {
   if (is_in_place<T>(source)) return reinterpret_cast<const T*>(source.data) + first;
   if (source.dense) {
-    convert_in(source.data, source.format, first, count, room.elements);
+    convert_in(source.data, source.format, first, count, room);
   } else {
-    spread(source, shape, first, count, room.elements);
+    spread(source, shape, first, count, room);
   }
-  return room.elements;
+  return room;
+}
+template <class T>
+const T* stage(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
+               TileRoom<T>& room) {
+  return stage(source, shape, first, count, room.elements);
 }
 
 /// Labels, or class indices as rows of zeros with a one.
@@ -118,7 +204,30 @@ const T* stage_labels(const Plan& plan, std::int64_t first, std::int64_t count, 
 }
 
 MPSNN_INLINE bool is_weighted(const Plan& plan) {
-  return plan.weights.data != nullptr || plan.has_ignored_class;
+  return plan.weight_count > 0 || plan.has_ignored_class;
+}
+
+/// Multiplies `product` with the tile that stage_one makes of weights. Not inlined, as its tile
+/// would then be on the stack of every call.
+template <class T, class Stage>
+[[gnu::noinline]] void multiply_by(const Source& weights, const T* product, std::int64_t count,
+                                   TileRoom<T>& room, Stage stage_one) {
+  TileRoom<T> more;
+  const T* const factors = stage_one(weights, more);
+  for (std::int64_t i = 0; i < count; ++i)
+    room.elements[i] = weight_product(product[i], factors[i]);
+}
+
+/// The product of the tiles that stage_one makes of each array of weights.
+template <class T, class Stage>
+const T* multiply_weights(const Plan& plan, std::int64_t count, TileRoom<T>& room,
+                          Stage stage_one) {
+  const T* product = stage_one(plan.weights[0], room);
+  for (std::int64_t k = 1; k < plan.weight_count; ++k) {
+    multiply_by(plan.weights[k], product, count, room, stage_one);
+    product = room.elements;
+  }
+  return product;
 }
 
 /// Weights with those of ignored pixels 0; null where every weight is 1.
@@ -127,7 +236,11 @@ const T* stage_weights(const Plan& plan, std::int64_t first, std::int64_t count,
                        TileRoom<T>& room) {
   if (!is_weighted(plan)) return nullptr;
   const T* weights = nullptr;
-  if (plan.weights.data != nullptr) weights = stage(plan.weights, plan.shape, first, count, room);
+  if (plan.weight_count > 0) {
+    weights = multiply_weights(plan, count, room, [&](const Source& source, TileRoom<T>& to) {
+      return stage(source, plan.shape, first, count, to);
+    });
+  }
   if (!plan.has_ignored_class) return weights;
   T* const scratch = room.elements;
   for_each_pixel(plan.shape, first, count,
@@ -164,13 +277,20 @@ const T* stage_gradients(const Plan& plan, std::int64_t first, std::int64_t coun
   return scratch;
 }
 
-/// True where results are made in place and no operand has to be staged for them.
+/// True where results are stored straight to where they belong.
 template <class T>
-bool is_in_place(const Plan& plan) {
+MPSNN_INLINE bool is_direct(const Sink& sink) {
+  return is_in_place<T>(sink) || (kStreams<T> && sink.dense && sink.format == kFormatOf<T>);
+}
+
+/// True where that holds for all results and no operand has to be staged for them.
+template <class T>
+bool is_direct(const Plan& plan) {
   return is_in_place<T>(plan.predictions) && is_in_place<T>(plan.labels) &&
-         is_in_place<T>(plan.weights) && is_in_place<T>(plan.source_gradients) &&
-         plan.class_indices == nullptr && !plan.scale_per_image && is_in_place<T>(plan.gradient) &&
-         is_in_place<T>(plan.loss);
+         plan.weight_count <= 1 && is_in_place<T>(plan.weights[0]) &&
+         is_in_place<T>(plan.source_gradients) && plan.class_indices == nullptr &&
+         !plan.scale_per_image && is_direct<T>(plan.gradient) && is_direct<T>(plan.hessian) &&
+         is_direct<T>(plan.loss);
 }
 
 /// Adds to each image's sum the part of it among `count` values that stand one to a unit.

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "cpu/simd.hpp"
-#include "cpu/transpose.hpp"
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
@@ -20,29 +19,6 @@ MPSNN_INLINE Scalar<V> fold_lanes(V v, Combine combine, std::index_sequence<I...
 template <class V, class Combine>
 MPSNN_INLINE Scalar<V> fold_lanes(V v, Combine combine) {
   return fold_lanes<lanes<V> / 2>(v, combine, std::make_index_sequence<lanes<V>>());
-}
-
-/// The same for as many vectors as they have lanes: lane i of the result belongs to vector i.
-template <class V, std::size_t half = lanes<V> / 2, class Combine>
-MPSNN_INLINE V fold_square(Square<V>& square, Combine combine) {
-  if constexpr (half == 0) {
-    return square[0];
-  } else {
-    for (std::size_t i = 0; i < half; ++i) {
-      const Pair<V> pair = exchange<half>(square[i], square[i + half]);
-      square[i] = combine(pair.low, pair.high);
-    }
-    return fold_square<V, half / 2>(square, combine);
-  }
-}
-
-/// The lanes of each of as many vectors as they have lanes, added from the first to the last.
-template <class V>
-MPSNN_INLINE V sum_in_order(Square<V>& square) {
-  transpose<V>(square);
-  V sum = square[0];
-  for (std::size_t i = 1; i < lanes<V>; ++i) sum += square[i];
-  return sum;
 }
 
 struct Add {

@@ -1,159 +1,103 @@
-// Rows of few elements as planes and back. A plane holds one element of each row, as many rows as a
-// vector has lanes; the planes of such a group of rows follow one another.
+// Rows side by side and back. A plane holds one channel of as many rows as a vector has lanes; the
+// planes of such a group of rows follow one another. What moves is pieces of 16 bytes, the channels
+// of a row that lie together: pieces of as many rows as fill a vector are transposed within its
+// 16-byte parts.
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
+#include <utility>
 
-#include "cpu/plan.hpp"
 #include "cpu/simd.hpp"
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-template <class V>
-struct Pair {
-  V low, high;
-};
-
-/// Exchanges every second stretch of `half` lanes of a with the stretch before it of b.
-template <std::size_t half, class V, std::size_t... I>
-MPSNN_INLINE Pair<V> exchange(V a, V b, std::index_sequence<I...>) {
-  constexpr auto n = lanes<V>;
-  return {__builtin_shufflevector(a, b, static_cast<int>((I & half) == 0 ? I : I - half + n)...),
-          __builtin_shufflevector(a, b, static_cast<int>((I & half) == 0 ? I + half : I + n)...)};
-}
-template <std::size_t half, class V>
-MPSNN_INLINE Pair<V> exchange(V a, V b) {
-  return exchange<half>(a, b, std::make_index_sequence<lanes<V>>());
-}
-
-/// As many vectors as they have lanes: element j of vector i becomes element i of vector j. Each
-/// step does so for stretches of `half`; the steps may come in any order.
-template <class V>
-using Square = V[lanes<V>];
-
-template <std::size_t half, class V>
-MPSNN_INLINE void transpose_step(Square<V>& square) {
-  for (std::size_t i = 0; i < lanes<V>; ++i) {
-    if ((i & half) != 0) continue;
-    const Pair<V> pair = exchange<half>(square[i], square[i + half]);
-    square[i] = pair.low;
-    square[i + half] = pair.high;
-  }
-}
-
-/// Large stretches first: where the later half of the result is not used, most of it is not made.
-template <class V, std::size_t half = lanes<V> / 2>
-MPSNN_INLINE void transpose(Square<V>& square) {
-  if constexpr (half > 0) {
-    transpose_step<half, V>(square);
-    transpose<V, half / 2>(square);
-  }
-}
-/// Large stretches last: where the later half of the vectors is 0, most of it need not be moved.
-template <class V, std::size_t half = 1>
-MPSNN_INLINE void transpose_back(Square<V>& square) {
-  if constexpr (half < lanes<V>) {
-    transpose_step<half, V>(square);
-    transpose_back<V, half * 2>(square);
-  }
-}
-
-/// Calls body(first channel, count) for the channels of a square after another, where `count`, all
-/// or half of a square's, covers those that are left. The last come first: what is made beyond them
-/// lies where the first of the next row or group belong.
-template <class V, class Body>
-MPSNN_INLINE void for_each_square(std::int64_t channels, Body body) {
-  constexpr auto n = static_cast<std::int64_t>(lanes<V>);
-  for (std::int64_t c = (channels - 1) / n * n; c >= 0; c -= n) {
-    if (channels - c <= n / 2) {
-      body(c, std::integral_constant<std::int64_t, n / 2>());
-    } else {
-      body(c, std::integral_constant<std::int64_t, n>());
-    }
-  }
-}
-
-/// The planes of `groups` groups of rows, behind which there is room to read a vector, and behind
-/// the planes room to write a square.
+/// The elements of a piece.
 template <class T>
-MPSNN_INLINE void whole_groups_to_planes(const T* rows, std::int64_t groups, std::int64_t channels,
-                                         T* planes) {
+inline constexpr std::int64_t kPiece = 16 / sizeof(T);
+
+/// As many vectors as a piece has elements.
+template <class V>
+using Pieces = V[kPiece<Scalar<V>>];
+
+/// Interleaves the lower (part 0) or upper halves of the 16-byte parts of a and b, stretches of
+/// `stretch` lanes by turns.
+template <std::size_t part, std::size_t stretch, class V, std::size_t... I>
+MPSNN_INLINE V interleaved(V a, V b, std::index_sequence<I...>) {
+  constexpr std::size_t n = lanes<V>, piece = kPiece<Scalar<V>>;
+  return __builtin_shufflevector(
+      a, b,
+      static_cast<int>(I / piece * piece + part * piece / 2 + I % piece / (2 * stretch) * stretch +
+                       I % stretch + I % (2 * stretch) / stretch * n)...);
+}
+template <std::size_t part, std::size_t stretch, class V>
+MPSNN_INLINE V interleaved(V a, V b) {
+  return interleaved<part, stretch>(a, b, std::make_index_sequence<lanes<V>>());
+}
+
+/// In each 16-byte part: element j of vector i becomes element i of vector j.
+template <class V>
+MPSNN_INLINE void transpose(Pieces<V>& v) {
+  if constexpr (kPiece<Scalar<V>> == 2) {
+    const V low = interleaved<0, 1>(v[0], v[1]), high = interleaved<1, 1>(v[0], v[1]);
+    v[0] = low;
+    v[1] = high;
+  } else {
+    const V low01 = interleaved<0, 1>(v[0], v[1]), high01 = interleaved<1, 1>(v[0], v[1]);
+    const V low23 = interleaved<0, 1>(v[2], v[3]), high23 = interleaved<1, 1>(v[2], v[3]);
+    v[0] = interleaved<0, 2>(low01, low23);
+    v[1] = interleaved<1, 2>(low01, low23);
+    v[2] = interleaved<0, 2>(high01, high23);
+    v[3] = interleaved<1, 2>(high01, high23);
+  }
+}
+
+/// Calls body(first channel) for pieces that cover all channels. The last may begin among those of
+/// the one before it, or with too few channels go beyond them.
+template <class T, class Body>
+MPSNN_INLINE void for_each_piece(std::int64_t channels, Body body) {
+  std::int64_t c = 0;
+  for (; c + kPiece<T> <= channels; c += kPiece<T>) body(c);
+  if (c < channels) body(channels < kPiece<T> ? 0 : channels - kPiece<T>);
+}
+
+/// The planes of one group of rows, each `stride` behind the one before; from fewer channels than a
+/// piece has, up to one piece is read behind the last row and written behind the last plane.
+template <class T>
+MPSNN_INLINE void to_planes(const T* rows, std::int64_t channels, T* planes, std::int64_t stride) {
   using V = Vector<T>;
-  constexpr auto n = static_cast<std::int64_t>(lanes<V>);
-  for_each_square<V>(channels, [&](std::int64_t c, auto count) MPSNN_INLINE_LAMBDA {
-    const T* from = rows + c;
-    T* to = planes + c * n;
-    for (std::int64_t g = 0; g < groups; ++g, from += n * channels, to += n * channels) {
-      Square<V> square;
-      for (std::int64_t r = 0; r < n; ++r) square[r] = load<V>(from + r * channels);
-      transpose<V>(square);
-      for (std::int64_t k = 0; k < count; ++k) store<V>(to + k * n, square[k]);
-    }
+  for_each_piece<T>(channels, [&](std::int64_t c) MPSNN_INLINE_LAMBDA {
+    Pieces<V> v;
+    for (std::int64_t k = 0; k < kPiece<T>; ++k)
+      v[k] = load_pieces<V>(rows + k * channels + c, kPiece<T> * channels);
+    transpose<V>(v);
+    for (std::int64_t k = 0; k < kPiece<T>; ++k) store<V>(planes + (c + k) * stride, v[k]);
   });
 }
 
-/// The rows of `groups` groups of planes, behind which there is room to write a vector, and behind
-/// the planes room to read a square.
-template <class T>
-MPSNN_INLINE void whole_groups_from_planes(const T* planes, std::int64_t groups,
-                                           std::int64_t channels, T* rows) {
-  using V = Vector<T>;
-  constexpr auto n = static_cast<std::int64_t>(lanes<V>);
-  for_each_square<V>(channels, [&](std::int64_t c, auto count) MPSNN_INLINE_LAMBDA {
-    const T* from = planes + c * n;
-    T* to = rows + c;
-    for (std::int64_t g = 0; g < groups; ++g, from += n * channels, to += n * channels) {
-      Square<V> square = {};
-      for (std::int64_t k = 0; k < count; ++k) square[k] = load<V>(from + k * n);
-      transpose_back<V>(square);
-      for (std::int64_t r = 0; r < n; ++r) store<V>(to + r * channels, square[r]);
-    }
-  });
-}
-
-/// Calls whole(groups) for the groups of rows that have room for a vector behind them, and
-/// last(first element, bytes) for each of those that have not.
-template <class T, class Whole, class Last>
-MPSNN_INLINE void for_each_group_of_rows(std::int64_t elements, std::int64_t channels, Whole whole,
-                                         Last last) {
-  constexpr auto n = static_cast<std::int64_t>(lanes<Vector<T>>);
-  const std::int64_t group = n * channels, groups = elements < n ? 0 : (elements - n) / group;
-  whole(groups);
-  for (std::int64_t at = groups * group; at < elements; at += group) {
-    const std::int64_t rest = elements - at;
-    last(at, static_cast<std::size_t>(rest < group ? rest : group) * sizeof(T));
+/// Stores the pieces of each row in the order of the rows: what one leaves beyond its end is
+/// overwritten by the next.
+template <class V, std::size_t part = 0>
+MPSNN_INLINE void store_pieces(const Pieces<V>& v, Scalar<V>* rows, std::int64_t stride) {
+  if constexpr (part < sizeof(V) / 16) {
+    for (std::int64_t k = 0; k < kPiece<Scalar<V>>; ++k) store_piece<part>(rows + k * stride, v[k]);
+    store_pieces<V, part + 1>(v, rows + kPiece<Scalar<V>> * stride, stride);
   }
 }
 
-/// A group of rows and room for a vector.
+/// The rows of one group of planes, each of which lies `stride` behind the one before. Of fewer
+/// channels than a piece has, that much is read and written beyond the last.
 template <class T>
-using GroupOfRows = T[lanes<Vector<T>> * (kMostInPlanes + 1)];
-
-/// `elements` of rows as planes; rows that the last group lacks become 0.
-template <class T>
-void to_planes(const T* rows, std::int64_t elements, std::int64_t channels, T* planes) {
-  for_each_group_of_rows<T>(
-      elements, channels,
-      [&](std::int64_t groups) { whole_groups_to_planes(rows, groups, channels, planes); },
-      [&](std::int64_t at, std::size_t bytes) {
-        GroupOfRows<T> group = {};
-        __builtin_memcpy(group, rows + at, bytes);
-        whole_groups_to_planes(group, 1, channels, planes + at);
-      });
-}
-
-/// And back.
-template <class T>
-void from_planes(const T* planes, std::int64_t elements, std::int64_t channels, T* rows) {
-  for_each_group_of_rows<T>(
-      elements, channels,
-      [&](std::int64_t groups) { whole_groups_from_planes(planes, groups, channels, rows); },
-      [&](std::int64_t at, std::size_t bytes) {
-        GroupOfRows<T> group;
-        whole_groups_from_planes(planes + at, 1, channels, group);
-        __builtin_memcpy(rows + at, group, bytes);
-      });
+MPSNN_INLINE void from_planes(const T* planes, std::int64_t stride, std::int64_t channels,
+                              T* rows) {
+  using V = Vector<T>;
+  if (channels == 1) return store<V>(rows, load<V>(planes));
+  for_each_piece<T>(channels, [&](std::int64_t c) MPSNN_INLINE_LAMBDA {
+    Pieces<V> v;
+    for (std::int64_t k = 0; k < kPiece<T>; ++k)
+      v[k] = c + k < channels ? load<V>(planes + (c + k) * stride) : V{};
+    transpose<V>(v);
+    store_pieces<V>(v, rows + c, channels);
+  });
 }
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

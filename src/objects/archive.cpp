@@ -92,7 +92,7 @@ LossDescriptor read_descriptor(Reader& in, std::uint32_t& flags, std::uint32_t& 
   flags = in.number<std::uint32_t>();
   words = in.number<std::uint32_t>();
   if (loss >= kApplesLosses) malformed("loss type " + std::to_string(loss) + " is unknown");
-  if (reduction >= kReductions.size())
+  if (reduction >= kApplesReductions)
     malformed("reduction type " + std::to_string(reduction) + " is unknown");
   if ((flags & ~kAllFlags) != 0) malformed("flags " + std::to_string(flags) + " are unknown");
   LossDescriptor descriptor{static_cast<LossType>(loss),

@@ -112,6 +112,7 @@ class Array {
       case Format::float16: return static_cast<double>(half_to_float(read<std::uint16_t>(i)));
       case Format::float32: return static_cast<double>(read<float>(i));
       case Format::float64: return read<double>(i);
+      case Format::bfloat16: return static_cast<double>(bfloat16_to_float(read<std::uint16_t>(i)));
     }
     return 0;
   }
@@ -120,6 +121,7 @@ class Array {
       case Format::float16: return write(i, float_to_half(static_cast<float>(value)));
       case Format::float32: return write(i, static_cast<float>(value));
       case Format::float64: return write(i, value);
+      case Format::bfloat16: return write(i, float_to_bfloat16(static_cast<float>(value)));
     }
   }
 

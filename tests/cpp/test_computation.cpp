@@ -5,7 +5,9 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support.hpp"
@@ -14,9 +16,17 @@ namespace mpsnn_loss::test {
 namespace {
 
 constexpr Shape kShape{3, 2, 4, 5};
-constexpr Format kAllFormats[] = {Format::float16, Format::float32, Format::float64};
+constexpr Format kAllFormats[] = {Format::float16, Format::float32, Format::float64,
+                                  Format::bfloat16};
+static_assert(std::size(kAllFormats) == kFormats.size());
 constexpr Work kAllWork[] = {Work::loss, Work::gradient, Work::loss_and_gradient,
-                             Work::initial_gradient};
+                             Work::initial_gradient, Work::gradient_and_hessian};
+
+/// What each element weighs is the product of these.
+constexpr std::pair<const char*, std::optional<Operand> Request::*> kWeights[] = {
+    {"weights", &Request::weights},
+    {"sample_weight", &Request::sample_weights},
+    {"class_weight", &Request::class_weights}};
 
 /// Memory that is not there, as none of an operand is touched; no two overlap.
 Operand images(const char* name, const Shape& shape, Format format = Format::float32) {
@@ -39,10 +49,13 @@ Request valid_request(Work work = Work::loss_and_gradient,
   if (work != Work::initial_gradient) {
     r.labels = images("labels", kShape);
     r.weights = images("weights", {3, 2, 4, 1});
+    r.sample_weights = images("sample_weight", reduced(kShape));
+    r.class_weights = images("class_weight", {1, 1, 1, info(type).one_weight_per_pixel ? 1 : 5});
     r.source_gradients = images("source_gradients", reduced(kShape));
   }
   if (writes_loss(work)) r.loss = images("loss", loss_shape(r.descriptor, kShape));
   if (work != Work::loss) r.gradient = images("gradient", kShape);
+  if (work == Work::gradient_and_hessian) r.hessian = images("hessian", kShape);
   return r;
 }
 
@@ -136,6 +149,9 @@ TEST_CASE("labels and results of any other shape are refused by name") {
     check_spoilt<ValueError>(
         "gradient", [&](Request& r) { r.gradient = images("gradient", other); },
         valid_request(Work::initial_gradient));
+    check_spoilt<ValueError>(
+        "hessian", [&](Request& r) { r.hessian = images("hessian", other); },
+        valid_request(Work::gradient_and_hessian));
   }
 }
 
@@ -165,24 +181,26 @@ TEST_CASE("weights broadcast along any axes, and along no axis partly") {
   for (unsigned pattern = 0; pattern < 16; ++pattern) {
     const auto axis = [&](unsigned i, std::int64_t full) { return pattern >> i & 1u ? full : 1; };
     const Shape shape{axis(0, 3), axis(1, 2), axis(2, 4), axis(3, 5)};
-    Request request = valid_request();
-    request.weights = images("weights", shape);
-    check_valid(request);
-    for (const Shape& other : neighbours(shape)) {
-      bool fits = true;
-      for (std::size_t i = 0; i < 4; ++i) {
-        fits = fits && (other.axes()[i] == 1 || other.axes()[i] == kShape.axes()[i]);
+    for (const auto& [name, member] : kWeights) {
+      Request request = valid_request();
+      request.*member = images(name, shape);
+      check_valid(request);
+      for (const Shape& other : neighbours(shape)) {
+        bool fits = true;
+        for (std::size_t i = 0; i < 4; ++i) {
+          fits = fits && (other.axes()[i] == 1 || other.axes()[i] == kShape.axes()[i]);
+        }
+        request.*member = images(name, other);
+        if (fits) continue;
+        check_refused<ValueError>(name, [&] { Computation{request}; });
       }
-      request.weights = images("weights", other);
-      if (fits) continue;
-      check_refused<ValueError>("weights", [&] { Computation{request}; });
-    }
-    Request cosine = valid_request(Work::loss, LossType::cosine_distance);
-    cosine.weights = images("weights", shape);
-    if (shape.channels == 1) {
-      check_valid(cosine);
-    } else {
-      check_refused<ValueError>("weights", [&] { Computation{cosine}; });
+      Request cosine = valid_request(Work::loss, LossType::cosine_distance);
+      cosine.*member = images(name, shape);
+      if (shape.channels == 1) {
+        check_valid(cosine);
+      } else {
+        check_refused<ValueError>(name, [&] { Computation{cosine}; });
+      }
     }
   }
 }
@@ -204,11 +222,13 @@ TEST_CASE("source gradients are one per image, or one per element where nothing 
   }
 }
 
-TEST_CASE("float16 and float32 mix, float64 only with itself") {
+TEST_CASE("float16, bfloat16 and float32 mix, float64 only with itself") {
   using Member = std::optional<Operand> Request::*;
   const std::pair<const char*, Member> inputs[] = {
       {"labels", &Request::labels},
       {"weights", &Request::weights},
+      {"sample_weight", &Request::sample_weights},
+      {"class_weight", &Request::class_weights},
       {"source_gradients", &Request::source_gradients}};
   for (const Format predictions : kAllFormats) {
     Request base = valid_request();
@@ -237,14 +257,15 @@ TEST_CASE("float16 and float32 mix, float64 only with itself") {
 
 TEST_CASE("results have the one format that belongs to the inputs") {
   for (const Format predictions : kAllFormats) {
-    const Format labels = predictions == Format::float16   ? Format::float32
+    const Format labels = predictions == Format::float64   ? Format::float64
                           : predictions == Format::float32 ? Format::float16
-                                                           : Format::float64;
+                                                           : Format::float32;
     for (const Wrt wrt : {Wrt::predictions, Wrt::labels}) {
       for (const Format format : kAllFormats) {
         Request request = valid_request(Work::loss_and_gradient);
         request.wrt = wrt;
-        request.weights = request.source_gradients = {};
+        request.weights = request.sample_weights = request.class_weights = {};
+        request.source_gradients = {};
         request.predictions = images("predictions", kShape, predictions);
         request.labels = images("labels", kShape, labels);
         const Format gradient = wrt == Wrt::labels ? labels : predictions;
@@ -259,12 +280,22 @@ TEST_CASE("results have the one format that belongs to the inputs") {
         other = request;
         other.gradient = images("gradient", kShape, format);
         if (format != gradient) check_refused<TypeError>("gradient", [&] { Computation{other}; });
-        // The one-call functions want the format of the predictions in either case.
-        other.gradient_like_predictions = true;
-        if (format == predictions) {
+        // The one-call functions want the format of the predictions in either case, or what it is
+        // computed in.
+        other.by_functions = true;
+        if (format == predictions || format == info(predictions).computed_in) {
           check_valid(other);
         } else {
           check_refused<TypeError>("gradient", [&] { Computation{other}; });
+        }
+        other.work = Work::gradient_and_hessian;
+        other.gradient = request.predictions;
+        other.gradient->data = nullptr;
+        other.hessian = images("hessian", kShape, format);
+        if (format == predictions || format == info(predictions).computed_in) {
+          check_valid(other);
+        } else {
+          check_refused<TypeError>("hessian", [&] { Computation{other}; });
         }
       }
     }
@@ -278,6 +309,9 @@ TEST_CASE("read-only destinations are refused by name") {
   };
   check_spoilt<ValueError>("loss", [&](Request& r) { r.loss = read_only("loss"); });
   check_spoilt<ValueError>("gradient", [&](Request& r) { r.gradient = read_only("gradient"); });
+  check_spoilt<ValueError>(
+      "hessian", [&](Request& r) { r.hessian = read_only("hessian"); },
+      valid_request(Work::gradient_and_hessian));
   Request request = valid_request();
   request.predictions = read_only("predictions");
   check_valid(request);

@@ -305,7 +305,8 @@ TEST_CASE("weights that broadcast give the results of weights written out") {
     for (unsigned pattern = 0; pattern < 32; ++pattern) {
       const Shape shape{3, 4, 5, pattern < 16 ? 7 : 19};
       const auto axis = [&](unsigned i, std::int64_t full) { return pattern >> i & 1u ? full : 1; };
-      Problem narrow{descriptor_of(loss.type, kReductions[pattern % 4].type, pattern % 3 == 0),
+      Problem narrow{descriptor_of(loss.type, kReductions[pattern % kReductions.size()].type,
+                                   pattern % 3 == 0),
                      pattern % 2 == 0 ? Wrt::predictions : Wrt::labels,
                      kFormatMixes[random.below(5)], shape};
       narrow.weights = {axis(0, 3), axis(1, 4), axis(2, 5), axis(3, shape.channels)};

@@ -1,9 +1,14 @@
 // A destination shares memory with no input and no other destination: Computation against a plain
-// comparison of all pairs, on arrays, on gathered batches and on images in device storage.
+// comparison of all pairs, on arrays of any strides, on gathered batches and on images in device
+// storage.
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/computation.hpp"
@@ -51,6 +56,11 @@ bool repeats(const Places& a) {
   return false;
 }
 
+/// One begins before the other ends.
+bool alternate(const Places& a, const Places& b) {
+  return std::ranges::min(a) < std::ranges::max(b) && std::ranges::min(b) < std::ranges::max(a);
+}
+
 /// A request is refused, in the name of a destination, exactly where the places say so.
 void check_agrees(const std::vector<Operand>& operands, const std::vector<Places>& places) {
   bool overlaps = false;
@@ -87,6 +97,175 @@ TEST_CASE("arrays anywhere in memory are refused exactly where a destination is 
     accepted += refusal_of<ValueError>([&] { Computation{request_of(operands)}; }) == "(no error)";
   }
   CHECK(accepted > 100);
+}
+
+TEST_CASE("strided arrays are refused exactly where a destination shares a byte") {
+  Random random(3);
+  std::vector<std::byte> memory(400);
+  int accepted = 0, interleaved = 0;
+  for (int trial = 0; trial < 40000; ++trial) {
+    std::vector<Operand> operands;
+    std::vector<Places> places;
+    for (std::size_t k = 0; k < kOperands; ++k) {
+      // Losses of float16 are float32.
+      const Format format = k == kFirstWritten || (k < kFirstWritten && k > 0 && random.one_in(2))
+                                ? Format::float32
+                                : Format::float16;
+      const std::int64_t size = info(format).size;
+      // Rows within columns or columns within rows, apart and backwards.
+      const bool transposed = random.one_in(2);
+      const std::int64_t step = 1 + random.below(3), gap = random.below(3);
+      std::array<std::int64_t, 2> strides{step, 2 * step + gap};
+      if (!transposed) strides = {3 * step + gap, step};
+      if (random.one_in(2)) strides[transposed ? 0 : 1] *= -1;
+      const std::int64_t first = 80 + 2 * random.below(120);
+      Operand one = make_operand(kNames[k], {kShape, format}, memory.data() + first, true);
+      one.strides = {strides[0], 0, 0, strides[1]};
+      operands.push_back(one);
+      places.emplace_back();
+      for (std::int64_t i = 0; i < kShape.images; ++i) {
+        for (std::int64_t c = 0; c < kShape.channels; ++c) {
+          for (std::int64_t b = 0; b < size; ++b)
+            places.back().push_back(first + (i * strides[0] + c * strides[1]) * size + b);
+        }
+      }
+      // What repeats itself is no destination; whoever makes one sees to that.
+      REQUIRE_FALSE(repeats(places.back()));
+    }
+    check_agrees(operands, places);
+    if (refusal_of<ValueError>([&] { Computation{request_of(operands)}; }) != "(no error)")
+      continue;
+    ++accepted;
+    interleaved += alternate(places[kFirstWritten], places[0]);
+  }
+  CHECK(accepted > 500);
+  CHECK(interleaved > 50);
+}
+
+TEST_CASE("an array elsewhere is told apart by its elements, and all of a range counts without") {
+  std::vector<float> memory(18);
+  const auto at = [&](std::size_t i) {
+    return reinterpret_cast<const std::byte*>(memory.data() + i);
+  };
+  // Columns 0 to 2 of three rows of six.
+  Operand gradient = make_operand("gradient", {{3, 1, 1, 3}, Format::float32}, memory.data(), true);
+  gradient.strides = {6, 0, 0, 1};
+  Request r;
+  r.by_functions = true;
+  r.predictions = make_operand("predictions", gradient.descriptor, nullptr, false);
+  r.labels = make_operand("labels", gradient.descriptor, nullptr, false);
+  r.gradient = gradient;
+  const std::int64_t axes[] = {3, 1}, strides[] = {24, 4};
+  for (std::size_t column = 0; column < 6; ++column) {
+    const StridedArray array{at(column), ElementType::float32, false, axes, strides};
+    for (const bool written : {false, true}) {
+      r.elsewhere = {{"weights", memory_of(array), array, written}};
+      const std::string words = refusal_of<ValueError>([&] { Computation{r}; });
+      const bool expected = column < 3;
+      CHECK((words != "(no error)") == expected);
+      r.elsewhere = {{"weights", memory_of(array), {}, written}};
+      check_refused<ValueError>("gradient must share no memory", [&] { Computation{r}; });
+    }
+  }
+  r.elsewhere = {
+      {"weights",
+       {reinterpret_cast<std::uintptr_t>(at(3)), reinterpret_cast<std::uintptr_t>(at(6))}}};
+  CHECK_NOTHROW(Computation{r});
+}
+
+TEST_CASE("what cannot be decided is refused") {
+  // Sums of very many odd numbers, and a destination of one byte amid them.
+  constexpr std::int64_t kStep = std::int64_t{1} << 40;
+  Random random(4);
+  std::vector<std::int64_t> axes(60, 2), strides;
+  std::int64_t reach = 0;
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    strides.push_back(kStep + 2 * random.below(kStep) + 1);
+    reach += strides.back();
+  }
+  const auto first = std::int64_t{1} << 20;
+  const StridedArray labels{reinterpret_cast<const std::byte*>(first), ElementType::int8, false,
+                            axes, strides};
+  Request r;
+  r.predictions = r.labels.emplace();
+  r.gradient = make_operand("gradient", {}, reinterpret_cast<void*>(first + reach / 2), true);
+  r.elsewhere = {{"labels", memory_of(labels), labels}};
+  check_refused<ValueError>("gradient must share no memory", [&] { Computation{r}; });
+}
+
+namespace {
+
+/// A valid request of the functions, in place; memory that is not there.
+Request in_place_request(Work work) {
+  std::uintptr_t next = 0;
+  const auto operand = [&](const char* name, const Shape& shape = kShape) {
+    next += 4096;
+    return make_operand(name, {shape, Format::float32}, reinterpret_cast<void*>(next), true);
+  };
+  Request r;
+  r.work = work;
+  r.by_functions = true;
+  r.descriptor.loss_type = LossType::huber;
+  r.predictions = operand("predictions");
+  r.labels = operand("labels");
+  r.weights = operand("weights");
+  r.sample_weights = operand("sample_weight", reduced(kShape));
+  r.class_weights = operand("class_weight", {1, 1, 1, 3});
+  r.source_gradients = operand("source_gradient");
+  if (work == Work::loss || work == Work::loss_and_gradient) r.loss = operand("loss");
+  if (work != Work::loss) r.gradient = operand("gradient");
+  if (work == Work::gradient_and_hessian) r.hessian = operand("hessian");
+  std::optional<Operand>& out = r.result();
+  out->data = r.predictions.data;
+  return r;
+}
+
+}  // namespace
+
+TEST_CASE("out may be exactly the memory of predictions, for functions, where nothing shares it") {
+  for (const Work work :
+       {Work::loss, Work::gradient, Work::loss_and_gradient, Work::gradient_and_hessian}) {
+    const Request valid = in_place_request(work);
+    CHECK_NOTHROW(Computation{valid});
+    const auto refuse = [&](const char* name, auto spoil) {
+      Request r = valid;
+      spoil(r);
+      check_refused<ValueError>(std::string(name) + " must share no memory",
+                                [&] { Computation{r}; });
+    };
+    const char* const out = valid.result()->name;
+    refuse(out, [](Request& r) { r.by_functions = false; });
+    for (const std::ptrdiff_t bytes : {-4, -1, 1, 2, 4, 20})
+      refuse(out, [&](Request& r) { r.result()->data += bytes; });
+    // The same elements in another order.
+    refuse(out, [](Request& r) { r.result()->strides = {1, 0, 0, 2}; });
+    refuse(out, [](Request& r) {
+      r.result()->data += 5 * 4;
+      r.result()->strides = {-3, 0, 0, -1};
+    });
+    if (work != Work::loss) {
+      refuse(out, [](Request& r) { r.predictions.descriptor.format = Format::bfloat16; });
+    }
+    // Another operand anywhere in that memory.
+    for (const std::ptrdiff_t bytes : {0, 4, 20}) {
+      for (auto Request::* other : {&Request::labels, &Request::weights, &Request::sample_weights,
+                                    &Request::class_weights, &Request::source_gradients})
+        refuse(out, [&](Request& r) { (r.*other)->data = r.predictions.data + bytes; });
+      refuse(out, [&](Request& r) {
+        const auto begin = reinterpret_cast<std::uintptr_t>(r.predictions.data + bytes);
+        r.elsewhere = {{"labels", {begin, begin + 1}}};
+      });
+    }
+    // No other destination has the right.
+    if (work == Work::loss_and_gradient)
+      refuse("loss", [](Request& r) { std::swap(r.loss->data, r.gradient->data); });
+    if (work == Work::gradient_and_hessian)
+      refuse("hessian", [](Request& r) { std::swap(r.hessian->data, r.gradient->data); });
+    // Beside it, anything goes.
+    Request beside = valid;
+    beside.labels->data = beside.predictions.data + 24;
+    CHECK_NOTHROW(Computation{beside});
+  }
 }
 
 TEST_CASE("arrays that touch are accepted, and so are empty arrays anywhere") {
@@ -195,6 +374,26 @@ TEST_CASE("an axis below 1 and a size beyond 63 bits are refused by name") {
     check_shape("images", {{largest, 1, 1, 1}, format});
     check_refused<ValueError>("images",
                               [&] { check_shape("images", {{largest + 1, 1, 1, 1}, format}); });
+  }
+}
+
+TEST_CASE("columns are apart whatever else there is") {
+  std::vector<float> memory(72), others(12);
+  // Three columns each of twelve rows of six.
+  const auto columns = [&](const char* name, std::size_t first) {
+    Operand one = make_operand(name, {{12, 1, 1, 3}, Format::float32}, memory.data() + first, true);
+    one.strides = {6, 0, 0, 1};
+    return one;
+  };
+  Request r;
+  r.by_functions = true;
+  r.predictions = columns("predictions", 0);
+  r.labels = columns("labels", 0);
+  r.gradient = columns("gradient", 3);
+  for (const float& other : others) {
+    CHECK_NOTHROW(Computation{r});
+    const auto begin = reinterpret_cast<std::uintptr_t>(&other);
+    r.elsewhere.push_back({"weights", {begin, begin + sizeof other}});
   }
 }
 

@@ -104,6 +104,31 @@ def functions() -> Iterator[Call]:
     yield Call("loss_and_gradient", ml.loss_and_gradient, lambda: function_arguments(*gradient) | {
         "out": np.full(FLAT, 7, np.float32), "loss_out": np.full((), 7, np.float32)},
         "both destinations")  # fmt: skip
+    for function, names in ((ml.loss, ()), (ml.loss_gradient, gradient),
+                            (ml.loss_and_gradient, gradient)):  # fmt: skip
+        yield Call(
+            function.__name__,
+            function,
+            lambda n=names: function_arguments(*n) | more_weights(),
+            "more weights",
+        )
+    yield Call("loss_gradient_and_hessian", ml.loss_gradient_and_hessian, lambda: (
+        function_arguments("source_gradient") | more_weights() | {
+            "out": np.full(FLAT, 7, np.float32),
+            "hessian_out": np.full(FLAT, 7, np.float32)}))  # fmt: skip
+    yield Call("loss_gradient_and_hessian", ml.loss_gradient_and_hessian, lambda: {
+        "predictions": array(FLAT), "labels": np.array([0, 2]), "loss_type": 2, "ignore_index": 0},
+        "class indices")  # fmt: skip
+    yield Call("reduction_divisor", ml.reduction_divisor, lambda: {
+        "predictions": array(FLAT), "labels": np.array([0, 2]), "loss_type": 2,
+        "reduction": "mean_by_weights", "weights": array(FLAT, 0.3), "ignore_index": 1, "axis": -1,
+        "sample_weight": array((2,), 0.4), "class_weight": array((3,), 0.5)})  # fmt: skip
+
+
+def more_weights() -> dict[str, Any]:
+    """What came after the other arguments."""
+    return {"reduction": "mean", "axis": 1, "sample_weight": array((2,), 0.4),
+            "class_weight": array((3,), 0.5), "divisor": 2.0}  # fmt: skip
 
 
 def images() -> dict[str, Any]:
@@ -197,10 +222,12 @@ def objects() -> Iterator[Call]:
         "device": DEVICE, "array": array()})  # fmt: skip
     yield Call("MPSImageBatch.to_array", batch().to_array, lambda: {"out": array()})
     yield Call("MPSImageBatch.__getitem__", lambda index: batch()[index], lambda: {"index": 1})
-    yield Call("MPSImageBatch.__array__", batch().__array__, lambda: {
-        "dtype": np.dtype(np.float64), "copy": True})  # fmt: skip
-    yield Call("MPSImageBatch.__dlpack__", batch().__dlpack__, lambda: {
-        "stream": None, "max_version": (1, 0), "dl_device": (1, 0), "copy": True})  # fmt: skip
+    for images in (batch(), batch()[0]):
+        name = type(images).__name__
+        yield Call(f"{name}.__array__", images.__array__, lambda: {
+            "dtype": np.dtype(np.float64), "copy": True})  # fmt: skip
+        yield Call(f"{name}.__dlpack__", images.__dlpack__, lambda: {
+            "stream": None, "max_version": (1, 0), "dl_device": (1, 0), "copy": True})  # fmt: skip
     yield Call("MPSImageBatch.__contains__", lambda image: image in batch(),
                lambda: {"image": batch()[0]})  # fmt: skip
     yield Call("MPSImageBatch.index", batch().index, lambda: {"value": batch()[0]})
@@ -237,7 +264,8 @@ def made_kernels() -> tuple[Any, ...]:
 
 GROUPS: dict[str, Callable[[], list[Call]]] = {
     **{n: lambda n=n: [c for c in functions() if c.name == n]
-       for n in ("loss", "loss_gradient", "loss_and_gradient")},
+       for n in ("loss", "loss_gradient", "loss_and_gradient", "loss_gradient_and_hessian",
+                 "reduction_divisor")},
     **{f"kernels with {v}": lambda v=v: [c for c in kernels() if c.variant == v]
        for v in ("arrays", "memoryviews", "batches", "lists")},
     "kernel calls": lambda: [c for c in kernels() if not c.variant],

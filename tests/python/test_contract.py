@@ -114,7 +114,8 @@ class Problem:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """For the one-call functions."""
+        """For the one-call functions, which refuse to smooth labels that the loss leaves alone."""
+        smooths = losses.LOSSES[self.loss_type].smoothing_level is not None
         return {
             "predictions": self.predictions,
             "labels": self.labels,
@@ -124,6 +125,7 @@ class Problem:
             "weights": self.weights,
             "ignore_index": self.ignore_index,
             **self.properties,
+            "label_smoothing": self.smoothing if smooths else 0.0,
         }
 
     @property

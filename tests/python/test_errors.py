@@ -65,6 +65,14 @@ class World:
     def strided(self, shape: Any) -> np.ndarray:
         return self.new((*shape, 2))[..., 0]
 
+    def over_itself(self, shape: Any) -> np.ndarray:
+        strides = (*(8,) * (len(shape) - 1), 0)
+        return np.lib.stride_tricks.as_strided(self.new(32), shape, strides)
+
+    def unaligned(self, shape: Any) -> np.ndarray:
+        memory = self.watch(np.zeros(4 * int(np.prod(shape)) + 1, np.uint8))
+        return memory[1:].view(np.float32).reshape(shape)
+
     @property
     def foreign(self) -> ml.Device:
         others = [device for device in DEVICES if device.name != self.device.name]
@@ -113,6 +121,15 @@ class World:
 
     def both(self, **changes: Any) -> Any:
         return self.function(ml.loss_and_gradient, **changes)
+
+    def curved(self, **changes: Any) -> Any:
+        if self.device.kind != "cpu":
+            pytest.skip("the CPU engine alone has a Hessian")
+        return self.function(ml.loss_gradient_and_hessian, **changes)
+
+    def divisor(self, **changes: Any) -> Any:
+        arguments = {"predictions": self.p, "labels": self.q, "loss_type": "huber"}
+        return ml.reduction_divisor(**arguments | changes)
 
     def indices(self, labels: Any, **changes: Any) -> Any:
         """Class indices, with destinations that must stay as they are."""
@@ -206,7 +223,7 @@ SETTINGS: list[tuple[str, Any, type[BaseException]]] = [
     ("reduce_across_batch", "yes", TypeError),
     *(("loss_type", v, ValueError) for v in ("no_such_loss", "\udc80", 10, -1, 2**80)),
     *(("loss_type", v, TypeError) for v in (None, 1.5, ml.MPSCNNReductionType.SUM)),
-    *(("reduction_type", v, ValueError) for v in ("average", 4, -1)),
+    *(("reduction_type", v, ValueError) for v in ("average", 4, -1, "mean by weights")),
     *(("reduction_type", v, TypeError) for v in (None, 1.5, ml.MPSCNNLossType.HUBER)),
 ]
 
@@ -377,8 +394,14 @@ def operands() -> Iterator[Row]:
                        shapes(name, PIXEL, shape))
 
 
+OF_FUNCTIONS = ("gradient", "both", "loss", "both none", "per image", "curved")
+
+
 def destinations() -> Iterator[Row]:
-    """What encodes, calls and functions refuse of the memory they should write."""
+    """What encodes, calls and functions refuse of the memory they should write.
+
+    Functions write into any strides; kernels, calls and `to_array` want contiguous memory.
+    """
     read = ("labels", "weights")
     for verb, f, name, shape, inputs in (
         ("encode", World.encode, "destination_gradients", SHAPE, ("source_images", *read)),
@@ -392,6 +415,7 @@ def destinations() -> Iterator[Row]:
         ("both none", lambda w, **a: w.both(reduction="none", **a), "loss_out", FLAT, read),
         ("per image", lambda w, **a: w.loss(reduce_across_batch=False, **a), "out", (2,), ()),
         ("loss scalar", World.loss, "out", (), ()),
+        ("curved", World.curved, "hessian_out", FLAT, ("predictions", *read)),
     ):
         other = (*shape, 1) if len(shape) < 2 else (*shape[:-1], shape[-1] + 1)
         for what, make, error, pattern in (
@@ -402,7 +426,10 @@ def destinations() -> Iterator[Row]:
             ("read-only", lambda w, s=shape: w.frozen(s), ValueError, must(name, "writ")),
             ("list", lambda w: [0.0], TypeError, name),
             *([("strided", lambda w, s=shape: w.strided(s), ValueError, must(name, "contiguous"))]
-              if shape else []),
+              if shape and verb not in OF_FUNCTIONS else []),
+            *([("over itself", lambda w, s=shape: w.over_itself(s), ValueError, must(name)),
+               ("unaligned", lambda w, s=shape: w.unaligned(s), ValueError, must(name, "aligned"))]
+              if shape and verb in OF_FUNCTIONS else []),
         ):
             yield (f"{verb}: {name} {what}", lambda w, f=f, n=name, m=make: f(w, **{n: m(w)}),
                    error, pattern)
@@ -583,6 +610,84 @@ def functions() -> Iterator[Row]:
     yield "out over a scalar source gradient", over_scalar, ValueError, must("out")
 
 
+def by_name() -> Iterator[Row]:
+    """What functions have beside Apple's arguments: axis, weights by name, divisor, Hessian."""
+    hidden = np.ma.masked_array(np.ones(3), False)
+    for f in (World.loss, World.slope, World.both, World.curved, World.divisor):
+        for name, value, error, pattern in (
+            *(("axis", v, ValueError, must("axis", v)) for v in (2, -3, 2**80)),
+            *(("axis", v, TypeError, "axis") for v in (1.5, "1", None, (1,), [0], np.float64(1))),
+            *(("sample_weight", np.ones(s, np.float32), ValueError, must("sample_weight", s))
+              for s in ((3,), (1,), (2, 1), FLAT, (3, 2), ())),
+            *(("class_weight", np.ones(s, np.float32), ValueError, must("class_weight", s))
+              for s in ((2,), (1,), (3, 1), FLAT, ())),
+            *((name, v, TypeError, name) for name in ("sample_weight", "class_weight")
+              for v in ("text", 1j, np.ones(3, complex), np.ones(3, object), hidden)),
+            *((name, [[1.0], [1.0, 2.0]], ValueError, must(name))
+              for name in ("sample_weight", "class_weight")),
+            ("weights", np.ones(2, np.float32), ValueError,
+             must("weights", "pass sample_weight") + r".*\(2,\)"),
+        ):
+            yield (f"{f.__name__}: {name}={brief(value)}",
+                   lambda w, f=f, a={name: value}: f(w, **a), error, pattern)
+        yield (f"{f.__name__}: class weights for one sample", lambda w, f=f: f(
+            w, predictions=w.p[0], labels=w.q[0], sample_weight=w.p[0]), ValueError,
+               must("sample_weight", "pass class_weight") + r".*\(3,\)")
+        yield (f"{f.__name__}: cosine class_weight", lambda w, f=f: f(
+            w, loss_type="cosine_distance", reduction="sum", class_weight=w.p[0]), ValueError,
+               "^class_weight")
+        yield (f"{f.__name__}: cosine mean_by_weights", lambda w, f=f: f(
+            w, loss_type="cosine_distance", reduction="mean_by_weights"), ValueError,
+               "reduction.*sum")
+        yield (f"{f.__name__}: labels along another axis", lambda w, f=f: f(
+            w, axis=0, labels=w.q.T.copy()), ValueError, shapes("labels", FLAT, (3, 2)))
+        yield (f"{f.__name__}: class 2 of an axis of 2", lambda w, f=f: f(
+            w, axis=0, labels=np.array([0, 2, 1]), loss_type=2), ValueError,
+               r"labels\[1\] is 2\b.*\[0, 2\)")
+    for f in (World.loss, World.slope, World.both, World.curved):
+        for value, error in ((NAN, ValueError), (INF, ValueError), (10**400, ValueError),
+                             ("2", TypeError), ([2.0], TypeError), (1j, TypeError),
+                             (np.ones(2), TypeError)):
+            yield (f"{f.__name__}: divisor={written(value)}",
+                   lambda w, f=f, v=value: f(w, divisor=v), error,
+                   must("divisor", written(value) if error is ValueError else ""))
+        for reduction in ("none", "sum"):
+            yield (f"{f.__name__}: divisor for {reduction}", lambda w, f=f, r=reduction: f(
+                w, reduction=r, divisor=2.0), ValueError, must("divisor", reduction))
+        for loss_type in ("huber", "categorical_cross_entropy"):
+            yield (f"{f.__name__}: smoothed {loss_type}", lambda w, f=f, t=loss_type: f(
+                w, loss_type=t, label_smoothing=0.125), ValueError,
+                   must("label_smoothing", 0.125))
+    for reduction in ("none", "sum"):
+        yield (f"reduction_divisor of {reduction}", lambda w, r=reduction: w.divisor(reduction=r),
+               ValueError, must("reduction", reduction))
+    for name, value in (("divisor", 2.0), ("source_gradient", 1.0), ("weight", 2.0)):
+        yield (f"reduction_divisor with {name}", lambda w, a={name: value}: w.divisor(**a),
+               TypeError, name)
+    yield "hessian with wrt", lambda w: w.curved(wrt="predictions"), TypeError, "wrt"
+    yield ("hessian_out is out", lambda w: (lambda out: w.curved(out=out, hessian_out=out))(
+        w.new(FLAT)), ValueError, must("(hessian_)?out"))
+    for f in (World.slope, World.both):
+        for loss_type in ("softmax_cross_entropy", "categorical_cross_entropy"):
+            yield (f"{f.__name__}: labels that the divisor of {loss_type} depends on",
+                   lambda w, f=f, t=loss_type: f(w, loss_type=t, wrt="labels",
+                                                 reduction="mean_by_weights"),
+                   ValueError, "divisor")
+    pattern = must(r"reduction\w*", "mean_by_weights")
+    yield ("descriptor mean_by_weights", lambda w: w.descriptor("huber", "mean_by_weights"),
+           ValueError, pattern)
+    yield ("set descriptor mean_by_weights", assign("d", "reduction_type", "mean_by_weights"),
+           ValueError, pattern)
+    for name, count in (("sample_weight", 2), ("class_weight", 3)):
+        for out in ("out", "loss_out"):
+            def over_named(w: World, n: str = name, o: str = out, c: int = count) -> Any:
+                memory = w.new(8)
+                a = {n: memory[:c], o: memory[1:7].reshape(FLAT)}
+                return w.both(reduction="none", **a)
+
+            yield f"{out} over {name}", over_named, ValueError, must(out)
+
+
 # fmt: on
 GROUPS = {
     "queues": QUEUES,
@@ -594,6 +699,7 @@ GROUPS = {
     "destinations": destinations(),
     "inherited": inherited(),
     "functions": functions(),
+    "by name": by_name(),
 }
 ROWS = [(f"{group}: {row[0]}", *row[1:]) for group, rows in GROUPS.items() for row in rows]
 
@@ -622,5 +728,8 @@ def test_the_same_arguments_without_a_mistake_are_accepted(device: ml.Device) ->
     assert world.call_forward().shape == PIXEL
     assert world.slope().shape == world.both()[1].shape == FLAT
     assert np.isfinite(world.loss())
+    assert world.divisor() == 6
+    strided = np.zeros((*FLAT, 2), np.float32)[..., 0]
+    assert world.slope(axis=0, out=strided) is strided
     assert np.isfinite(world.indices(world.classes, out=None, loss_out=None)[0])
     world.check_untouched()

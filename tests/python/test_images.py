@@ -166,6 +166,81 @@ def test_numpy_decides_about_copies_of_a_finished_batch() -> None:
     assert (np.from_dlpack(batch) == host()).all()
 
 
+def test_an_image_is_an_array_of_its_own_rank(device: ml.Device) -> None:
+    array = host()
+    for i, image in enumerate(batch_of(device, array)):
+        assert (np.asarray(image) == array[i]).all()
+        assert np.asarray(image).shape == SHAPE[1:]
+        assert image.__array__(np.float64).dtype == np.float64
+    alone = ml.MPSImage(
+        device, ml.MPSImageDescriptor("float16", width=4, height=2, feature_channels=5)
+    )
+    assert np.asarray(alone).dtype == np.float16
+    assert np.asarray(alone).shape == (2, 4, 5)
+    assert not np.asarray(alone).any()
+
+
+def test_on_the_cpu_an_image_shares_the_memory_of_its_batch() -> None:
+    array = host()
+    batch = batch_of(ml.cpu_device(), array)
+    for i, image in enumerate(batch):
+        for view in (np.asarray(image), np.from_dlpack(image), image.__array__(copy=False)):
+            assert view.ctypes.data == array[i].ctypes.data
+            assert (view == array[i]).all()
+        view = memoryview(image)
+        assert view.shape == SHAPE[1:]
+        assert view.strides == array[i].strides
+        assert (view.format, view.nbytes, view.readonly) == ("f", array[i].nbytes, False)
+        assert image.__dlpack_device__() == (1, 0)
+        assert not np.shares_memory(np.array(image), array)
+        assert not np.shares_memory(image.__array__(copy=True), array)
+    np.asarray(batch[2])[1, 3, 4] = -1
+    assert array[2, 1, 3, 4] == -1
+    chosen = batch[::-1][0]
+    assert np.asarray(chosen).ctypes.data == array[2].ctypes.data
+
+
+def test_the_views_of_an_image_follow_the_rules_of_those_of_a_batch() -> None:
+    array = host()
+    array.flags.writeable = False
+    image = batch_of(ml.cpu_device(), array)[1]
+    assert not np.asarray(image).flags.writeable
+    assert memoryview(image).readonly
+    with pytest.raises(ValueError, match="copy must not be False where the dtype changes"):
+        image.__array__(np.float64, copy=False)
+    with pytest.raises(TypeError, match="dtype must be a dtype of NumPy"):
+        image.__array__(3)
+    with pytest.raises(TypeError, match="copy must be True or False"):
+        image.__dlpack__(copy="no")
+    get_buffer = ctypes.pythonapi.PyObject_GetBuffer
+    get_buffer.argtypes = [ctypes.py_object, ctypes.c_void_p, ctypes.c_int]
+    for flags, words in ((0x58, "not Fortran contiguous"), (0x1, "borrows read-only memory")):
+        with pytest.raises(BufferError, match=f"the image .*{words}"):
+            get_buffer(image, ctypes.create_string_buffer(200), flags)
+
+
+@pytest.mark.parametrize("view_of", [np.asarray, np.from_dlpack, memoryview])
+def test_a_view_of_an_image_keeps_the_memory(view_of: Callable[[ml.MPSImage], Any]) -> None:
+    array = host()
+    alive = weakref.ref(array)
+    view = view_of(batch_of(ml.cpu_device(), array)[1])
+    expected = array[1].copy()
+    del array
+    gc.collect()
+    assert alive() is not None
+    assert (np.asarray(view) == expected).all()
+    del view
+    assert becomes_true(lambda: alive() is None)
+
+
+def test_an_image_is_no_batch_where_images_are_arguments(device: ml.Device) -> None:
+    images = batch_of(device, host())
+    with device.make_command_queue().make_command_buffer() as buffer:
+        for wrong in (images[0], np.asarray(images[0])):
+            with pytest.raises((TypeError, ValueError), match=r"source_images must"):
+                ml.MPSNNInitialGradient(device).encode_batch(buffer, wrong)
+
+
 def test_batch_is_a_sequence_of_images(device: ml.Device) -> None:
     batch = batch_of(device, host())
     images = list(batch)
@@ -216,13 +291,16 @@ def test_reading_before_completion_is_refused_at_every_door(device: ml.Device) -
     result = ml.MPSNNInitialGradient(device).encode_batch(buffer, source)
 
     def refused() -> None:
-        for read in (result.to_array, lambda: np.asarray(result), result[0].read_bytes):
+        for read in (result.to_array, result[0].read_bytes):
             with pytest.raises(RuntimeError):
                 read()
-        if device.kind == "cpu":
-            for export in (lambda: memoryview(result), lambda: np.from_dlpack(result)):
-                with pytest.raises(BufferError):
-                    export()
+        for images in (result, result[0]):
+            with pytest.raises(RuntimeError):
+                np.asarray(images)
+            if device.kind == "cpu":
+                for export in (memoryview, np.from_dlpack):
+                    with pytest.raises(BufferError):
+                        export(images)
 
     refused()
     with blocked(queue):

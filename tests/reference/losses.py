@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import numpy as np
-from mpsnn_loss._reference.calls import Call, exact_sum, forward, gradient, make_call
+from mpsnn_loss._reference.calls import Call, exact_sum, forward, gradient, hessian, make_call
 from mpsnn_loss._reference.formulas import LOSSES, Array
-from mpsnn_loss._reference.tolerances import error_ratios, forward_bound, gradient_bound
+from mpsnn_loss._reference.layout import Layout
+from mpsnn_loss._reference.tolerances import (
+    error_ratios,
+    forward_bound,
+    gradient_bound,
+    hessian_bound,
+)
 from numpy.typing import ArrayLike
 
 __all__ = [
     "LOSSES",
     "Array",
     "Call",
+    "Layout",
     "assert_within",
     "exact_sum",
     "forward",
     "forward_bound",
     "gradient",
     "gradient_bound",
+    "hessian",
+    "hessian_bound",
     "make_call",
 ]
 

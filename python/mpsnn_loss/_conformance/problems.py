@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import mpsnn_loss as ml
 from mpsnn_loss._conformance import objective_c as objc
+from mpsnn_loss._reference.formulas import LOSSES
 
 Values = NDArray[Any]
 Wanted = tuple[str, ...]  # of "loss", "predictions" and "labels"
@@ -41,8 +42,8 @@ class Problem:
     @property
     def descriptor(self) -> ml.MPSCNNLossDescriptor:
         return ml.MPSCNNLossDescriptor(
-            self.loss_type,  # type: ignore[arg-type]
-            self.reduction,  # type: ignore[arg-type]
+            self.loss_type,
+            self.reduction,
             reduce_across_batch=self.reduce_across_batch,
             number_of_classes=self.number_of_classes,
             **self.values,
@@ -130,7 +131,8 @@ def with_kernels(device: ml.Device, problem: Problem, wanted: Wanted) -> dict[st
 
 
 def with_functions(device: ml.Device, problem: Problem, wanted: Wanted) -> dict[str, Values]:
-    """The functions on arrays."""
+    """The functions on arrays, which refuse to smooth labels that the loss leaves alone."""
+    smooths = LOSSES[problem.loss_type].smoothing_level is not None
     g = problem.source_gradients
     if problem.reduction == "none":
         g = np.broadcast_to(g, problem.predictions.shape)
@@ -146,6 +148,7 @@ def with_functions(device: ml.Device, problem: Problem, wanted: Wanted) -> dict[
         "number_of_classes": problem.number_of_classes,
         "device": device,
         **problem.values,
+        "label_smoothing": problem.label_smoothing if smooths else 0.0,
     }
     return {
         name: np.asarray(ml.loss(**arguments))

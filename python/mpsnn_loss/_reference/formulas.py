@@ -99,6 +99,18 @@ def sigmoid_minus_label_operands(y: Array, t: Array, k: Constants) -> Array:
     return terms + (label if k.label_smoothing > 0 else 0.0)  # smoothed labels are rounded
 
 
+def sigmoid_slope(y: Array) -> Array:
+    """σ(1 - σ), which is the same on both sides of 0."""
+    small = np.exp(-np.abs(y))
+    slope: Array = small / (1 + small) ** 2
+    return slope
+
+
+def over_square(label_factor: Array, other: Array) -> Array:
+    """A label factor / other², whose square may be out of range."""
+    return over(over(label_factor, other), other)
+
+
 def inside_margin(y: Array, t: Array, value: Array) -> Array:
     """`value` where the hinge is positive, else 0; NaN stays NaN."""
     hinge = 1 - (2 * t - 1) * y
@@ -108,6 +120,15 @@ def inside_margin(y: Array, t: Array, value: Array) -> Array:
 def huber(e: Array, delta: float) -> Array:
     beyond = delta * delta / 2 + delta * (np.abs(e) - delta)
     return np.where(np.abs(e) <= delta, e * e / 2, beyond)
+
+
+def huber_curvature(e: Array, delta: float) -> Array:
+    """1 where the loss is a square; NaN stays NaN."""
+    return np.where(np.isnan(e), np.nan, np.where(np.abs(e) <= delta, 1.0, 0.0))
+
+
+def nowhere_curved(y: Array, t: Array, k: Constants) -> Array:
+    return np.zeros(y.shape)
 
 
 def log_size(x: Array) -> Array:
@@ -146,6 +167,7 @@ class Formula:
     loss: ElementFunction
     d_predictions: ElementFunction | None  # None: channels are coupled
     d_labels: ElementFunction
+    d2_predictions: ElementFunction | None  # None: channels are coupled
     inputs: Inputs
     # Labels are smoothed to t·(1 - s) + s·level(K).
     smoothing_level: Callable[[int], float] | None = None
@@ -153,10 +175,13 @@ class Formula:
     kink: ElementFunction | None = None
     # One loss per pixel, and only its sum is defined.
     per_pixel: bool = False
+    # "mean_by_weights" divides by the sum of v·t, else by that of v.
+    weighs_labels: bool = False
     # What a formula subtracts, in magnitude: its error is a few ULP of that, not of the difference.
     loss_operands: ElementFunction | None = None
     d_predictions_operands: ElementFunction | None = None
     d_labels_operands: ElementFunction | None = None
+    d2_predictions_operands: ElementFunction | None = None
 
     @property
     def couples_channels(self) -> bool:
@@ -169,6 +194,7 @@ LOSSES: dict[str, Formula] = {
         loss=lambda y, t, k: np.abs(y - t),
         d_predictions=lambda y, t, k: np.sign(y - t),
         d_labels=lambda y, t, k: -np.sign(y - t),
+        d2_predictions=nowhere_curved,
         inputs=real_inputs,
         kink=lambda y, t, k: np.abs(y - t),
     ),
@@ -176,19 +202,23 @@ LOSSES: dict[str, Formula] = {
         loss=lambda y, t, k: (y - t) ** 2,
         d_predictions=lambda y, t, k: 2 * (y - t),
         d_labels=lambda y, t, k: -2 * (y - t),
+        d2_predictions=lambda y, t, k: np.full(y.shape, 2.0),
         inputs=real_inputs,
     ),
     "softmax_cross_entropy": Formula(
         loss=lambda y, t, k: -times(t, log_softmax(y)),
         d_predictions=None,
         d_labels=lambda y, t, k: -log_softmax(y),
+        d2_predictions=None,
         inputs=logit_inputs,
         smoothing_level=lambda classes: 1 / classes,
+        weighs_labels=True,
     ),
     "sigmoid_cross_entropy": Formula(
         loss=lambda y, t, k: np.maximum(y, 0) - times(t, y) + np.log1p(np.exp(-np.abs(y))),
         d_predictions=lambda y, t, k: sigmoid_minus_label(y, t),
         d_labels=lambda y, t, k: -y,
+        d2_predictions=lambda y, t, k: sigmoid_slope(y),
         inputs=logit_inputs,
         smoothing_level=lambda classes: 1 / 2,
         # At t = 0 and t = 1 nothing is rounded before the logarithm is added.
@@ -199,12 +229,15 @@ LOSSES: dict[str, Formula] = {
         loss=lambda y, t, k: -times(t, np.log(y)),
         d_predictions=lambda y, t, k: -over(t, y),
         d_labels=lambda y, t, k: -np.log(y),
+        d2_predictions=lambda y, t, k: over_square(t, y),
         inputs=probability_inputs,
+        weighs_labels=True,
     ),
     "hinge": Formula(
         loss=lambda y, t, k: np.maximum(0, 1 - (2 * t - 1) * y),
         d_predictions=lambda y, t, k: inside_margin(y, t, -(2 * t - 1)),
         d_labels=lambda y, t, k: inside_margin(y, t, -2 * y),
+        d2_predictions=nowhere_curved,
         inputs=logit_inputs,
         kink=lambda y, t, k: np.abs(1 - (2 * t - 1) * y),
         loss_operands=lambda y, t, k: inside_margin(y, t, 1 + np.abs((2 * t - 1) * y)),
@@ -213,6 +246,7 @@ LOSSES: dict[str, Formula] = {
         loss=lambda y, t, k: huber(y - t, k.delta),
         d_predictions=lambda y, t, k: np.clip(y - t, -k.delta, k.delta),
         d_labels=lambda y, t, k: -np.clip(y - t, -k.delta, k.delta),
+        d2_predictions=lambda y, t, k: huber_curvature(y - t, k.delta),
         inputs=real_inputs,
         kink=lambda y, t, k: np.abs(np.abs(y - t) - k.delta),
     ),
@@ -220,6 +254,7 @@ LOSSES: dict[str, Formula] = {
         loss=lambda y, t, k: 1 - times(t, y).sum(axis=-1, keepdims=True),
         d_predictions=lambda y, t, k: -t,
         d_labels=lambda y, t, k: -y,
+        d2_predictions=nowhere_curved,
         inputs=real_inputs,
         per_pixel=True,
         loss_operands=lambda y, t, k: 1 + np.abs(times(t, y)).sum(axis=-1, keepdims=True),
@@ -230,6 +265,9 @@ LOSSES: dict[str, Formula] = {
         ),
         d_predictions=lambda y, t, k: -over(t, y + k.epsilon) + over(1 - t, 1 - y + k.epsilon),
         d_labels=lambda y, t, k: np.log(1 - y + k.epsilon) - np.log(y + k.epsilon),
+        d2_predictions=lambda y, t, k: (
+            over_square(t, y + k.epsilon) + over_square(1 - t, 1 - y + k.epsilon)
+        ),
         inputs=probability_inputs,
         loss_operands=lambda y, t, k: (
             np.abs(times(t, log_size(y + k.epsilon)))
@@ -238,12 +276,16 @@ LOSSES: dict[str, Formula] = {
         d_predictions_operands=lambda y, t, k: (
             np.abs(over(t, y + k.epsilon)) + np.abs(over(1 - t, 1 - y + k.epsilon))
         ),
+        d2_predictions_operands=lambda y, t, k: (
+            np.abs(over_square(t, y + k.epsilon)) + np.abs(over_square(1 - t, 1 - y + k.epsilon))
+        ),
         d_labels_operands=lambda y, t, k: log_size(1 - y + k.epsilon) + log_size(y + k.epsilon),
     ),
     "kullback_leibler_divergence": Formula(
         loss=lambda y, t, k: times(t, np.log(t) - y),
         d_predictions=lambda y, t, k: -t,
         d_labels=lambda y, t, k: np.log(t) + 1 - y,
+        d2_predictions=nowhere_curved,
         inputs=log_probability_inputs,
         loss_operands=lambda y, t, k: np.abs(times(t, np.abs(np.log(t)) + np.abs(y))),
         d_labels_operands=lambda y, t, k: np.abs(np.log(t)) + 1 + np.abs(y),

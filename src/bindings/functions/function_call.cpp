@@ -2,14 +2,18 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <memory>
 #include <optional>
 #include <utility>
-#include <vector>
 
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
 #include "bindings/compute.hpp"
+#include "bindings/functions/output.hpp"
+#include "bindings/functions/properties.hpp"
 #include "core/array_call.hpp"
+#include "core/divisor.hpp"
 #include "core/error.hpp"
 #include "devices.hpp"
 
@@ -18,33 +22,6 @@ namespace py = pybind11;
 namespace mpsnn_loss::bindings {
 namespace {
 
-LossDescriptor read_descriptor(const FunctionArguments& a) {
-  LossDescriptor d;
-  d.loss_type = to_any_loss_type("loss_type", a.loss_type);
-  d.reduction_type =
-      a.reduction != nullptr ? to_reduction_type("reduction", a.reduction) : ReductionType::mean;
-  d.reduce_across_batch =
-      a.reduce_across_batch == nullptr || to_bool("reduce_across_batch", a.reduce_across_batch);
-  if (a.weight != nullptr) d.parameters.weight = to_real("weight", a.weight);
-  if (a.label_smoothing != nullptr)
-    d.parameters.label_smoothing = to_real("label_smoothing", a.label_smoothing);
-  if (a.epsilon != nullptr) d.parameters.epsilon = to_real("epsilon", a.epsilon);
-  if (a.delta != nullptr) d.parameters.delta = to_real("delta", a.delta);
-  if (given(a.number_of_classes))
-    d.number_of_classes = to_integer("number_of_classes", a.number_of_classes);
-  check(d, "reduction");
-  return d;
-}
-
-Wrt read_wrt(PyObject* wrt) {
-  if (wrt == nullptr) return Wrt::predictions;
-  if (PyUnicode_Check(wrt) == 0)
-    throw TypeError(refusal("wrt", "be 'predictions' or 'labels'", describe(wrt)));
-  if (PyUnicode_CompareWithASCIIString(wrt, "predictions") == 0) return Wrt::predictions;
-  if (PyUnicode_CompareWithASCIIString(wrt, "labels") == 0) return Wrt::labels;
-  throw ValueError(refusal("wrt", "be 'predictions' or 'labels'", describe(wrt)));
-}
-
 /// One call of one of the functions: holds the arrays from reading them to returning the result.
 class FunctionCall {
  public:
@@ -52,18 +29,10 @@ class FunctionCall {
       : arguments_(arguments), work_(work) {}
 
   PyObject* run() {
-    take_arguments();
-    check_unchanged(predictions_, labels_, weights_, source_gradient_, loss_, gradient_);
-    // From here on no code of others runs, and addresses hold.
-    read_weights();
-    if (!given(arguments_.number_of_classes))
-      request_.descriptor.number_of_classes = std::max<std::int64_t>(1, axes().back());
-    read_labels();
-    read_source_gradient();
+    read_arguments();
     Engine& engine = choose_engine();
     const Computation computation(std::move(request_), [this](Request& request) {
-      if (work_ != Work::gradient) add_loss(request);
-      if (work_ != Work::loss) add_gradient(request);
+      add_outputs(request);
       convert_operands(request);
     });
     const bool is_cpu = &engine == &cpu_device()->engine();
@@ -71,33 +40,79 @@ class FunctionCall {
     return take_result().release().ptr();
   }
 
+  double run_divisor() {
+    read_arguments();
+    require_divisor("reduction");
+    const Computation computation(std::move(request_),
+                                  [this](Request& request) { convert_operands(request); });
+    PerImage found(0.0);
+    compute(computation, true, [&](Waiting) {
+      const DefaultFloatingPoint environment;
+      found = divisors(computation);
+    });
+    return found[0];
+  }
+
  private:
-  /// An operand whose elements have yet to be converted.
-  struct Conversion {
+  /// An array of the caller that is an operand.
+  struct Input {
     HostArray* array;
     std::optional<Operand> Request::* operand;  // null: the predictions
-    std::span<const std::int64_t> axes;
+    Covers covers;
+    Format format;
     Underflow underflow;
+    enum { in_place, converted, packed } where;
   };
+
+  bool wants_loss() const { return work_ == Work::loss || work_ == Work::loss_and_gradient; }
+
+  void read_arguments() {
+    take_arguments();
+    check_unchanged(predictions_, labels_, weights_, sample_weight_, class_weight_,
+                    source_gradient_, loss_.array(), gradient_.array(), hessian_.array());
+    // From here on no code of others runs, and addresses hold.
+    folding_.emplace(predictions_.view(), axis_);
+    is_empty_ = is_empty(axes());
+    if (!given(arguments_.number_of_classes))
+      request_.descriptor.number_of_classes = std::max<std::int64_t>(1, folding_->channels());
+    if (request_.divisor) require_divisor("divisor");
+    admit(nullptr, predictions_, Covers::everything, format_);
+    read_weights();
+    read_labels();
+    read_source_gradient();
+    for (Output* output : {&gradient_, &hessian_, &loss_}) {
+      if (output->kind == Output::Kind::like_predictions) output->admit(*folding_);
+    }
+    place_inputs();
+  }
 
   /// Everything that may call code of others, and what needs no second look.
   void take_arguments() {
     request_.work = work_;
-    request_.gradient_like_predictions = true;
+    request_.by_functions = true;
     request_.descriptor = read_descriptor(arguments_);
     request_.wrt = read_wrt(arguments_.wrt);
     if (given(arguments_.ignore_index))
       ignored_ = to_integer("ignore_index", arguments_.ignore_index);
-    if (given(arguments_.device)) device_ = to_device("device", arguments_.device);
+    if (arguments_.axis != nullptr) axis_ = to_integer("axis", arguments_.axis);
+    if (given(arguments_.divisor)) request_.divisor = to_divisor(arguments_.divisor);
+    if (given(arguments_.device)) device_ = to_named_device("device", arguments_.device);
     take_source_gradient();
     predictions_.take("predictions", arguments_.predictions);
     labels_.take("labels", arguments_.labels);
     if (given(arguments_.weights)) weights_.take("weights", arguments_.weights);
+    if (given(arguments_.sample_weight))
+      sample_weight_.take("sample_weight", arguments_.sample_weight);
+    if (given(arguments_.class_weight)) class_weight_.take("class_weight", arguments_.class_weight);
+    using enum Output::Kind;
+    if (wants_loss()) loss_.kind = request_.descriptor.reduces() ? reduced : like_predictions;
+    if (work_ != Work::loss) gradient_.kind = like_predictions;
+    if (work_ == Work::gradient_and_hessian) hessian_.kind = like_predictions;
     if (given(arguments_.out))
-      (work_ == Work::loss ? loss_ : gradient_).take_destination("out", arguments_.out);
-    if (given(arguments_.loss_out)) loss_.take_destination("loss_out", arguments_.loss_out);
-    format_ = format_of_predictions();
-    is_empty_ = is_empty(axes());
+      (work_ == Work::loss ? loss_ : gradient_).take("out", arguments_.out);
+    if (given(arguments_.loss_out)) loss_.take("loss_out", arguments_.loss_out);
+    if (given(arguments_.hessian_out)) hessian_.take("hessian_out", arguments_.hessian_out);
+    format_ = format_of_predictions(predictions_.type());
   }
 
   void take_source_gradient() {
@@ -105,92 +120,111 @@ class FunctionCall {
     if (!given(value)) return;
     if (is_scalar(value)) {
       request_.uniform_source_gradient = to_real("source_gradient", value);
-      keep_apart("source_gradient", memory_of_scalar(value));
+      const MemoryRange memory = memory_of_scalar(value);
+      if (memory.begin != memory.end) request_.elsewhere.push_back({"source_gradient", memory});
     } else {
       source_gradient_.take("source_gradient", value);
     }
   }
 
-  Format format_of_predictions() const {
-    const ElementType type = predictions_.type();
-    if (is_integer(type) || type == ElementType::boolean) return Format::float64;
-    if (const auto format = storage_format(type)) return *format;
-    throw TypeError(refusal("predictions", "have dtype " + names_of_formats(), name_of(type)));
-  }
-
   std::span<const std::int64_t> axes() const { return predictions_.axes(); }
   const LossInfo& loss() const { return info(request_.descriptor.loss_type); }
 
+  /// What it is that has no divisor: the reduction, or the argument in its place.
+  void require_divisor(const char* argument) const {
+    const ReductionInfo& reduction = info(request_.descriptor.reduction_type);
+    if (reduction.divides) return;
+    const std::string words =
+        std::string("the reduction \"") + reduction.name + "\" has no divisor";
+    throw ValueError(std::string(argument) == "divisor"
+                         ? "divisor must be None, as " + words
+                         : refusal("reduction", "divide", '"' + std::string(reduction.name) + '"'));
+  }
+
   /// No destination may lie in the caller's memory that is read without being an operand.
-  void keep_apart(const char* name, const MemoryRange& memory) {
-    if (memory.begin != memory.end) request_.also_read.emplace_back(name, memory);
+  void keep_apart(const HostArray& array) {
+    const StridedArray memory = array.strided();
+    const MemoryRange range = memory_of(memory);
+    if (range.begin != range.end)
+      request_.elsewhere.push_back({array.view().name, range, memory, false});
   }
 
   /// The format in which an operand takes part: its own, or what computes with the predictions.
   Format operand_format(const HostArray& array) const {
     const auto own = storage_format(array.type());
-    if (own && array.is_in_place() && is_double(*own) == is_double(format_)) return *own;
+    if (own && array.has_whole_strides(*own) && is_double(*own) == is_double(format_)) return *own;
     return info(format_).computed_in;
   }
 
-  /// The array as an operand: in place, or to be converted once everything is found valid, perhaps
-  /// expanded to other axes.
-  void add(std::optional<Operand> Request::* operand, HostArray& array, const BatchDescriptor& form,
-           Underflow underflow = Underflow::to_zero, std::span<const std::int64_t> expanded = {}) {
-    const char* const name = array.view().name;
-    const bool in_place = array.is_in_place(form.format) && expanded.empty();
-    const Operand made = make_operand(name, form, in_place ? array.data() : nullptr, false);
-    if (operand == nullptr) {
-      request_.predictions = made;
-    } else {
-      request_.*operand = made;
+  /// The strides of an array that lies in place, or else where it is converted to, for each axis of
+  /// predictions.
+  std::span<const std::int64_t> strides_of(const Input& input) {
+    const auto own_axes = input.array->axes();
+    const auto own = input.array->strided().strides;
+    const std::int64_t size = info(input.format).size;
+    std::array<std::int64_t, Folding::kMostAxes> contiguous;
+    std::int64_t next = 1;
+    for (std::size_t i = own_axes.size(); i-- > 0;) {
+      contiguous[i] = next;
+      next *= own_axes[i];
     }
-    if (in_place) return;
-    keep_apart(name, array.memory());
-    conversions_[conversion_count_++] = {&array, operand,
-                                         expanded.empty() ? array.axes() : expanded, underflow};
+    for (std::size_t i = 0; i < folding_->rank(); ++i) {
+      const auto axis = folding_->own_axis(input.covers, own_axes.size(), i);
+      const bool broadcasts = !axis || own_axes[*axis] == 1;
+      strides_[i] = broadcasts                       ? 0
+                    : input.where == Input::in_place ? own[*axis] / size
+                                                     : contiguous[*axis];
+    }
+    return {strides_.data(), folding_->rank()};
   }
 
-  /// Weights decide how the axes fold, so predictions are folded here.
+  void admit(std::optional<Operand> Request::* operand, HostArray& array, Covers covers,
+             Format format, Underflow underflow = Underflow::to_zero) {
+    Input& input = inputs_[input_count_++];
+    input = {&array,    operand,
+             covers,    format,
+             underflow, array.has_whole_strides(format) ? Input::in_place : Input::converted};
+    if (!is_empty_ && !folding_->admit(strides_of(input))) input.where = Input::packed;
+  }
+
   void read_weights() {
-    const bool has_weights = weights_.is_taken();
-    const ArrayView weights = has_weights ? weights_.view() : ArrayView{};
-    Folded folded = fold(predictions_.view(), format_, has_weights ? &weights : nullptr, loss());
-    if (is_empty_ && (work_ == Work::gradient || request_.descriptor.reduces_across_batch()))
-      folded.predictions.images = 1;  // no image wants a loss of its own
-    if (is_empty_) {
-      request_.predictions =
-          make_operand("predictions", {folded.predictions, format_}, &nothing_, false);
-      return;
+    if (weights_.is_taken()) {
+      require_broadcast(weights_.view(), *folding_, loss());
+      admit(&Request::weights, weights_, Covers::everything, operand_format(weights_),
+            Underflow::to_smallest);
     }
-    add(nullptr, predictions_, {folded.predictions, format_});
-    if (!has_weights) return;
-    const BatchDescriptor form{folded.weights, operand_format(weights_)};
-    if (folded.weights_fit) return add(&Request::weights, weights_, form, Underflow::to_smallest);
-    expanded_.assign(axes().begin(), axes().end());
-    expanded_.front() = folded.weights.images;
-    expanded_.back() = folded.weights.channels;
-    add(&Request::weights, weights_, form, Underflow::to_smallest, expanded_);
+    if (sample_weight_.is_taken()) {
+      const Covers covers = judge_sample_weight(sample_weight_.view(), *folding_);
+      admit(&Request::sample_weights, sample_weight_, covers, operand_format(sample_weight_),
+            Underflow::to_smallest);
+    }
+    if (class_weight_.is_taken()) {
+      require_class_weight(class_weight_.view(), *folding_, loss());
+      admit(&Request::class_weights, class_weight_, Covers::channels, operand_format(class_weight_),
+            Underflow::to_smallest);
+    }
   }
 
   void read_labels() {
-    const ArrayView view = labels_.view();
-    const LabelKind kind = judge_labels(view, labels_.type(), axes(), loss());
+    const LabelKind kind = judge_labels(labels_.view(), labels_.type(), *folding_, loss());
     has_class_indices_ = kind == LabelKind::class_indices;
     if (has_class_indices_) {
       if (request_.wrt == Wrt::labels)
         throw ValueError(
             refusal("wrt", "be 'predictions' where the labels are class indices", "'labels'"));
       request_.class_indices = ClassIndices{.ignored = ignored_};
-      return keep_apart("labels", labels_.memory());
+      return keep_apart(labels_);
     }
     if (ignored_)
       throw ValueError("ignore_index must be None where the labels are not class indices");
-    if (is_empty_) {
-      request_.labels = request_.predictions;
-    } else {
-      add(&Request::labels, labels_, {request_.predictions.shape(), operand_format(labels_)});
+    if (request_.wrt == Wrt::labels && loss().weighs_by_labels && !request_.divisor &&
+        request_.descriptor.reduction_type == ReductionType::mean_by_weights) {
+      throw ValueError(
+          "divisor must be given where wrt is 'labels', as that of mean_by_weights depends on "
+          "the labels of " +
+          std::string(loss().name));
     }
+    admit(&Request::labels, labels_, Covers::everything, operand_format(labels_));
   }
 
   void read_source_gradient() {
@@ -199,24 +233,93 @@ class FunctionCall {
     if (view.axes.empty()) {
       convert(source_gradient_.strided(), Format::float64, Underflow::to_zero,
               reinterpret_cast<std::byte*>(&request_.uniform_source_gradient));
-      return keep_apart("source_gradient", source_gradient_.memory());
+      return keep_apart(source_gradient_);
     }
-    const BatchDescriptor form{source_gradient_shape(request_, view, axes()),
-                               operand_format(source_gradient_)};
-    if (!is_empty_) add(&Request::source_gradients, source_gradient_, form);
+    const Covers covers = judge_source_gradient(request_.descriptor, view, *folding_);
+    admit(&Request::source_gradients, source_gradient_, covers, operand_format(source_gradient_));
+  }
+
+  /// Once it is known how all axes fold.
+  void place_inputs() {
+    Shape full = folding_->shape();
+    if (!is_empty_) check_shape("predictions", {full, format_});
+    if (is_empty_) {
+      // No image wants a loss of its own.
+      if (!wants_loss() || request_.descriptor.reduces_across_batch()) full.images = 1;
+      request_.predictions = make_operand("predictions", {full, format_}, &nothing_, false);
+      if (!has_class_indices_) request_.labels = request_.predictions;
+      return;
+    }
+    for (std::size_t i = 0; i < input_count_; ++i) place(inputs_[i], full);
+  }
+
+  void place(const Input& input, const Shape& full) {
+    const char* const name = input.array->view().name;
+    const auto strides = folding_->fold(strides_of(input));
+    const bool is_full =
+        input.operand == nullptr || input.operand == &Request::labels ||
+        (input.operand == &Request::source_gradients && input.covers == Covers::everything);
+    Shape shape = full;
+    if (!is_full) {
+      shape = {strides[0] == 0 ? 1 : full.images, strides[1] == 0 ? 1 : full.height,
+               strides[2] == 0 ? 1 : full.width, strides[3] == 0 ? 1 : full.channels};
+      if (input.where == Input::packed) {
+        shape.height = full.height;
+        shape.width = full.width;
+      }
+      if (input.operand == &Request::source_gradients) shape.images = full.images;
+    }
+    const bool in_place = input.where == Input::in_place;
+    Operand made =
+        make_operand(name, {shape, input.format}, in_place ? input.array->data() : nullptr, false);
+    if (input.where == Input::packed) {
+      made.strides = contiguous_strides(shape);
+    } else {
+      made.strides = strides;
+    }
+    if (input.operand == nullptr) {
+      request_.predictions = made;
+    } else {
+      request_.*input.operand = made;
+    }
+    if (!in_place) keep_apart(*input.array);
   }
 
   /// Nothing is read before the whole call but for overlaps is known to be valid.
   void convert_operands(Request& request) {
-    for (std::size_t i = 0; i < conversion_count_; ++i) {
-      const Conversion& c = conversions_[i];
-      Operand& operand = c.operand == nullptr ? request.predictions : *(request.*c.operand);
-      operand.data = c.array->converted(operand.descriptor.format, c.axes, c.underflow);
+    for (std::size_t i = 0; i < input_count_ && !is_empty_; ++i) {
+      const Input& input = inputs_[i];
+      if (input.where == Input::in_place) continue;
+      Operand& operand = input.operand == nullptr ? request.predictions : *(request.*input.operand);
+      operand.data =
+          input.where == Input::packed
+              ? pack(input)
+              : input.array->converted(input.format, input.array->strided(), input.underflow);
     }
     if (!has_class_indices_ || is_empty_) return;
     ClassIndices& indices = *request.class_indices;
-    indices.data = labels_.as_int64(axes().back());
-    check_class_indices(labels_.view(), indices.data, axes().back(), indices.ignored);
+    indices.data = labels_.as_int64(folding_->channels());
+    check_class_indices(labels_.view(), indices.data, folding_->channels(), indices.ignored);
+  }
+
+  /// Channels last, and expanded along the pixels where any of those are there.
+  std::byte* pack(const Input& input) const {
+    const auto own = input.array->strided();
+    const auto order = folding_->packed_order();
+    std::array<std::int64_t, Folding::kMostAxes> axes, strides;
+    for (std::size_t k = 0; k < folding_->rank(); ++k) {
+      const std::size_t i = order[k];
+      const auto axis = folding_->own_axis(input.covers, own.axes.size(), i);
+      const bool broadcasts = !axis || own.axes[*axis] == 1;
+      const bool is_pixel = k > 0 && k + 1 < folding_->rank();
+      axes[k] = broadcasts && !is_pixel ? 1 : folding_->axes()[i];
+      strides[k] = broadcasts ? 0 : own.strides[*axis];
+    }
+    const std::size_t rank = folding_->rank();
+    return input.array->converted(
+        input.format,
+        {own.data, own.type, own.swapped, {axes.data(), rank}, {strides.data(), rank}},
+        input.underflow);
   }
 
   Engine& choose_engine() const {
@@ -232,75 +335,62 @@ class FunctionCall {
     return engine;
   }
 
-  void add_loss(Request& request) {
+  void add_outputs(Request& request) {
+    const Format wide = info(format_).computed_in, of_losses = info(format_).of_losses;
+    const char* const name_of_loss = work_ == Work::loss ? "out" : "loss_out";
     const LossDescriptor& descriptor = request.descriptor;
-    const auto shape = loss_axes(descriptor, axes());
-    const Format loss_dtype = info(format_).of_losses;
-    const bool own = work_ == Work::loss;
-    PyObject* const destination = own ? arguments_.out : arguments_.loss_out;
-    const char* const name = own ? "out" : "loss_out";
-    const BatchDescriptor folded{descriptor.reduces_across_batch()
-                                     ? Shape{}
-                                     : loss_shape(descriptor, request.predictions.shape()),
-                                 loss_dtype};
-    request.loss_is_one_value = descriptor.reduces_across_batch();
-    if (given(destination)) {
-      loss_.require_destination(loss_dtype);
-      require_axes(loss_.view(), shape);
-      loss_result_ = py::reinterpret_borrow<py::object>(destination);
-      request.loss = make_operand(name, folded, loss_.data(), true);
-    } else if (shape.empty()) {
-      request.loss = make_operand(name, folded, &scalar_, true);
-    } else {
-      py::array fresh = make_array(shape, loss_dtype);
-      request.loss = make_operand(name, folded, fresh.mutable_data(), true);
-      loss_result_ = std::move(fresh);
+    if (loss_.kind == Output::Kind::reduced) {
+      request.loss_is_one_value = descriptor.reduce_across_batch;
+      const std::int64_t images =
+          request.loss_is_one_value ? 1 : request.predictions.shape().images;
+      loss_.place_reduced(request.loss, name_of_loss, loss_axes(descriptor, *folding_), images,
+                          of_losses);
     }
-  }
-
-  void add_gradient(Request& request) {
-    const BatchDescriptor folded{request.predictions.shape(), format_};
-    if (given(arguments_.out)) {
-      gradient_.require_destination(format_);
-      require_axes(gradient_.view(), axes());
-      gradient_result_ = py::reinterpret_borrow<py::object>(arguments_.out);
-      request.gradient = make_operand("out", folded, gradient_.data(), true);
-    } else {
-      py::array fresh = make_array(axes(), format_);
-      request.gradient = make_operand("out", folded, fresh.mutable_data(), true);
-      gradient_result_ = std::move(fresh);
-    }
+    const auto place = [&](Output& output, auto& operand, const char* name, Format format,
+                           Format or_wide) {
+      if (output.kind == Output::Kind::like_predictions)
+        output.place_like_predictions(request, operand, name, *folding_, format, or_wide);
+    };
+    place(loss_, request.loss, name_of_loss, of_losses, of_losses);
+    place(gradient_, request.gradient, "out", format_, wide);
+    place(hessian_, request.hessian, "hessian_out", format_, wide);
   }
 
   py::object take_result() {
-    if (work_ != Work::gradient && !loss_result_)
-      loss_result_ = make_scalar(&scalar_, info(format_).of_losses);
-    if (work_ == Work::loss) return std::move(loss_result_);
-    if (work_ == Work::gradient) return std::move(gradient_result_);
-    return py::make_tuple(std::move(loss_result_), std::move(gradient_result_));
+    switch (work_) {
+      case Work::loss: return loss_.finish();
+      case Work::loss_and_gradient: return py::make_tuple(loss_.finish(), gradient_.finish());
+      case Work::gradient_and_hessian: return py::make_tuple(gradient_.finish(), hessian_.finish());
+      default: return gradient_.finish();
+    }
   }
 
   const FunctionArguments& arguments_;
   const Work work_;
   Request request_;
+  std::int64_t axis_ = -1;
   std::optional<std::int64_t> ignored_;
   std::shared_ptr<Device> device_;   // null: of the functions
   Format format_ = Format::float32;  // of the predictions, as they are computed with
   bool is_empty_ = false;            // they have no elements
-  HostArray predictions_, labels_, weights_, source_gradient_, loss_, gradient_;
+  HostArray predictions_, labels_, weights_, sample_weight_, class_weight_, source_gradient_;
+  Output loss_, gradient_, hessian_;
+  std::optional<Folding> folding_;
   bool has_class_indices_ = false;
-  std::array<Conversion, 4> conversions_;
-  std::size_t conversion_count_ = 0;
-  std::vector<std::int64_t> expanded_;  // axes of weights that do not fold
-  py::object loss_result_, gradient_result_;
-  double scalar_ = 0;    // room for a loss of either format
-  std::byte nothing_{};  // where predictions without elements lie
+  std::array<Input, 6> inputs_;
+  std::size_t input_count_ = 0;
+  std::array<std::int64_t, Folding::kMostAxes> strides_;  // of the input that is looked at
+  std::byte nothing_{};                                   // where predictions without elements lie
 };
 
 }  // namespace
 
 PyObject* call_function(const FunctionArguments& arguments, Work work) {
   return FunctionCall(arguments, work).run();
+}
+
+PyObject* call_reduction_divisor(const FunctionArguments& arguments) {
+  return PyFloat_FromDouble(FunctionCall(arguments, Work::loss).run_divisor());
 }
 
 }  // namespace mpsnn_loss::bindings

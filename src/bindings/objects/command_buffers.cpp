@@ -1,4 +1,4 @@
-// CommandBuffer and MPSState.
+// CommandBuffer.
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 
 #include "bindings/arguments.hpp"
 #include "bindings/compute.hpp"
+#include "bindings/definitions.hpp"
 #include "bindings/errors.hpp"
 #include "bindings/gil.hpp"
 #include "bindings/instances.hpp"
@@ -304,20 +305,6 @@ PyMethodDef buffer_methods[] = {
      "never committed or inside its own handler."},
 };
 
-/// A read-only property of a state that a forward encode has filled.
-void define_value(py::class_<State, std::shared_ptr<State>>& type, const char* name,
-                  double LossParameters::* field) {
-  type.def_property_readonly(
-      name,
-      [name, field](const State& state) {
-        if (!state.values)
-          throw StateError(std::string(name) +
-                           " must be captured by a forward encode before it is read");
-        return (*state.values).*field;
-      },
-      "Value at the time of the forward encode. RuntimeError before it.");
-}
-
 }  // namespace
 
 void register_command_buffers(py::module_& m) {
@@ -326,6 +313,7 @@ void register_command_buffers(py::module_& m) {
         refuse_new_instances(heap);
         collect_handlers(heap);
       }),
+      "CommandBuffer()\n--\n\n"
       "Calls to run together. As a context manager, leaving the block commits and waits; an "
       "exception\n"
       "inside it discards the buffer.\n\n"
@@ -354,45 +342,32 @@ void register_command_buffers(py::module_& m) {
       "gpu_end_time", [](const CommandBuffer& b) { return b.times().second; },
       "End of the work, likewise.");
   type.def("enqueue", &CommandBuffer::enqueue, py::call_guard<WithoutGil>(),
+           "enqueue(self)\n--\n\n"
            "Reserves the buffer's place in the queue's order. RuntimeError once committed.");
   for (PyMethodDef& method : buffer_methods) add_method(type, method);
   type.def("add_completed_handler", &add_completed_handler, py::arg("handler"),
+           "add_completed_handler(self, handler)\n--\n\n"
            "Calls handler(buffer) once after the work, before wait_until_completed returns. "
            "RuntimeError once committed.\n"
            "It may run on another thread than the one that commits. An exception in it goes to "
            "sys.unraisablehook.");
-  type.def("__enter__", [](py::object self) { return self; });
-  type.def("__exit__", [](py::handle self, py::object exception, py::object, py::object) {
-    leave(self, py::cast<BufferPointer>(self), exception);
-  });
-  type.def("__repr__", [](const CommandBuffer& b) {
-    return "<CommandBuffer" + (b.label().empty() ? "" : " '" + b.label() + "'") + " " +
-           py::cast<std::string>(member(b.status()).attr("name")) + " on '" + b.device()->name() +
-           "'>";
-  });
+  type.def("__enter__", [](py::object self) { return self; }, "__enter__(self)\n--\n\n");
+  type.def(
+      "__exit__",
+      [](py::handle self, py::object exception, py::object, py::object) {
+        leave(self, py::cast<BufferPointer>(self), exception);
+      },
+      "__exit__(self, exc_type, exc_value, traceback, /)\n--\n\n");
+  type.def(
+      "__repr__",
+      [](const CommandBuffer& b) {
+        return "<CommandBuffer" + (b.label().empty() ? "" : " '" + b.label() + "'") + " " +
+               py::cast<std::string>(member(b.status()).attr("name")) + " on '" +
+               b.device()->name() + "'>";
+      },
+      kReprSignature);
 
   py::module_::import("atexit").attr("register")(py::cpp_function(&wait_at_exit));
-
-  py::class_<State, std::shared_ptr<State>> state(
-      m, "MPSState", py::custom_type_setup(refuse_new_instances),
-      "What a forward encode hands to the gradient: four values at encode time.");
-  define_value(state, "weight", &LossParameters::weight);
-  define_value(state, "label_smoothing", &LossParameters::label_smoothing);
-  define_value(state, "epsilon", &LossParameters::epsilon);
-  define_value(state, "delta", &LossParameters::delta);
-  state.def_property_readonly(
-      "device", [](const State& s) { return s.device; }, "The Device of the state.");
-  state.def_property(
-      "label", [](const State& s) { return to_optional(s.label); },
-      [](State& s, py::object label) { s.label = to_label(label).value_or(""); },
-      "A name for debugging, or None.");
-  state.def("__repr__", [](const State& s) {
-    if (!s.values) return std::string("<MPSState, not filled>");
-    const LossParameters& v = *s.values;
-    return "<MPSState weight=" + number_text(v.weight) +
-           " label_smoothing=" + number_text(v.label_smoothing) +
-           " epsilon=" + number_text(v.epsilon) + " delta=" + number_text(v.delta) + ">";
-  });
 }
 
 }  // namespace mpsnn_loss::bindings

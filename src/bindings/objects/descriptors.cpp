@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "bindings/arguments.hpp"
+#include "bindings/definitions.hpp"
 #include "bindings/instances.hpp"
 #include "bindings/module.hpp"
 #include "bindings/objects/descriptors.hpp"
@@ -102,19 +103,25 @@ std::string text_of(const ImageDescriptor& d) {
 }
 
 void register_image_descriptor(py::module_& m) {
-  py::class_<ImageDescriptor> type(m, "MPSImageDescriptor", py::custom_type_setup(set_apart),
-                                   "Extents and storage format of an image.");
+  py::class_<ImageDescriptor> type(
+      m, "MPSImageDescriptor", py::custom_type_setup(set_apart),
+      "MPSImageDescriptor(channel_format='float32', *, width, height, feature_channels)\n--\n\n"
+      "Extents and storage format of an image.");
   refuse_empty_instances(type);
-  type.def(py::init([](py::object channel_format, py::object width, py::object height,
-                       py::object feature_channels) {
-             const Shape shape{1, size("height", height), size("width", width),
-                               size("feature_channels", feature_channels)};
-             return ImageDescriptor{{shape, to_format("channel_format", channel_format)}};
-           }),
-           py::arg("channel_format") = "float32", py::kw_only(), py::arg("width"),
-           py::arg("height"), py::arg("feature_channels"),
-           "channel_format is \"float32\", \"float16\" or (CPU engine) \"float64\"; sizes are at "
-           "least 1 (ValueError).");
+  type.def(
+      py::init([](py::object channel_format, py::object width, py::object height,
+                  py::object feature_channels) {
+        const Shape shape{1, size("height", height), size("width", width),
+                          size("feature_channels", feature_channels)};
+        return ImageDescriptor{{shape, to_format("channel_format", channel_format)}};
+      }),
+      py::arg("channel_format") = "float32", py::kw_only(), py::arg("width"), py::arg("height"),
+      py::arg("feature_channels"),
+      constructor_doc(
+          type,
+          "channel_format is \"float32\", \"float16\" or (CPU engine) \"float64\"; sizes are at "
+          "least 1 (ValueError).")
+          .c_str());
   type.def_property(
       "channel_format", [](const ImageDescriptor& d) { return info(d.batch.format).name; },
       [](ImageDescriptor& d, py::object value) {
@@ -124,24 +131,31 @@ void register_image_descriptor(py::module_& m) {
   define_size(type, "width", &Shape::width, "Pixels per row.");
   define_size(type, "height", &Shape::height, "Rows.");
   define_size(type, "feature_channels", &Shape::channels, "Channels per pixel.");
-  type.def("__eq__", [](const ImageDescriptor& a, py::object b) {
-    if (!is_instance<ImageDescriptor>(b)) return false;
-    const auto& other = py::cast<const ImageDescriptor&>(b);
-    return a.batch.shape == other.batch.shape && a.batch.format == other.batch.format;
-  });
+  type.def(
+      "__eq__",
+      [](const ImageDescriptor& a, py::object b) {
+        if (!is_instance<ImageDescriptor>(b)) return false;
+        const auto& other = py::cast<const ImageDescriptor&>(b);
+        return a.batch.shape == other.batch.shape && a.batch.format == other.batch.format;
+      },
+      kEqSignature);
   type.attr("__hash__") = py::none();
-  type.def("__copy__", [](const ImageDescriptor& d) { return d; });
-  type.def("__deepcopy__", [](const ImageDescriptor& d, py::dict) { return d; });
-  type.def("__reduce__", [](py::object self) {
-    const auto& d = py::cast<const ImageDescriptor&>(self);
-    const py::object make =
-        py::module_::import("functools")
-            .attr("partial")(py::type::of(self), py::arg("width") = d.batch.shape.width,
-                             py::arg("height") = d.batch.shape.height,
-                             py::arg("feature_channels") = d.batch.shape.channels);
-    return py::make_tuple(make, py::make_tuple(info(d.batch.format).name));
-  });
-  type.def("__repr__", [](const ImageDescriptor& d) { return text_of(d); });
+  type.def("__copy__", [](const ImageDescriptor& d) { return d; }, kCopySignature);
+  type.def(
+      "__deepcopy__", [](const ImageDescriptor& d, py::dict) { return d; }, kDeepcopySignature);
+  type.def(
+      "__reduce__",
+      [](py::object self) {
+        const auto& d = py::cast<const ImageDescriptor&>(self);
+        const py::object make =
+            py::module_::import("functools")
+                .attr("partial")(py::type::of(self), py::arg("width") = d.batch.shape.width,
+                                 py::arg("height") = d.batch.shape.height,
+                                 py::arg("feature_channels") = d.batch.shape.channels);
+        return py::make_tuple(make, py::make_tuple(info(d.batch.format).name));
+      },
+      "__reduce__(self)\n--\n\n");
+  type.def("__repr__", [](const ImageDescriptor& d) { return text_of(d); }, kReprSignature);
 }
 
 }  // namespace
@@ -159,16 +173,22 @@ void warn_of_one_class(const LossDescriptor& descriptor) {
 void register_descriptors(py::module_& m) {
   py::class_<LossDescriptor> type(
       m, "MPSCNNLossDescriptor", py::custom_type_setup(set_apart),
+      "MPSCNNLossDescriptor(loss_type, reduction_type=0, *, reduce_across_batch=False, weight=1.0, "
+      "label_smoothing=0.0, number_of_classes=1, epsilon=1e-07, delta=1.0)\n--\n\n"
       "What a loss computes. Mutable; compares by value, therefore unhashable.");
   refuse_empty_instances(type);
-  type.def(py::init(&make_descriptor), py::arg("loss_type"), py::arg("reduction_type") = 0,
-           py::kw_only(), py::arg("reduce_across_batch") = false, py::arg("weight") = 1.0,
-           py::arg("label_smoothing") = 0.0, py::arg("number_of_classes") = 1,
-           py::arg("epsilon") = 1e-7, py::arg("delta") = 1.0,
-           "Enumerations are taken as member, lower-case name or raw value; reduction_type "
-           "defaults to NONE. Raises ValueError\n"
-           "naming the property that is out of range. Smoothing a softmax with one class gives a "
-           "UserWarning.");
+  type.def(
+      py::init(&make_descriptor), py::arg("loss_type"), py::arg("reduction_type") = 0,
+      py::kw_only(), py::arg("reduce_across_batch") = false, py::arg("weight") = 1.0,
+      py::arg("label_smoothing") = 0.0, py::arg("number_of_classes") = 1, py::arg("epsilon") = 1e-7,
+      py::arg("delta") = 1.0,
+      constructor_doc(
+          type,
+          "Enumerations are taken as member, lower-case name or raw value; reduction_type "
+          "defaults to NONE. Raises ValueError\n"
+          "naming the property that is out of range. Smoothing a softmax with one class gives a "
+          "UserWarning.")
+          .c_str());
   type.def_property(
       "loss_type", [](const LossDescriptor& d) { return member(d.loss_type); },
       [](LossDescriptor& d, py::object value) { d.loss_type = to_loss_type("loss_type", value); },
@@ -202,13 +222,16 @@ void register_descriptors(py::module_& m) {
                    "Constant of the log loss, at least 0. Default 1e-7.");
   define_parameter(type, "delta", &LossParameters::delta, check_delta,
                    "Constant of the Huber loss, greater than 0. Default 1.");
-  type.def("__eq__", [](const LossDescriptor& a, py::object b) {
-    return is_instance<LossDescriptor>(b) && a == py::cast<const LossDescriptor&>(b);
-  });
+  type.def(
+      "__eq__",
+      [](const LossDescriptor& a, py::object b) {
+        return is_instance<LossDescriptor>(b) && a == py::cast<const LossDescriptor&>(b);
+      },
+      kEqSignature);
   type.attr("__hash__") = py::none();
-  type.def("__copy__", [](const LossDescriptor& d) { return d; });
-  type.def("__deepcopy__", [](const LossDescriptor& d, py::dict) { return d; });
-  type.def("__repr__", [](const LossDescriptor& d) { return text_of(d); });
+  type.def("__copy__", [](const LossDescriptor& d) { return d; }, kCopySignature);
+  type.def("__deepcopy__", [](const LossDescriptor& d, py::dict) { return d; }, kDeepcopySignature);
+  type.def("__repr__", [](const LossDescriptor& d) { return text_of(d); }, kReprSignature);
   type.def(py::pickle(&pickled, &unpickled));
   register_image_descriptor(m);
 }

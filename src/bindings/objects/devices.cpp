@@ -5,6 +5,7 @@
 
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
+#include "bindings/definitions.hpp"
 #include "bindings/errors.hpp"
 #include "bindings/instances.hpp"
 #include "bindings/module.hpp"
@@ -100,10 +101,12 @@ void register_devices(py::module_& m) {
   const auto without_constructor = py::custom_type_setup(refuse_new_instances);
   py::class_<Device, std::shared_ptr<Device>>(
       m, "Device", without_constructor,
+      "Device()\n--\n\n"
       "What computes: the CPU engine, or a Metal device. Compares by identity.")
       .def_property_readonly("name", &Device::name, "Name of the device.")
       .def_property_readonly("kind", &Device::kind, "\"cpu\" or \"metal\".")
       .def("supports", &supports, py::arg("x"),
+           "supports(self, x)\n--\n\n"
            "Whether the device can work with x, a descriptor, a kernel or a dtype.\n\n"
            "Returns (True, \"\") or (False, one sentence why not). Raises TypeError for anything "
            "else.")
@@ -112,13 +115,18 @@ void register_devices(py::module_& m) {
           [](Device& device, py::object label) {
             return device.make_queue(to_label(label).value_or(""));
           },
-          py::arg("label") = py::none(), "A new CommandQueue.")
-      .def("__repr__", [](const Device& device) {
-        return "<Device '" + device.name() + "' (" + device.kind() + ")>";
-      });
+          py::arg("label") = py::none(),
+          "make_command_queue(self, label=None)\n--\n\nA new CommandQueue.")
+      .def(
+          "__repr__",
+          [](const Device& device) {
+            return "<Device '" + device.name() + "' (" + device.kind() + ")>";
+          },
+          kReprSignature);
 
   py::class_<Queue, std::shared_ptr<Queue>> queues(
       m, "CommandQueue", without_constructor,
+      "CommandQueue()\n--\n\n"
       "Runs command buffers in the order in which they were enqueued or committed. After a fork, a "
       "queue of the CPU engine\n"
       "that was running a buffer is of no more use in the child (RuntimeError).");
@@ -126,32 +134,45 @@ void register_devices(py::module_& m) {
       .def_property_readonly(
           "label", [](const Queue& queue) { return to_optional(queue.label()); },
           "Label given at creation, or None.")
-      .def("__repr__", [](const Queue& queue) {
-        return "<CommandQueue" + (queue.label().empty() ? "" : " '" + queue.label() + "'") +
-               " on '" + queue.device()->name() + "'>";
-      });
+      .def(
+          "__repr__",
+          [](const Queue& queue) {
+            return "<CommandQueue" + (queue.label().empty() ? "" : " '" + queue.label() + "'") +
+                   " on '" + queue.device()->name() + "'>";
+          },
+          kReprSignature);
   add_method(queues, queue_method);
 
-  m.def(
-      "devices", [] { return devices(); },
-      "Every usable Device, best first; the CPU engine is always the last one.");
-  m.def(
-      "default_device", [] { return default_device(); },
+  add_function<[] { return devices(); }>(
+      m,
+      "devices()\n--\n\n"
+      "Every usable Device, best first, as a list; the CPU engine is always the last one.");
+  add_function<[] { return default_device(); }>(
+      m,
+      "default_device()\n--\n\n"
       "The first of devices(), or the one that the environment variable MPSNN_LOSS_DEVICE names "
       "(\"cpu\", \"metal\" or a\n"
       "device name). Raises ValueError where that names none.");
-  m.def("cpu_device", [] { return cpu_device(); }, "The CPU engine.");
-  m.def("get_num_threads", &num_threads,
-        "How many threads the CPU engine may use: what set_num_threads set, else the environment "
-        "variable\n"
-        "MPSNN_LOSS_NUM_THREADS, else OMP_NUM_THREADS, else the smaller of affinity mask and "
-        "cgroup quota.");
-  m.def(
-      "set_num_threads", [](py::object n) { set_num_threads(to_integer("n", n)); }, py::arg("n"),
-      "Sets how many threads the CPU engine may use (at least 1). Results do not depend on it.");
-  m.def("build_info", &build_info,
-        "What was built: version, compiler, instruction_sets, instruction_set_in_use, metal, "
-        "threads.");
+  add_function<[] { return cpu_device(); }>(
+      m, "cpu_device()\n--\n\nThe Device that is the CPU engine.");
+  add_function<[] { return num_threads(); }>(
+      m,
+      "get_num_threads()\n--\n\n"
+      "How many threads the CPU engine may use, an int: what set_num_threads set, else the "
+      "environment variable\n"
+      "MPSNN_LOSS_NUM_THREADS, else OMP_NUM_THREADS, else the smaller of affinity mask and "
+      "cgroup quota.");
+  add_function<[](py::handle n) {
+    set_num_threads(to_integer("n", n));
+    return py::none();
+  }>(m,
+     "set_num_threads(n)\n--\n\n"
+     "Sets how many threads the CPU engine may use (at least 1). Results do not depend on it.");
+  add_function<build_info>(
+      m,
+      "build_info()\n--\n\n"
+      "What was built, a dict: version, compiler, instruction_sets, instruction_set_in_use, metal, "
+      "threads.");
 }
 
 }  // namespace mpsnn_loss::bindings

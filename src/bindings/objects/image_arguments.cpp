@@ -75,17 +75,8 @@ std::shared_ptr<ImageBatch> images_of_array(const char* name, py::handle value,
   const BatchDescriptor descriptor = to_batch(name, array.axes(), *format);
   std::byte* const data = array.is_in_place(*format)
                               ? array.data()
-                              : array.converted(*format, array.axes(), Underflow::to_zero);
+                              : array.converted(*format, array.strided(), Underflow::to_zero);
   return wrap_array(name, array, descriptor, data, device);
-}
-
-py::array view_of(const std::shared_ptr<ImageBatch>& batch) {
-  const auto axes = batch->shape().axes();
-  py::array view(to_dtype(batch->descriptor().format),
-                 std::vector<py::ssize_t>(axes.begin(), axes.end()), batch->data(),
-                 py::cast(batch));
-  if (!batch->writable()) view.attr("setflags")(py::arg("write") = false);
-  return view;
 }
 
 }  // namespace mpsnn_loss::bindings

@@ -44,7 +44,4 @@ std::shared_ptr<ImageBatch> images_of_array(const char* name, pybind11::handle v
 /// The axes [N, H, W, C] or [N, C] as images. ValueError for others, and for empty ones.
 BatchDescriptor to_batch(const char* name, std::span<const std::int64_t> axes, Format format);
 
-/// NumPy's view of a batch in host memory, sharing it; read-only where the batch is.
-pybind11::array view_of(const std::shared_ptr<ImageBatch>& batch);
-
 }  // namespace mpsnn_loss::bindings

@@ -1,4 +1,5 @@
-// MPSImage and MPSImageBatch: images as Python objects, as sequences, and as NumPy's memory.
+// MPSImage and MPSImageBatch: images as Python objects and as sequences. As arrays:
+// image_arrays.cpp.
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
@@ -7,10 +8,12 @@
 
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
+#include "bindings/definitions.hpp"
 #include "bindings/instances.hpp"
 #include "bindings/module.hpp"
 #include "bindings/objects/descriptors.hpp"
 #include "bindings/objects/image_arguments.hpp"
+#include "bindings/objects/image_arrays.hpp"
 #include "bindings/objects/kernel_handles.hpp"
 #include "bindings/objects/owners.hpp"
 #include "core/error.hpp"
@@ -19,61 +22,6 @@ namespace py = pybind11;
 
 namespace mpsnn_loss::bindings {
 namespace {
-
-using BatchPointer = std::shared_ptr<ImageBatch>;
-
-/// What a buffer view of a batch points to while it is exported.
-struct ExportedShape {
-  Py_ssize_t axes[4];
-  Py_ssize_t strides[4];
-  char format[2];
-};
-
-/// The buffer protocol of a batch: refused until its images may be read, and off the host.
-int get_buffer(PyObject* self, Py_buffer* view, int flags) {
-  view->obj = nullptr;
-  const auto refuse = [](const std::string& why) {
-    PyErr_SetString(PyExc_BufferError, why.c_str());
-    return -1;
-  };
-  try {
-    const auto batch = py::cast<BatchPointer>(py::handle(self));
-    batch->check_readable();
-    if (batch->data() == nullptr)
-      return refuse("the images of this batch are not one array in host memory; use to_array()");
-    if ((flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS)
-      return refuse("the batch is C-contiguous, not Fortran contiguous");
-    if ((flags & PyBUF_WRITABLE) != 0 && !batch->writable())
-      return refuse("the batch borrows read-only memory");
-    const FormatInfo& format = info(batch->descriptor().format);
-    auto* const exported = new ExportedShape{{}, {}, {format.code, '\0'}};
-    Py_ssize_t stride = format.size;
-    const auto axes = batch->shape().axes();
-    for (std::size_t i = axes.size(); i-- > 0;) {
-      exported->axes[i] = axes[i];
-      exported->strides[i] = stride;
-      stride *= axes[i];
-    }
-    *view = {};
-    view->buf = batch->data();
-    view->obj = py::handle(self).inc_ref().ptr();
-    view->len = batch->descriptor().bytes();
-    view->itemsize = format.size;
-    view->readonly = batch->writable() ? 0 : 1;
-    view->ndim = 4;
-    view->format = (flags & PyBUF_FORMAT) != 0 ? exported->format : nullptr;
-    view->shape = (flags & PyBUF_ND) != 0 ? exported->axes : nullptr;
-    view->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? exported->strides : nullptr;
-    view->internal = exported;
-    return 0;
-  } catch (const std::exception& error) {
-    return refuse(error.what());
-  }
-}
-
-void release_buffer(PyObject*, Py_buffer* view) {
-  delete static_cast<ExportedShape*>(view->internal);
-}
 
 py::array to_array(const ImageBatch& batch, py::object out) {
   batch.check_readable();
@@ -91,49 +39,6 @@ py::array to_array(const ImageBatch& batch, py::object out) {
   require_axes(destination.view(), shape);
   batch.download(0, batch.shape().images, static_cast<std::byte*>(destination.data()));
   return py::reinterpret_borrow<py::array>(out);
-}
-
-/// Asks first whether it can be one at all: where __repr__ raises, NumPy's own refusal loses what
-/// it raised on some versions of CPython 3.11.
-py::dtype to_numpy_dtype(const py::object& value) {
-  PyObject* const v = value.ptr();
-  const bool may_be = is_numpy_dtype(value) || PyUnicode_Check(v) != 0 || PyBytes_Check(v) != 0 ||
-                      PyType_Check(v) != 0 || PyTuple_Check(v) != 0 || PyList_Check(v) != 0 ||
-                      PyDict_Check(v) != 0 || find_attribute(value, "dtype") ||
-                      find_attribute(value, "__numpy_dtype__");
-  if (!may_be) throw TypeError(refusal("dtype", "be a dtype of NumPy", describe(value)));
-  return py::dtype::from_args(value);
-}
-
-/// NumPy's __array__: shares the memory where it can.
-py::object array_interface(const BatchPointer& batch, py::object dtype, py::object copy) {
-  batch->check_readable();
-  const bool shared = batch->data() != nullptr;
-  if (!shared && copy.ptr() == Py_False)
-    throw ValueError(
-        refusal("copy", "not be False where the images are not one array in host memory", "False"));
-  py::object array = shared ? view_of(batch) : to_array(*batch, py::none());
-  const bool converts =
-      !dtype.is_none() && !to_numpy_dtype(dtype).equal(to_dtype(batch->descriptor().format));
-  if (converts && copy.ptr() == Py_False)
-    throw ValueError(refusal("copy", "not be False where the dtype changes", "False"));
-  if (converts) return array.attr("astype")(dtype);
-  return copy.ptr() == Py_True && shared ? array.attr("copy")() : array;
-}
-
-/// DLPack, through NumPy's own export of the shared memory.
-py::object dlpack(const BatchPointer& batch, py::kwargs options) {
-  try {
-    batch->check_readable();
-  } catch (const std::exception& error) {
-    throw py::buffer_error(error.what());
-  }
-  if (batch->data() == nullptr)
-    throw py::buffer_error("the images of this batch are not one array in host memory");
-  // NumPy asks whether it is true, in words that do not name it.
-  if (options.contains("copy") && !options["copy"].is_none())
-    options["copy"] = py::bool_(to_bool("copy", options["copy"]));
-  return view_of(batch).attr("__dlpack__")(**options);
 }
 
 std::int64_t place_of(const ImageBatch& batch, py::handle value) {
@@ -224,7 +129,7 @@ void write_bytes(const Image& image, py::object data, py::object data_layout,
   image.batch->upload(image.index, 1, from);
 }
 
-BatchPointer from_array(py::object device, py::object array) {
+BatchPointer from_array(py::handle device, py::handle array) {
   return images_of_array("array", array, to_device("device", device));
 }
 
@@ -232,21 +137,24 @@ void register_batch(py::module_& m) {
   const auto protocol = py::custom_type_setup([](PyHeapTypeObject* type) {
     refuse_new_instances(type);
     collect_images(type);
-    type->ht_type.tp_as_buffer = &type->as_buffer;
-    type->as_buffer.bf_getbuffer = get_buffer;
-    type->as_buffer.bf_releasebuffer = release_buffer;
+    set_buffer_protocol<BatchPointer>(type);
   });
   py::class_<ImageBatch, BatchPointer> type(
       m, "MPSImageBatch", protocol,
+      "MPSImageBatch()\n--\n\n"
       "N images of one size and format on a device: a Sequence of MPSImage, and an array [N, H, W, "
       "C]\n"
       "(buffer protocol, __array__ and DLPack, without a copy on the CPU engine).");
-  type.def_static("from_array", &from_array, py::arg("device"), py::arg("array"),
-                  "Images from an array [N, H, W, C] or [N, C] of a storage format. The CPU engine "
-                  "borrows a C-contiguous array\n"
-                  "without a copy and keeps it alive; other layouts are copied.");
+  add_function<from_array>(
+      type,
+      "from_array(device, array)\n--\n\n"
+      "An MPSImageBatch from an array [N, H, W, C] or [N, C] of a storage format. The CPU engine "
+      "borrows a C-contiguous array\n"
+      "without a copy and keeps it alive; other layouts are copied.");
   type.def("to_array", &to_array, py::arg("out") = py::none(),
-           "A fresh copy [N, H, W, C], or `out` filled. Raises RuntimeError before the writing "
+           "to_array(self, out=None)\n--\n\n"
+           "A NumPy array [N, H, W, C], always a fresh copy, or `out` filled. Raises RuntimeError "
+           "before the writing "
            "command buffer has completed.");
   type.def_property_readonly(
       "shape", [](const ImageBatch& b) { return py::tuple(py::cast(b.shape().axes())); },
@@ -255,23 +163,27 @@ void register_batch(py::module_& m) {
       "dtype", [](const ImageBatch& b) { return to_dtype(b.descriptor().format); },
       "NumPy dtype of the storage.");
   type.def_property_readonly("device", &ImageBatch::device, "The Device of the images.");
-  type.def("__len__", [](const ImageBatch& b) { return b.shape().images; });
-  type.def("__getitem__", &get_item, py::arg("index"));
-  type.def("__contains__", [](const BatchPointer& b, py::object x) {
-    if (!is_instance<Image>(x)) return false;
-    const auto& image = py::cast<const Image&>(x);
-    for (std::int64_t i = 0; i < b->shape().images; ++i) {
-      if (b->storage(i) == image.batch->storage(image.index)) return true;
-    }
-    return false;
-  });
-  type.def("__array__", &array_interface, py::arg("dtype") = py::none(),
-           py::arg("copy") = py::none());
-  type.def("__dlpack__", &dlpack);
-  type.def("__dlpack_device__", [](const ImageBatch&) { return py::make_tuple(1, 0); });
-  type.def("__repr__", [](const ImageBatch& b) {
-    return "<MPSImageBatch " + shape_text(b.descriptor()) + " on '" + b.device()->name() + "'>";
-  });
+  type.def(
+      "__len__", [](const ImageBatch& b) { return b.shape().images; }, "__len__(self)\n--\n\n");
+  type.def("__getitem__", &get_item, py::arg("index"), "__getitem__(self, index)\n--\n\n");
+  type.def(
+      "__contains__",
+      [](const BatchPointer& b, py::object x) {
+        if (!is_instance<Image>(x)) return false;
+        const auto& image = py::cast<const Image&>(x);
+        for (std::int64_t i = 0; i < b->shape().images; ++i) {
+          if (b->storage(i) == image.batch->storage(image.index)) return true;
+        }
+        return false;
+      },
+      "__contains__(self, image, /)\n--\n\n");
+  define_array_protocols<BatchPointer>(type);
+  type.def(
+      "__repr__",
+      [](const ImageBatch& b) {
+        return "<MPSImageBatch " + shape_text(b.descriptor()) + " on '" + b.device()->name() + "'>";
+      },
+      kReprSignature);
   attach_when_made<ImageBatch>(type);
   // The rest of the protocol (iteration, index, count, reversed) is the mixin's.
   const py::object sequence = py::module_::import("collections.abc").attr("Sequence");
@@ -288,9 +200,11 @@ void register_images(py::module_& m) {
       m, "MPSImage", py::custom_type_setup([](PyHeapTypeObject* heap) {
         set_apart(heap);
         collect_images(heap);
+        set_buffer_protocol<Image>(heap);
       }),
-
-      "One image of a batch. Equal where it is the same image of the same storage.");
+      "MPSImage(device, descriptor)\n--\n\n"
+      "One image of a batch. Equal where it is the same image of the same storage. As an array it "
+      "is [H, W, C].");
   refuse_empty_instances(type);
   attach_when_made<Image>(type);
   type.def(
@@ -302,7 +216,9 @@ void register_images(py::module_& m) {
         target->check_images("descriptor", d);
         return Image{target->make_images(d), 0};
       }),
-      py::arg("device"), py::arg("descriptor"), "A zero-filled image.");
+      py::arg("device"), py::arg("descriptor"),
+      constructor_doc(type, "A zero-filled image.").c_str());
+  define_array_protocols<Image>(type);
   const auto define_size = [&](const char* name, std::int64_t Shape::* field, const char* doc) {
     type.def_property_readonly(
         name, [field](const Image& i) { return i.batch->shape().*field; }, doc);
@@ -322,28 +238,40 @@ void register_images(py::module_& m) {
       },
       "A name for debugging, or None.");
   type.def("read_bytes", &read_bytes, py::arg("data_layout") = 0, py::arg("image_index") = 0,
+           "read_bytes(self, data_layout=0, image_index=0)\n--\n\n"
            "The elements of the image as bytes in its storage format, [H, W, C] or (data_layout 1) "
            "[C, H, W].\n"
            "Raises RuntimeError before the writing command buffer has completed.");
   type.def("write_bytes", &write_bytes, py::arg("data"), py::arg("data_layout") = 0,
            py::arg("image_index") = 0,
+           "write_bytes(self, data, data_layout=0, image_index=0)\n--\n\n"
            "Fills the image from a buffer of exactly its bytes, in its storage format.");
-  type.def("__eq__", [](const Image& a, py::object b) {
-    if (!is_instance<Image>(b)) return false;
-    const auto& other = py::cast<const Image&>(b);
-    return a.batch->storage(a.index) == other.batch->storage(other.index);
-  });
-  type.def("__hash__", [](const Image& i) {
-    const auto [storage, index] = i.batch->storage(i.index);
-    return py::hash(py::make_tuple(reinterpret_cast<std::uintptr_t>(storage), index));
-  });
-  type.def("__repr__", [](const Image& i) {
-    const std::string label = i.batch->label(i.index);
-    return "<MPSImage " + (label.empty() ? "" : "'" + label + "' ") +
-           std::to_string(i.batch->shape().width) + "x" + std::to_string(i.batch->shape().height) +
-           "x" + std::to_string(i.batch->shape().channels) + " " +
-           info(i.batch->descriptor().format).name + " on '" + i.batch->device()->name() + "'>";
-  });
+  type.def(
+      "__eq__",
+      [](const Image& a, py::object b) {
+        if (!is_instance<Image>(b)) return false;
+        const auto& other = py::cast<const Image&>(b);
+        return a.batch->storage(a.index) == other.batch->storage(other.index);
+      },
+      kEqSignature);
+  type.def(
+      "__hash__",
+      [](const Image& i) {
+        const auto [storage, index] = i.batch->storage(i.index);
+        return py::hash(py::make_tuple(reinterpret_cast<std::uintptr_t>(storage), index));
+      },
+      "__hash__(self)\n--\n\n");
+  type.def(
+      "__repr__",
+      [](const Image& i) {
+        const std::string label = i.batch->label(i.index);
+        return "<MPSImage " + (label.empty() ? "" : "'" + label + "' ") +
+               std::to_string(i.batch->shape().width) + "x" +
+               std::to_string(i.batch->shape().height) + "x" +
+               std::to_string(i.batch->shape().channels) + " " +
+               info(i.batch->descriptor().format).name + " on '" + i.batch->device()->name() + "'>";
+      },
+      kReprSignature);
 }
 
 }  // namespace mpsnn_loss::bindings

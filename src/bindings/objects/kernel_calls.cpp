@@ -165,7 +165,7 @@ class KernelCall {
     place(request.source_gradients, kGradients, "source_gradient");
     if (source_gradient) {
       request.uniform_source_gradient = *source_gradient;
-      request.also_read.emplace_back("source_gradient", memory_of_scalar(source_gradient_));
+      request.elsewhere.push_back({"source_gradient", memory_of_scalar(source_gradient_)});
     }
     const Computation computation(std::move(request), [this](Request& r) { complete(r); });
     compute(computation, on_cpu_, [&](Waiting waiting) { kernel_->run(computation, waiting); });
@@ -336,8 +336,9 @@ PyMethodDef encode_methods[] = {
     {"encode_batch", as_method(encode_loss), METH_FASTCALL | METH_KEYWORDS,
      "encode_batch($self, command_buffer, source_images, labels, weights=None, *, "
      "destination_states=None, destination_images=None, allocator=None)\n--\n\n"
-     "Encodes the loss of source_images (predictions) and returns its images: of the size of the "
-     "predictions, or N images\n"
+     "Encodes the loss of source_images (predictions) and returns it, an MPSImageBatch: of the "
+     "size "
+     "of the predictions, or N images\n"
      "1x1x1 after a reduction, float32 for float16 and float32. destination_states (1 or N) "
      "capture "
      "weight, label_smoothing,\n"
@@ -345,15 +346,16 @@ PyMethodDef encode_methods[] = {
     {"encode_batch", as_method(encode_gradient), METH_FASTCALL | METH_KEYWORDS,
      "encode_batch($self, command_buffer, source_gradients, source_images, labels, weights=None, "
      "source_states=None, destination_gradients=None, *, allocator=None)\n--\n\n"
-     "Encodes the gradient and returns its images, which are (a view of) destination_gradients "
+     "Encodes the gradient and returns it, an MPSImageBatch, which is (a view of) "
+     "destination_gradients "
      "where given.\n\n"
      "source_gradients: N images, 1x1x1 or (reduction none) of the size of source_images. "
      "source_states (1 or N) replace the\n"
      "kernel's weight, label_smoothing, epsilon and delta.\n\n" ALLOCATOR_DOC},
     {"encode_batch", as_method(encode_initial_gradient), METH_FASTCALL | METH_KEYWORDS,
      "encode_batch($self, command_buffer, source_images, *, allocator=None)\n--\n\n"
-     "Encodes ones of the size and format of source_images and returns their "
-     "images.\n\n" ALLOCATOR_DOC},
+     "Encodes ones of the size and format of source_images and returns them, an "
+     "MPSImageBatch.\n\n" ALLOCATOR_DOC},
 };
 
 }  // namespace

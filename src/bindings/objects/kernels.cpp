@@ -5,6 +5,7 @@
 
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
+#include "bindings/definitions.hpp"
 #include "bindings/errors.hpp"
 #include "bindings/instances.hpp"
 #include "bindings/module.hpp"
@@ -71,7 +72,7 @@ Handle copy_kernel(const Handle& handle, py::object device) {
 }
 
 template <class Handle>
-Handle from_bytes(py::object data, py::object device) {
+Handle from_bytes(py::handle data, py::handle device) {
   const auto& target = to_device("device", device);
   const HeldBytes bytes("data", data);
   Handle handle;
@@ -89,6 +90,16 @@ Handle unpickle(py::tuple state) {
     throw TypeError(refusal("state[1]", "be the kind of a device", describe(kind)));
   return from_bytes<Handle>(state[0], py::cast(device_of_kind(to_text(kind))));
 }
+
+constexpr const char* kCallOfForwardLoss =
+    "__call__($self, predictions, labels, weights=None, out=None)\n--\n\n"
+    "Encodes, commits and waits in one call. Returns an array of the rank of its arguments: like "
+    "predictions, or one value\n"
+    "per image.";
+constexpr const char* kCallOfLossGradient =
+    "__call__($self, predictions, labels, source_gradient=None, weights=None, out=None)\n--\n\n"
+    "Encodes, commits and waits in one call; source_gradient 1 where None. Returns an array of the "
+    "shape of its arguments.";
 
 /// The constructor of a class whose base has none.
 void setup_constructible(PyHeapTypeObject* heap) {
@@ -144,10 +155,24 @@ PyObject* call_fast(PyObject* self, PyObject* const* arguments, std::size_t give
   });
 }
 
+/// __call__ as a method, for its parameters alone: the slot stays, as Python itself would put one
+/// that knows of none (METH_COEXIST).
+template <vectorcallfunc call>
+PyObject* call_method(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
+                      PyObject* keywords) {
+  return call(self, arguments, static_cast<std::size_t>(count), keywords);
+}
+template <vectorcallfunc call>
+PyMethodDef methods_of_callable[] = {
+    {"__call__", as_method(call_method<call>), METH_FASTCALL | METH_KEYWORDS | METH_COEXIST,
+     call == call_forward_loss ? kCallOfForwardLoss : kCallOfLossGradient},
+    {nullptr, nullptr, 0, nullptr}};
+
 template <vectorcallfunc call>
 void setup_callable(PyHeapTypeObject* heap) {
   PyTypeObject& type = heap->ht_type;
   setup_constructible(heap);
+  type.tp_methods = methods_of_callable<call>;
   type.tp_vectorcall_offset = type.tp_basicsize;
   type.tp_basicsize += static_cast<Py_ssize_t>(sizeof(vectorcallfunc));
   type.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
@@ -165,18 +190,28 @@ py::class_<Handle, Base> define_kernel(py::module_& m, const char* doc,
   py::class_<Handle, Base> type(m, class_name(Handle::kind), py::custom_type_setup(setup), doc);
   refuse_empty_instances(type);
   type.def("copy", &copy_kernel<Handle>, py::arg("device") = py::none(),
-           "A kernel on `device` (None: the same) with every property of this one (NSCopying).");
-  type.def("__copy__", [](const Handle& handle) { return copy_kernel(handle, py::none()); });
-  type.def("__deepcopy__",
-           [](const Handle& handle, py::dict) { return copy_kernel(handle, py::none()); });
+           "copy(self, device=None)\n--\n\n"
+           "A kernel of this class on `device` (None: the same) with every property of this one "
+           "(NSCopying).");
+  type.def(
+      "__copy__", [](const Handle& handle) { return copy_kernel(handle, py::none()); },
+      kCopySignature);
+  type.def(
+      "__deepcopy__",
+      [](const Handle& handle, py::dict) { return copy_kernel(handle, py::none()); },
+      kDeepcopySignature);
   type.def(
       "to_bytes", [](const Handle& handle) { return py::bytes(archive(*handle.kernel)); },
-      "The portable archive of the kernel: every property, versioned, with a checksum (layout in "
+      "to_bytes(self)\n--\n\n"
+      "The portable archive of the kernel as bytes: every property, versioned, with a checksum "
+      "(layout in\n"
       "src/objects/archive.hpp).");
-  type.def_static("from_bytes", &from_bytes<Handle>, py::arg("data"), py::arg("device"),
-                  "A kernel from an archive (init?(coder:device:)). Raises ValueError for anything "
-                  "truncated, altered, of another\n"
-                  "class or of another version. Executes nothing.");
+  add_function<from_bytes<Handle>>(
+      type,
+      "from_bytes(data, device)\n--\n\n"
+      "A kernel from an archive (init?(coder:device:)). Raises ValueError for anything "
+      "truncated, altered, of another\n"
+      "class or of another version. Executes nothing.");
   type.def(py::pickle(
       [](const Handle& handle) {
         return py::make_tuple(py::bytes(archive(*handle.kernel)), handle.kernel->device()->kind());
@@ -199,7 +234,10 @@ py::class_<Handle, Base> define_loss_kernel(py::module_& m, const char* doc) {
         return handle;
       }),
       py::arg("device"), py::arg("loss_descriptor"),
-      "Copies the descriptor. Raises ValueError where the loss does not accept the reduction.");
+      constructor_doc(
+          type,
+          "Copies the descriptor. Raises ValueError where the loss does not accept the reduction.")
+          .c_str());
   const auto define_fixed = [&type](const char* name, auto get, const char* doc_text) {
     type.def_property_readonly(
         name, [get](const Handle& handle) { return get(handle.kernel->descriptor()); }, doc_text);
@@ -243,8 +281,9 @@ py::class_<Handle, Base> define_loss_kernel(py::module_& m, const char* doc) {
 
 void register_base(py::module_& m) {
   const auto without_constructor = py::custom_type_setup(refuse_new_instances);
-  py::class_<KernelHandle> base(m, "MPSKernel", without_constructor,
-                                "What all kernels share. Kernels compare and hash by identity.");
+  py::class_<KernelHandle> base(
+      m, "MPSKernel", without_constructor,
+      "MPSKernel()\n--\n\nWhat all kernels share. Kernels compare and hash by identity.");
   refuse_empty_instances(base);
   base.def_property_readonly(
       "device", [](const KernelHandle& h) { return h.kernel->device(); },
@@ -274,14 +313,16 @@ void register_base(py::module_& m) {
       "MPSKernelOptions; the CPU engine ignores them.");
   base.def_property_readonly("debug_description", &debug_description,
                              "Class, device and every property, one per line.");
-  base.def("__repr__", &description);
+  base.def("__repr__", &description, kReprSignature);
 
-  py::class_<CNNKernel, KernelHandle> unary(m, "MPSCNNKernel", without_constructor,
-                                            "What kernels with one source image inherit.");
+  py::class_<CNNKernel, KernelHandle> unary(
+      m, "MPSCNNKernel", without_constructor,
+      "MPSCNNKernel()\n--\n\nWhat kernels with one source image inherit.");
   refuse_empty_instances(unary);
   define_inherited_properties(unary, KernelKind::forward_loss);
-  py::class_<CNNBinaryKernel, KernelHandle> binary(m, "MPSCNNBinaryKernel", without_constructor,
-                                                   "What kernels with two source images inherit.");
+  py::class_<CNNBinaryKernel, KernelHandle> binary(
+      m, "MPSCNNBinaryKernel", without_constructor,
+      "MPSCNNBinaryKernel()\n--\n\nWhat kernels with two source images inherit.");
   refuse_empty_instances(binary);
   define_inherited_properties(binary, KernelKind::loss_gradient);
 }
@@ -292,10 +333,8 @@ void register_kernels(py::module_& m) {
   register_base(m);
   define_loss_kernel<ForwardLoss, CNNKernel, call_forward_loss>(
       m,
-      "The loss of a batch of images.\n\n"
-      "kernel(predictions, labels, weights=None, out=None) encodes, commits and waits in one call "
-      "and returns an array of\n"
-      "the rank of its arguments: like predictions, or one value per image.")
+      "MPSNNForwardLoss(device, loss_descriptor)\n--\n\n"
+      "The loss of a batch of images. Calling the kernel takes arrays, and waits for the result.")
       .def(
           "result_state_batch",
           [](const ForwardLoss& self, py::object source_images) {
@@ -306,13 +345,14 @@ void register_kernels(py::module_& m) {
             }
             return states;
           },
-          py::arg("source_images"), "One MPSState per image, to be filled by an encode.");
+          py::arg("source_images"),
+          "result_state_batch(self, source_images)\n--\n\n"
+          "A list of one MPSState per image, to be filled by an encode.");
   auto gradient = define_loss_kernel<LossGradient, CNNBinaryKernel, call_loss_gradient>(
       m,
-      "The gradient of MPSNNForwardLoss with respect to the predictions, or to the labels.\n\n"
-      "kernel(predictions, labels, source_gradient=None, weights=None, out=None) encodes, commits "
-      "and waits in one call;\n"
-      "source_gradient 1 where None; returns an array of the shape of its arguments.");
+      "MPSNNLossGradient(device, loss_descriptor)\n--\n\n"
+      "The gradient of MPSNNForwardLoss with respect to the predictions, or to the labels.\n"
+      "Calling the kernel takes arrays, and waits for the result.");
   gradient.def_property(
       "compute_label_gradients",
       [](const LossGradient& h) { return h.kernel->properties().compute_label_gradients; },
@@ -321,16 +361,17 @@ void register_kernels(py::module_& m) {
         h.kernel->update([&](KernelProperties& p) { p.compute_label_gradients = labels; });
       },
       "False: gradient for the predictions; True: for the labels. Captured at encode.");
-  define_kernel<InitialGradient, CNNKernel>(
+  auto initial = define_kernel<InitialGradient, CNNKernel>(
       m,
+      "MPSNNInitialGradient(device)\n--\n\n"
       "Images of ones, of the size of its source: the gradient that a backward pass begins with.",
-      setup_constructible)
-      .def(py::init([](py::object device) {
-             InitialGradient handle;
-             handle.kernel = to_device("device", device)->make_kernel(InitialGradient::kind, {});
-             return handle;
-           }),
-           py::arg("device"));
+      setup_constructible);
+  initial.def(py::init([](py::object device) {
+                InitialGradient handle;
+                handle.kernel = to_device("device", device)->make_kernel(InitialGradient::kind, {});
+                return handle;
+              }),
+              py::arg("device"), constructor_doc(initial, "").c_str());
   add_encode_methods(m);
 }
 

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "bindings/arguments.hpp"
-#include "bindings/errors.hpp"
+#include "bindings/definitions.hpp"
 #include "bindings/gil.hpp"
 #include "bindings/module.hpp"
 #include "bindings/objects/kernel_handles.hpp"
@@ -86,42 +86,38 @@ void define_archives(py::module_& m) {
         const Kernel& kernel = *handle.kernel;
         return py::bytes(foreign_of(*kernel.device()).archived_data(kernel));
       },
-      "The archive of Apple's NSKeyedArchiver, for MPSKeyedUnarchiver; its contents are Apple's "
+      "archived_data(self)\n--\n\n"
+      "The archive of Apple's NSKeyedArchiver as bytes, for MPSKeyedUnarchiver; its contents are "
+      "Apple's "
       "own.\n"
       "Raises RuntimeError without Metal; to_bytes is the portable archive.");
-  type.def_static(
-      "from_archived_data",
-      [](py::object data, py::object device) {
-        const auto& target = to_device("device", device);
-        const HeldBytes bytes("data", data);
-        Handle handle;
-        handle.kernel = foreign_of(*target).unarchive_kernel(target, Handle::kind, bytes.get());
-        return handle;
-      },
-      py::arg("data"), py::arg("device"),
-      "A kernel from an archive of NSKeyedArchiver, on `device` (MPSKeyedUnarchiver).\n"
-      "Raises ValueError for anything that does not hold a kernel of this class, RuntimeError "
-      "without Metal.");
+  add_function<[](py::handle data, py::handle device) {
+    const auto& target = to_device("device", device);
+    const HeldBytes bytes("data", data);
+    Handle handle;
+    handle.kernel = foreign_of(*target).unarchive_kernel(target, Handle::kind, bytes.get());
+    return handle;
+  }>(type,
+     "from_archived_data(data, device)\n--\n\n"
+     "A kernel from an archive of NSKeyedArchiver, on `device` (MPSKeyedUnarchiver).\n"
+     "Raises ValueError for anything that does not hold a kernel of this class, RuntimeError "
+     "without Metal.");
 }
 
 constexpr const char* kErrors =
-    " `pointer` is an int or an object of PyObjC (with __c_void_p__()).\n"
+    "\n`pointer` is an int or an object of PyObjC (with __c_void_p__()).\n"
     "Raises TypeError for an object of another class, ValueError for one that cannot be worked "
     "with, RuntimeError without Metal.\n"
     "An int that is no object's address ends the process.";
 
 /// Adds from_objc_pointer to a class; adopt(device, object) is the instance on an object of the
 /// device.
-template <class T, class... Options, class Adopt>
-void define_adoption(py::class_<T, Options...> type, ForeignKind kind, Adopt adopt,
-                     const char* what) {
-  type.def_static(
-      "from_objc_pointer",
-      [kind, adopt](py::object pointer) {
-        void* const object = to_object_pointer(pointer);
-        return adopt(owner_of(kind, object), object);
-      },
-      py::arg("pointer"), (std::string(what) + kErrors).c_str());
+template <ForeignKind kind, auto adopt>
+void define_adoption(py::handle type, const char* what) {
+  add_function<[](py::handle pointer) {
+    void* const object = to_object_pointer(pointer);
+    return adopt(owner_of(kind, object), object);
+  }>(type, std::string("from_objc_pointer(pointer)\n--\n\n") + what + kErrors);
 }
 
 }  // namespace
@@ -134,41 +130,44 @@ void register_objc_pointers(py::module_& m) {
   const auto image = registered<Image>(m, "MPSImage");
   const auto batch = registered<ImageBatch, std::shared_ptr<ImageBatch>>(m, "MPSImageBatch");
   using Owner = std::shared_ptr<Device>;
-  define_adoption(
-      device, ForeignKind::device, [](Owner owner, void*) { return owner; },
-      "The one of devices() that an id<MTLDevice> is.");
-  define_adoption(
-      queue, ForeignKind::queue,
-      [](Owner owner, void* object) { return foreign()->adopt_queue(std::move(owner), object); },
+  define_adoption<ForeignKind::device, [](Owner owner, void*) { return owner; }>(
+      device, "The one of devices() that an id<MTLDevice> is.");
+  define_adoption<ForeignKind::queue,
+                  [](Owner owner, void* object) {
+                    return foreign()->adopt_queue(std::move(owner), object);
+                  }>(
+      queue,
       "A CommandQueue on an existing id<MTLCommandQueue>, retained. It may allow fewer open "
       "command buffers than the 64 of a\n"
       "usual one, and cannot be asked: whoever opens more waits for ever. All who wrap one "
       "queue share its count here.");
-  define_adoption(
-      buffer, ForeignKind::command_buffer,
-      [](Owner owner, void* object) {
-        return foreign()->adopt_command_buffer(std::move(owner), object);
-      },
+  define_adoption<ForeignKind::command_buffer,
+                  [](Owner owner, void* object) {
+                    return foreign()->adopt_command_buffer(std::move(owner), object);
+                  }>(
+      buffer,
       "A CommandBuffer on an existing id<MTLCommandBuffer> (or MPSCommandBuffer) that is "
       "not committed, retained: to encode into\n"
       "somebody else's buffer. Either side may commit it, once. Results are images, "
       "readable once it has completed; arrays as\n"
       "destinations raise TypeError, as nobody would fill them. After commitAndContinue "
       "adopt it again.");
-  define_adoption(
-      image, ForeignKind::image,
-      [](Owner owner, void* object) {
-        return Image{foreign()->adopt_images(std::move(owner), ForeignKind::image, object), 0};
-      },
+  define_adoption<ForeignKind::image,
+                  [](Owner owner, void* object) {
+                    return Image{
+                        foreign()->adopt_images(std::move(owner), ForeignKind::image, object), 0};
+                  }>(
+      image,
       "An existing MPSImage of float16 or float32, retained. Work that others encoded on "
       "it is theirs to synchronise and to\n"
       "wait for. Temporary images and those in private storage can be encoded with, and "
       "raise RuntimeError when read.");
-  define_adoption(
-      batch, ForeignKind::image_batch,
-      [](Owner owner, void* object) {
-        return foreign()->adopt_images(std::move(owner), ForeignKind::image_batch, object);
-      },
+  define_adoption<ForeignKind::image_batch,
+                  [](Owner owner, void* object) {
+                    return foreign()->adopt_images(std::move(owner), ForeignKind::image_batch,
+                                                   object);
+                  }>(
+      batch,
       "The images of an NSArray of MPSImage (MPSImageBatch), or those in one MPSImage of "
       "several, retained.");
   define_pointer(

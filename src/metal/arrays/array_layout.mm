@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/element.hpp"
+#include "core/weight_product.hpp"
 #include "metal/mps/broadcast.hpp"
 #include "metal/mps/limits.hpp"
 
@@ -20,20 +21,24 @@ Shape largest_rectangle(std::int64_t pixels, std::int64_t channels) {
 }
 
 bool is_dense(const Operand& operand, const Shape& full) {
-  return operand.descriptor.format == Format::float32 && operand.shape() == full;
+  return operand.descriptor.format == Format::float32 && operand.shape() == full &&
+         operand.is_contiguous();
 }
 
-float read(const Operand& operand, std::int64_t index) {
-  const Format format = operand.descriptor.format;
-  return static_cast<float>(read_value(operand.data + index * info(format).size, format));
+std::byte* address(const Operand& operand, std::int64_t place) {
+  return operand.data + place * info(operand.descriptor.format).size;
+}
+
+float read(const Operand& operand, std::int64_t place) {
+  return static_cast<float>(read_value(address(operand, place), operand.descriptor.format));
 }
 
 /// Every element of an operand that broadcasts to `full`.
 std::vector<float> broadcast(const Operand& operand, const Shape& full) {
   std::vector<float> values;
   values.reserve(static_cast<std::size_t>(full.elements()));
-  for_each_broadcast(operand.shape(), full,
-                     [&](std::int64_t i) { values.push_back(read(operand, i)); });
+  for_each_place(operand.strides, full,
+                 [&](std::int64_t place) { values.push_back(read(operand, place)); });
   return values;
 }
 
@@ -60,8 +65,18 @@ std::vector<Rectangle> rectangles(const Shape& shape, LossType loss_type, std::i
 }
 
 void write_value(const Operand& operand, std::int64_t index, double value) {
-  const Format format = operand.descriptor.format;
-  mpsnn_loss::write_value(operand.data + index * info(format).size, format, value);
+  const Shape& shape = operand.shape();
+  const auto take = [&](std::int64_t axis) {
+    const std::int64_t along = index % axis;
+    index /= axis;
+    return along;
+  };
+  const Strides& strides = operand.strides;
+  std::int64_t place = take(shape.channels) * strides[3];
+  place += take(shape.width) * strides[2];
+  place += take(shape.height) * strides[1];
+  place += index * strides[0];
+  mpsnn_loss::write_value(address(operand, place), operand.descriptor.format, value);
 }
 
 void DenseArrays::Values::adopt(std::vector<float> values) {
@@ -86,7 +101,15 @@ DenseArrays::DenseArrays(const Computation& call)
   };
   take(request_.predictions, predictions_);
   if (request_.labels) take(*request_.labels, labels_);
-  if (request_.weights) take(*request_.weights, weights_);
+  request_.for_each_weights([&](const Operand& weights) {
+    if (weights_.data == nullptr) return take(weights, weights_);
+    float* const product = weights_.writable(static_cast<std::size_t>(shape_.elements()));
+    std::size_t i = 0;
+    for (const float factor : broadcast(weights, shape_)) {
+      product[i] = weight_product(product[i], factor);
+      ++i;
+    }
+  });
   const auto& g = request_.source_gradients;
   if (g && !request_.descriptor.reduces() && g->shape() == shape_) take(*g, source_gradients_);
   if (request_.class_indices) expand_classes();
@@ -137,7 +160,8 @@ double DenseArrays::weight_of(std::int64_t element) const {
 }
 
 double DenseArrays::source_gradient_of(std::int64_t image) const {
-  return static_cast<double>(read(*request_.source_gradients, image));
+  const Operand& gradients = *request_.source_gradients;
+  return static_cast<double>(read(gradients, image * gradients.strides[0]));
 }
 
 }  // namespace mpsnn_loss::metal

@@ -41,6 +41,8 @@ std::string MetalEngine::supports(const Need& need) const {
   if (need.format) reason = unsupported_format(*need.format);
   if (reason.empty() && need.work == Work::initial_gradient)
     reason = "metal: an initial gradient is made by its kernel alone";
+  if (reason.empty() && need.work == Work::gradient_and_hessian)
+    reason = "metal: Apple's kernels compute no Hessian";
   if (reason.empty() && need.loss) reason = unsupported_loss(*need.loss);
   if (reason.empty() && need.loss && need.shape)
     reason = unsupported_array(*need.loss, *need.shape);

@@ -198,11 +198,7 @@ class PackedCall {
                          : sums.empty() ? 0
                                         : sums[sums.size() == 1 ? 0 : static_cast<std::size_t>(i)];
       const double d = divisors_[i];
-      double value = sum / d;
-      if (d == 0) {
-        const bool mean_of_nothing = request_.descriptor.reduction_type == ReductionType::mean;
-        value = mean_of_nothing ? std::numeric_limits<double>::quiet_NaN() : 0;
-      }
+      const double value = d == 0 ? loss_of_nothing(request_) : sum / d;
       write_value(loss, i, is_other ? 0 : value);
     }
   }

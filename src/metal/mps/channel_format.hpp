@@ -11,7 +11,8 @@ inline MPSImageFeatureChannelFormat channel_format(Format format) {
   switch (format) {
     case Format::float16: return MPSImageFeatureChannelFormatFloat16;
     case Format::float32: return MPSImageFeatureChannelFormatFloat32;
-    case Format::float64: return MPSImageFeatureChannelFormatNone;
+    case Format::float64:
+    case Format::bfloat16: return MPSImageFeatureChannelFormatNone;
   }
   return MPSImageFeatureChannelFormatNone;
 }

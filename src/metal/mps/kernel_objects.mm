@@ -9,7 +9,7 @@ namespace {
 
 // Apple's raw values are the table's (core/loss_type.hpp); a later SDK may have more.
 static_assert(MPSCNNLossTypeCount >= kApplesLosses);
-static_assert(MPSCNNReductionTypeCount >= kReductions.size());
+static_assert(MPSCNNReductionTypeCount >= kApplesReductions);
 
 MPSCNNLossDescriptor* make_descriptor(const LossDescriptor& d) {
   MPSCNNLossDescriptor* const descriptor =

@@ -36,7 +36,7 @@ inline WeightValues expanded(const Operand& weights, const Shape& full) {
   std::byte* at = result.values.data();
   for (std::int64_t i = 0; i < weights.shape().images; ++i) {
     const std::byte* const image = weights.image_data(i);
-    for_each_broadcast(one, to, [&](std::int64_t element) {
+    for_each_place(contiguous_strides(one), to, [&](std::int64_t element) {
       std::memcpy(at, image + element * size, static_cast<std::size_t>(size));
       at += size;
     });

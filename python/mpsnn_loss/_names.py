@@ -1,0 +1,21 @@
+"""The names that the functions take for a loss and for a reduction, as types.
+
+Imported when a type is asked for: it takes the typing module, which nothing else here needs.
+"""
+
+from typing import Literal, TypeAlias
+
+LossName: TypeAlias = Literal[
+    "mean_absolute_error",
+    "mean_squared_error",
+    "softmax_cross_entropy",
+    "sigmoid_cross_entropy",
+    "categorical_cross_entropy",
+    "hinge",
+    "huber",
+    "cosine_distance",
+    "log",
+    "kullback_leibler_divergence",
+]
+AppleReductionName: TypeAlias = Literal["none", "sum", "mean", "sum_by_non_zero_weights"]
+ReductionName: TypeAlias = Literal[AppleReductionName, "mean_by_weights"]
