@@ -64,8 +64,6 @@ class HostArray {
   ElementType type() const { return look_.type; }
   std::byte* data() const { return look_.data; }
   bool writable() const { return look_.writable; }
-  /// Every address that belongs to it.
-  MemoryRange memory() const { return memory_of(strided()); }
 
   /// C-contiguous, aligned and in native byte order: the memory can be read as it is.
   bool is_in_place() const { return look_.in_place; }

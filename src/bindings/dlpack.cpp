@@ -101,10 +101,10 @@ Tensor read(const char* name, py::handle value, const DLTensor& tensor, bool wri
   const auto rank = static_cast<std::size_t>(tensor.ndim);
   result.axes.assign(tensor.shape, tensor.shape + rank);
   result.strides.resize(rank);
-  std::int64_t contiguous = size;
-  for (std::size_t i = rank; i-- > 0;) {
-    result.strides[i] = tensor.strides == nullptr ? contiguous : tensor.strides[i] * size;
-    contiguous *= result.axes[i];
+  if (tensor.strides == nullptr) {
+    set_contiguous_strides(result.axes, size, result.strides.data());
+  } else {
+    for (std::size_t i = 0; i < rank; ++i) result.strides[i] = tensor.strides[i] * size;
   }
   return result;
 }

@@ -5,7 +5,6 @@
 #include <bit>
 #include <limits>
 #include <string>
-#include <vector>
 
 #include "core/element.hpp"
 #include "core/error.hpp"

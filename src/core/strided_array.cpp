@@ -198,6 +198,11 @@ std::int64_t size_of(ElementType type) {
   return kElementTypes[static_cast<std::size_t>(type)].size;
 }
 
+void set_contiguous_strides(std::span<const std::int64_t> axes, std::int64_t step,
+                            std::int64_t* strides) {
+  for (std::size_t i = axes.size(); i-- > 0; step *= axes[i]) strides[i] = step;
+}
+
 bool is_contiguous(const StridedArray& array) {
   std::int64_t stride = size_of(array.type);
   for (std::size_t i = array.axes.size(); i-- > 0;) {

@@ -75,6 +75,11 @@ struct StridedArray {
   std::span<const std::int64_t> strides;  // in bytes, one for each axis; 0 where it broadcasts
 };
 
+/// How far the next element of C order lies along each axis, where those of the last one lie `step`
+/// apart.
+void set_contiguous_strides(std::span<const std::int64_t> axes, std::int64_t step,
+                            std::int64_t* strides);
+
 /// In C order, without gaps.
 bool is_contiguous(const StridedArray& array);
 

@@ -20,16 +20,6 @@
 namespace mpsnn_loss::cpu {
 namespace {
 
-/// Says how a source or sink lies in a batch of that shape.
-void classify(Source& source, const Shape& shape) {
-  source.dense = source.strides == contiguous_strides(shape);
-  source.one_per_pixel =
-      source.strides == contiguous_strides({shape.images, shape.height, shape.width, 1});
-}
-void classify(Sink& sink, const Shape& shape) {
-  sink.dense = sink.strides == contiguous_strides(shape);
-}
-
 /// In place: a copy right after the writes would wait for them.
 template <class End>
 void set_end(End& end, const Operand& operand, const Shape& shape, std::int64_t first_image) {
@@ -37,7 +27,6 @@ void set_end(End& end, const Operand& operand, const Shape& shape, std::int64_t 
   end.data = operand.image_data(operand.shape().images == 1 ? 0 : first_image);
   end.strides = operand.strides;
   if (shape.images == 1) end.strides[0] = 0;
-  classify(end, shape);
 }
 
 /// The inputs and outputs of a plan, each to be changed alike.
@@ -52,17 +41,15 @@ void for_each_end(Plan& plan, F change) {
 void lay_columns_down(Plan& plan) {
   if (plan.shape.width > 1 || plan.shape.height == 1) return;
   std::swap(plan.shape.height, plan.shape.width);
-  for_each_end(plan, [&](auto& end) {
-    std::swap(end.strides[1], end.strides[2]);
-    classify(end, plan.shape);
-  });
+  for_each_end(plan, [](auto& end) { std::swap(end.strides[1], end.strides[2]); });
 }
 
 /// Where elements are independent, any order of the axes computes the same: that in which the
 /// result lies closest, so that arrays whose channels come first need not be transposed.
 void order_axes(Plan& plan) {
   const Sink& result = plan.want_gradient ? plan.gradient : plan.loss;
-  if (result.dense && plan.predictions.dense) return;
+  const Strides dense = contiguous_strides(plan.shape);
+  if (result.strides == dense && plan.predictions.strides == dense) return;
   auto axes = plan.shape.axes();
   const auto stride = [&](std::size_t axis) {
     return axes[axis] == 1 ? std::numeric_limits<std::int64_t>::max()
@@ -80,9 +67,17 @@ void order_axes(Plan& plan) {
   };
   reorder(axes);
   plan.shape = {axes[0], axes[1], axes[2], axes[3]};
+  for_each_end(plan, [&](auto& end) { reorder(end.strides); });
+}
+
+/// Says how all of them lie in the batch.
+void classify(Plan& plan) {
+  const Shape& shape = plan.shape;
+  const Strides dense = contiguous_strides(shape);
+  const Strides one = contiguous_strides({shape.images, shape.height, shape.width, 1});
   for_each_end(plan, [&](auto& end) {
-    reorder(end.strides);
-    classify(end, plan.shape);
+    end.dense = end.strides == dense;
+    if constexpr (requires { end.one_per_pixel; }) end.one_per_pixel = end.strides == one;
   });
 }
 
@@ -94,10 +89,6 @@ void cut(Plan& plan, const Computation& call) {
   plan.image_units = by_pixel ? shape.pixels() : shape.image_elements();
   const std::int64_t images = shape.images;
   if (shape.elements() == 0) return;
-  constexpr std::int64_t kLine = 64;
-  const auto whole_lines = [](std::int64_t doubles) {
-    return (doubles * std::int64_t{sizeof(double)} + kLine - 1) / kLine * kLine;
-  };
   std::int64_t units = std::max<std::int64_t>(1, kChunkElements / plan.unit_elements);
   const std::int64_t multiple = by_pixel && units >= kRowsOfLine ? kRowsOfLine : std::int64_t{1};
   units = units / multiple * multiple;
@@ -117,7 +108,8 @@ void cut(Plan& plan, const Computation& call) {
     plan.sums_per_image =
         plan.want_loss && call->descriptor.reduces() && !call->descriptor.reduce_across_batch;
   }
-  if (plan.results_in_place) plan.copy_scratch = whole_lines(plan.chunk_units * plan.unit_elements);
+  if (plan.results_in_place)
+    plan.copy_scratch = plan.chunk_units * plan.unit_elements * std::int64_t{sizeof(double)};
 }
 
 /// True where float32 holds the value without loss of range, and products with it keep theirs: a
@@ -276,6 +268,7 @@ class Run {
     if (!loss.couples_channels && !sums_up && plan.class_indices == nullptr &&
         shape_.elements() > 0)
       order_axes(plan);
+    classify(plan);
     cut(plan, call_);
     return plan;
   }

@@ -246,11 +246,6 @@ MPSNN_INLINE bool has_nan(V v) {
 }
 
 template <class V>
-MPSNN_INLINE bool is_finite(V v) {
-  return !has_nan(v - v);
-}
-
-template <class V>
 MPSNN_INLINE Bits<V> bits(V v) {
   return reinterpret_cast<Bits<V>>(v);
 }

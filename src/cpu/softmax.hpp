@@ -49,8 +49,7 @@ SoftmaxLayout layout_of(const Plan& plan) {
 template <class T>
 std::int64_t most_rows(const Plan& plan) {
   constexpr auto width = static_cast<std::int64_t>(lanes<Vector<T>>);
-  std::int64_t elements = kRowBlock;
-  for_each_in_planes<T>(plan, [&](const Strides&) { elements = kPlaneBlock; });
+  const std::int64_t elements = has_planes<T>(plan) ? kPlaneBlock : kRowBlock;
   const std::int64_t fit = elements / plan.shape.channels,
                      most = fit < plan.chunk_units ? fit : plan.chunk_units;
   const std::int64_t bounded = most < kMostBlockRows ? most : kMostBlockRows;

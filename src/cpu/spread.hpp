@@ -61,21 +61,27 @@ MPSNN_INLINE void for_each_of_block(const Strides& strides, std::int64_t at, std
   }
 }
 
+/// The same for `count` elements from `first` on.
+template <class F>
+MPSNN_INLINE void for_each_place(const Strides& strides, const Shape& shape, std::int64_t first,
+                                 std::int64_t count, F move) {
+  for_each_block(shape, first, count,
+                 [&](std::int64_t at, std::int64_t pixel, std::int64_t pixels, std::int64_t channel,
+                     std::int64_t channels) {
+                   const std::int64_t from =
+                       place_of_pixel(strides, shape, pixel) + channel * strides[3];
+                   for_each_of_block(strides, at, from, pixels, channels, move);
+                 });
+}
+
 /// Elements of an array with any strides.
 template <class T>
 void gather(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
             T* to) {
   with_elements(source.data, source.format, [&](auto from) {
-    for_each_block(shape, first, count,
-                   [&](std::int64_t at, std::int64_t pixel, std::int64_t pixels,
-                       std::int64_t channel, std::int64_t channels) {
-                     const std::int64_t place =
-                         place_of_pixel(source.strides, shape, pixel) + channel * source.strides[3];
-                     for_each_of_block(
-                         source.strides, at, place, pixels, channels,
-                         [&](std::int64_t into, std::int64_t element)
-                             MPSNN_INLINE_LAMBDA { to[into] = converted<T>(from[element]); });
-                   });
+    for_each_place(source.strides, shape, first, count,
+                   [&](std::int64_t at, std::int64_t place)
+                       MPSNN_INLINE_LAMBDA { to[at] = converted<T>(from[place]); });
   });
 }
 
@@ -84,18 +90,11 @@ template <class T>
 void scatter(const T* tile, std::int64_t count, const Sink& sink, const Shape& shape,
              std::int64_t first) {
   with_elements(sink.data, sink.format, [&](auto from) {
-    using To = std::remove_const_t<std::remove_reference_t<decltype(*from)>>;
+    using To = std::remove_const_t<std::remove_pointer_t<decltype(from)>>;
     To* const to = const_cast<To*>(from);
-    for_each_block(shape, first, count,
-                   [&](std::int64_t at, std::int64_t pixel, std::int64_t pixels,
-                       std::int64_t channel, std::int64_t channels) {
-                     const std::int64_t place =
-                         place_of_pixel(sink.strides, shape, pixel) + channel * sink.strides[3];
-                     for_each_of_block(
-                         sink.strides, at, place, pixels, channels,
-                         [&](std::int64_t of_tile, std::int64_t element)
-                             MPSNN_INLINE_LAMBDA { to[element] = rounded<To>(tile[of_tile]); });
-                   });
+    for_each_place(sink.strides, shape, first, count,
+                   [&](std::int64_t at, std::int64_t place)
+                       MPSNN_INLINE_LAMBDA { to[place] = rounded<To>(tile[at]); });
   });
 }
 

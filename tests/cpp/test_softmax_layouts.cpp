@@ -2,6 +2,7 @@
 // diagonal of its Hessian.
 #include <cfloat>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "problem.hpp"
@@ -182,15 +183,17 @@ TEST_CASE("the diagonal of softmax's Hessian is right to the contract's bounds")
               const long double a = t * v * static_cast<long double>(p.weight);
               pull += a, size += std::abs(a);
             }
-            for (std::int64_t c = 0; c < channels; ++c)
-              sum += std::exp(in.predictions.get(r * channels + c) - high);
+            std::vector<long double> e;
+            for (std::int64_t c = 0; c < channels; ++c) {
+              e.push_back(std::exp(in.predictions.get(r * channels + c) - high));
+              sum += e.back();
+            }
             const long double range = std::min(high - low, wide ? 745.0L : 104.0L);
             for (std::int64_t j = 0; j < channels; ++j) {
-              long double others = 0;
-              for (std::int64_t c = 0; c < channels; ++c) {
-                if (c != j) others += std::exp(in.predictions.get(r * channels + c) - high);
-              }
-              const long double own = std::exp(in.predictions.get(r * channels + j) - high) / sum;
+              const auto place = e.begin() + j;
+              const long double others =
+                  std::accumulate(place + 1, e.end(), std::accumulate(e.begin(), place, 0.0L));
+              const long double own = *place / sum;
               const long double exact = own * (others / sum) * pull;
               const long double given = out.hessian.get(r * channels + j);
               if (std::abs(exact) < (wide ? DBL_MIN : FLT_MIN)) continue;

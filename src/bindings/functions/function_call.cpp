@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -163,11 +162,7 @@ class FunctionCall {
     const auto own = input.array->strided().strides;
     const std::int64_t size = info(input.format).size;
     std::array<std::int64_t, Folding::kMostAxes> contiguous;
-    std::int64_t next = 1;
-    for (std::size_t i = own_axes.size(); i-- > 0;) {
-      contiguous[i] = next;
-      next *= own_axes[i];
-    }
+    set_contiguous_strides(own_axes, 1, contiguous.data());
     for (std::size_t i = 0; i < folding_->rank(); ++i) {
       const auto axis = folding_->own_axis(input.covers, own_axes.size(), i);
       const bool broadcasts = !axis || own_axes[*axis] == 1;
@@ -242,7 +237,6 @@ class FunctionCall {
   /// Once it is known how all axes fold.
   void place_inputs() {
     Shape full = folding_->shape();
-    if (!is_empty_) check_shape("predictions", {full, format_});
     if (is_empty_) {
       // No image wants a loss of its own.
       if (!wants_loss() || request_.descriptor.reduces_across_batch()) full.images = 1;
@@ -250,6 +244,7 @@ class FunctionCall {
       if (!has_class_indices_) request_.labels = request_.predictions;
       return;
     }
+    check_shape("predictions", {full, format_});
     for (std::size_t i = 0; i < input_count_; ++i) place(inputs_[i], full);
   }
 
@@ -272,11 +267,7 @@ class FunctionCall {
     const bool in_place = input.where == Input::in_place;
     Operand made =
         make_operand(name, {shape, input.format}, in_place ? input.array->data() : nullptr, false);
-    if (input.where == Input::packed) {
-      made.strides = contiguous_strides(shape);
-    } else {
-      made.strides = strides;
-    }
+    if (input.where != Input::packed) made.strides = strides;
     if (input.operand == nullptr) {
       request_.predictions = made;
     } else {

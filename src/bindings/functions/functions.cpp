@@ -94,8 +94,9 @@ PyObject* reduction_divisor(PyObject*, PyObject* const* arguments, Py_ssize_t co
   "reduce_across_batch=True, ignore_index=None, "
 #define LATER_PARAMETERS "device=None, axis=-1, sample_weight=None, class_weight=None, divisor=None"
 #define ARRAYS_DOC                                                                                \
-  "predictions : array [C], [N, C] or [N, ..., C] of float16, float32 or float64 (integers and "  \
-  "bools become float64).\n"                                                                      \
+  "predictions : array [C], [N, C] or [N, ..., C] of float16, bfloat16, float32 or float64 "      \
+  "(integers and bools\n"                                                                         \
+  "    become float64). bfloat16 is that of ml_dtypes or of a tensor of PyTorch.\n"               \
   "    `axis` holds the feature channels, the first of the others (from rank 2 on) the batch, "   \
   "all else are pixels.\n"                                                                        \
   "labels : array of the shape of predictions; or integers of that shape without `axis`, class "  \
@@ -133,7 +134,7 @@ PyObject* reduction_divisor(PyObject*, PyObject* const* arguments, Py_ssize_t co
   "MPSNN_LOSS_DEVICE names.\n"
 #define OUT_DOC                                                                                   \
   "out : destination, aligned and writable, of the shape of predictions and of their dtype (for " \
-  "float16 float32 too),\n"                                                                       \
+  "16 bits float32 too),\n"                                                                       \
   "    with any strides that do not overlap themselves. It may be the memory of predictions "     \
   "itself, and shares none\n"                                                                     \
   "    with anything else. The gradient of a mean underflows in float16: take a float32 out, or " \
@@ -157,7 +158,8 @@ PyMethodDef methods[] = {
      "result.\n" DEVICE_DOC
      "\nReturns an array like predictions for reduction 'none', else a NumPy scalar, or an array "
      "[N] where\n"
-     "reduce_across_batch is False. Losses of float16 are float32.\n\n" SHARED_ERRORS},
+     "reduce_across_batch is False. Losses of predictions of 16 bits are "
+     "float32.\n\n" SHARED_ERRORS},
     {kGradientName, as_method(function<kOfGradient, kGradientName, Work::gradient>),
      METH_FASTCALL | METH_KEYWORDS,
      "loss_gradient(predictions, labels, loss_type, *, " SHARED_PARAMETERS

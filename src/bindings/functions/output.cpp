@@ -10,10 +10,6 @@ namespace {
 
 using Axes = std::array<std::int64_t, Folding::kMostAxes>;
 
-void set_contiguous(std::span<const std::int64_t> axes, std::int64_t size, Axes& strides) {
-  for (std::size_t i = axes.size(); i-- > 0; size *= axes[i]) strides[i] = size;
-}
-
 }  // namespace
 
 void Output::take(const char* name, py::handle value) {
@@ -24,7 +20,7 @@ void Output::take(const char* name, py::handle value) {
 void Output::admit(Folding& folding) {
   if (is_empty(folding.axes())) return;
   Axes strides;
-  set_contiguous(folding.axes(), 1, strides);
+  set_contiguous_strides(folding.axes(), 1, strides.data());
   if (array_.is_taken()) {
     const StridedArray given = array_.strided();
     const auto format = storage_format(given.type);
@@ -54,7 +50,7 @@ void Output::place_like_predictions(Request& request, std::optional<Operand>& op
     memory = array_.strided();
   } else {
     py::array fresh = make_array(axes, format);
-    set_contiguous(axes, info(format).size, strides);
+    set_contiguous_strides(axes, info(format).size, strides.data());
     memory = {static_cast<std::byte*>(fresh.mutable_data()),
               element_type(format),
               false,
