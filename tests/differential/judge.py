@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from mpsnn_loss._reference.formulas import Array
-from mpsnn_loss._reference.tolerances import error_ratios, forward_bound, gradient_bound
+from mpsnn_loss._reference.tolerances import (
+    error_ratios,
+    forward_bound,
+    gradient_bound,
+    hessian_bound,
+)
 
 from tests.differential.case import Case
 from tests.differential.rules import excuses
@@ -42,6 +47,9 @@ def expected_of(case: Case, result: str) -> tuple[Array, Array]:
         value = call.gradient(source_gradient=case.g, wrt=case.wrt)
         bound = gradient_bound(call, case.dtype, source_gradient=case.g, wrt=case.wrt)
         return value, bound
+    if result == "hessian":
+        value = call.hessian(source_gradient=case.g)
+        return value, hessian_bound(call, case.dtype, source_gradient=case.g)
     value, bound = call.forward(), forward_bound(call, case.dtype)
     return (value[0], bound[0]) if call.across_batch else (value, bound)
 
@@ -61,11 +69,14 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
 def mismatches(case: Case) -> Iterator[Mismatch]:
     """The first element of each kind."""
     results = case.results()
-    for result in ("loss", "gradient"):
+    for result in ("loss", "gradient", "hessian"):
+        if result not in results:
+            continue
         actual = results[result]
-        where = f"{case.loss_type} {result if result == 'loss' else 'by ' + case.wrt}"
-        if not same_bits(actual, results[f"fused {result}"]):
-            yield Mismatch(f"{where}: fused and separate calls differ", (), 0, 0, None)
+        where = f"{case.loss_type} {'by ' + case.wrt if result == 'gradient' else result}"
+        for other in (f"fused {result}", f"{result} with hessian"):
+            if other in results and not same_bits(actual, results[other]):
+                yield Mismatch(f"{where}: fused and separate calls differ", (), 0, 0, None)
         value, bound = expected_of(case, result)
         with np.errstate(all="ignore"):
             bound = np.where(promised_zero(case, value.shape), 0.0, np.nan_to_num(bound, nan=0.0))

@@ -15,6 +15,8 @@ from mpsnn_loss._reference.formulas import Array
 
 from tests.differential.case import COMPUTE, Case
 
+SUM_PRECISION = 2.0**-100
+
 Test = Callable[[Case, str, Array, Array, Array], Array]
 
 
@@ -33,8 +35,13 @@ def factors_of(case: Case, result: str) -> list[Array]:
     if result == "loss":
         factors = [case.reference.weight, call.loss_weights, by_divisor, call.element_losses()]
     else:
-        coupled = call.loss_type == "softmax_cross_entropy" and case.wrt == "predictions"
-        element = call.smoothed_labels if coupled else call._derivative(case.wrt)
+        y, t = call.predictions, call.smoothed_labels
+        if call.loss_type == "softmax_cross_entropy" and case.wrt == "predictions":
+            element = t
+        elif result == "hessian":
+            element = call.formula.d2_predictions(y, t, call)
+        else:
+            element = call._derivative(case.wrt)
         g = np.asarray(case.g, np.float64)
         g = g.reshape(-1, 1, 1, 1) if g.ndim < 4 else g
         g = g[:1] if call.across_batch else g
@@ -85,6 +92,21 @@ def has_infinite_factor(
     return infinite & ~np.isfinite(actual) & ~np.isfinite(expected)
 
 
+def has_lost_divisor(
+    case: Case, result: str, actual: Array, expected: Array, bound: Array
+) -> Array:
+    call = case.reference
+    lost = np.zeros(len(case.predictions), bool)
+    if call.reduction == "mean_by_weights" and call.divisor is None:
+        counted = np.abs(call._counted())
+        sizes = counted.sum(axis=(1, 2, 3))
+        size = np.full(len(sizes), counted.sum()) if call.across_batch else sizes
+        lost = np.abs(call.divisors) <= size * SUM_PRECISION
+    if actual.ndim == 4:
+        return lost[:, None, None, None]
+    return lost if actual.ndim else lost.any()
+
+
 RULES = {
     "below the normal range": Rule(
         "A product of some of g, ω, v, 1/D and the element's value is below the smallest normal "
@@ -95,6 +117,11 @@ RULES = {
         "An infinity came, and the value, with its tolerance, may be beyond the largest number on "
         "that side: a sum whose terms are beyond it has no sign that could be told.",
         is_beyond_range,
+    ),
+    "lost divisor": Rule(
+        "The weights cancel to less than the last digit of their sum, which is carried in two "
+        "float64: whether anything is left of the divisor is not told.",
+        has_lost_divisor,
     ),
     "infinite labels and factors": Rule(
         "A label, weight or source gradient is infinite, and so the result is not finite; whether "

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tests.differential.case import DEFAULTS, Case
+from tests.differential.case import DEFAULTS, WEIGHTS, Case
 
 PLAIN = (0.0, 1.0, 0.5, 2.0)
 
@@ -20,6 +20,9 @@ def cut(case: Case, axis: int, part: slice) -> Case:
             return array
         return array[(slice(None),) * axis + (part,)].copy()
 
+    def of_channels(array: np.ndarray | None) -> np.ndarray | None:
+        return None if array is None else array[part].copy()
+
     labels = case.labels if case.has_indices and axis == 3 else of(case.labels)
     return replace(
         case,
@@ -27,6 +30,8 @@ def cut(case: Case, axis: int, part: slice) -> Case:
         labels=labels,
         weights=of(case.weights),
         source_gradient=of(case.source_gradient),
+        sample_weight=of(case.sample_weight),
+        class_weight=of_channels(case.class_weight) if axis == 3 else case.class_weight,
     )
 
 
@@ -43,7 +48,7 @@ def simpler(case: Case) -> Iterator[Case]:
             continue
         if isinstance(value, np.ndarray) or value != default:
             yield replace(case, **{name: default})
-    for name in ("predictions", "labels", "weights", "source_gradient"):
+    for name in ("predictions", "labels", "source_gradient", *WEIGHTS):
         array = getattr(case, name)
         if array is None or array.dtype.kind != "f":
             continue
