@@ -40,10 +40,7 @@ from mpsnn_loss._core import (
     reduction_divisor,
     set_num_threads,
 )
-
-TYPE_CHECKING = False  # as typing has it, whose import takes longer than all else here
-if TYPE_CHECKING:
-    from mpsnn_loss._names import LossName, ReductionName
+from mpsnn_loss._names import LossName, ReductionName
 
 __all__ = [
     "CommandBuffer",
@@ -83,12 +80,3 @@ __all__ = [
     "reduction_divisor",
     "set_num_threads",
 ]
-
-
-def __getattr__(name: str) -> object:
-    """LossName and ReductionName, when they are asked for."""
-    if name not in ("LossName", "ReductionName"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mpsnn_loss import _names
-
-    return globals().setdefault(name, getattr(_names, name))

@@ -1,7 +1,4 @@
-"""The names that the functions take for a loss and for a reduction, as types.
-
-Imported when a type is asked for: it takes the typing module, which nothing else here needs.
-"""
+"""The names that the functions take for a loss and for a reduction, as types."""
 
 from typing import Literal, TypeAlias
 

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <type_traits>
 #include <typeinfo>
+#include <vector>
 
 #include "bindings/instances.hpp"
 #include "core/error.hpp"
@@ -158,53 +159,11 @@ struct Signature {
   std::size_t required;                 // the first so many must be given
   std::size_t positional;               // the first so many may be positional
   std::array<PyObject*, N> interned{};  // the names as Python strings, made at the first call
-};
 
-/// Sorts the arguments of one call by a signature: borrowed references, null where absent. Throws
-/// TypeErrors worded as Python's own.
-template <std::size_t N>
-class SortedArguments {
- public:
-  SortedArguments(Signature<N>& signature, PyObject* const* positional, std::size_t given)
-      : signature_(signature) {
-    if (given > signature.positional) {
-      refuse("takes at most " + std::to_string(signature.positional) +
-             " positional arguments, got " + std::to_string(given));
-    }
-    std::copy(positional, positional + given, sorted_.begin());
-  }
-
-  void place(PyObject* keyword, PyObject* value) {
-    const std::size_t i = find(keyword);
-    if (i == N) {
-      const std::array<std::string_view, N> names = [this] {
-        std::array<std::string_view, N> all;
-        std::ranges::copy(signature_.names, all.begin());
-        return all;
-      }();
-      refuse("got an unexpected keyword argument " + describe(keyword) +
-             suggestion(keyword, names));
-    }
-    if (sorted_[i] != nullptr)
-      refuse(std::string("got multiple values for argument '") + signature_.names[i] + "'");
-    sorted_[i] = value;
-  }
-
-  const std::array<PyObject*, N>& complete() const {
-    for (std::size_t i = 0; i < signature_.required; ++i) {
-      if (sorted_[i] == nullptr)
-        refuse(std::string("missing required argument '") + signature_.names[i] + "'");
-    }
-    return sorted_;
-  }
-
- private:
-  std::size_t find(PyObject* keyword) const {
-    auto& interned = signature_.interned;
-    if (interned[0] == nullptr) {
-      for (std::size_t i = 0; i < N; ++i)
-        interned[i] = PyUnicode_InternFromString(signature_.names[i]);
-    }
+  /// Which parameter that is; N for none.
+  std::size_t find(PyObject* keyword) {
+    if (interned[0] == nullptr)
+      std::ranges::transform(names, interned.begin(), PyUnicode_InternFromString);
     auto found = std::ranges::find(interned, keyword);
     if (found == interned.end()) {  // not the interned string itself
       found = std::ranges::find_if(
@@ -212,23 +171,48 @@ class SortedArguments {
     }
     return static_cast<std::size_t>(found - interned.begin());
   }
-  [[noreturn]] void refuse(const std::string& why) const {
-    throw TypeError(std::string(signature_.function) + "() " + why);
-  }
-
-  Signature<N>& signature_;
-  std::array<PyObject*, N> sorted_{};
 };
 
-/// Of a function with the fast calling convention.
+/// Puts the arguments of one call where they belong, as borrowed references: that of parameter i
+/// into slot(i), which is null where it is absent. Throws TypeErrors worded as Python's own.
+template <std::size_t N, class Slot>
+void sort_arguments(Signature<N>& signature, PyObject* const* arguments, std::size_t given,
+                    PyObject* keywords, Slot slot) {
+  const auto refuse = [&](const std::string& why) {
+    throw TypeError(std::string(signature.function) + "() " + why);
+  };
+  if (given > signature.positional) {
+    refuse("takes at most " + std::to_string(signature.positional) + " positional arguments, got " +
+           std::to_string(given));
+  }
+  for (std::size_t i = 0; i < given; ++i) slot(i) = arguments[i];
+  const Py_ssize_t named = keywords == nullptr ? 0 : PyTuple_GET_SIZE(keywords);
+  for (Py_ssize_t k = 0; k < named; ++k) {
+    PyObject* const keyword = PyTuple_GET_ITEM(keywords, k);
+    const std::size_t i = signature.find(keyword);
+    if (i == N) {
+      const std::vector<std::string_view> names(signature.names.begin(), signature.names.end());
+      refuse("got an unexpected keyword argument " + describe(keyword) +
+             suggestion(keyword, names));
+    }
+    if (slot(i) != nullptr)
+      refuse(std::string("got multiple values for argument '") + signature.names[i] + "'");
+    slot(i) = arguments[given + static_cast<std::size_t>(k)];
+  }
+  for (std::size_t i = 0; i < signature.required; ++i) {
+    if (slot(i) == nullptr)
+      refuse(std::string("missing required argument '") + signature.names[i] + "'");
+  }
+}
+
+/// The same into an array of them all.
 template <std::size_t N>
 std::array<PyObject*, N> sort_arguments(Signature<N>& signature, PyObject* const* arguments,
                                         std::size_t given, PyObject* keywords) {
-  SortedArguments<N> sorted(signature, arguments, given);
-  const Py_ssize_t named = keywords == nullptr ? 0 : PyTuple_GET_SIZE(keywords);
-  for (Py_ssize_t k = 0; k < named; ++k)
-    sorted.place(PyTuple_GET_ITEM(keywords, k), arguments[given + static_cast<std::size_t>(k)]);
-  return sorted.complete();
+  std::array<PyObject*, N> sorted{};
+  sort_arguments(signature, arguments, given, keywords,
+                 [&](std::size_t i) -> PyObject*& { return sorted[i]; });
+  return sorted;
 }
 
 }  // namespace mpsnn_loss::bindings

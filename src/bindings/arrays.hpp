@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <span>
@@ -122,15 +123,29 @@ class HostArray {
   Look look_;
 };
 
+/// Whether it can be read or written as [N, H, W, C] in C order, whatever else there is in a call.
+inline bool is_dense(const HostArray& array, Format format, const Folding& predictions) {
+  return predictions.is_channels_last() && array.is_in_place(format) &&
+         same_axes(array.axes(), predictions.axes());
+}
+
 /// A fresh NumPy array. TypeError for bfloat16 where ml_dtypes is not installed.
 pybind11::array make_array(std::span<const std::int64_t> axes, Format format);
 /// A scalar of NumPy with the value that lies there.
 pybind11::object make_scalar(const void* value, Format format);
-/// To be called once all arguments are taken: RuntimeError where one has changed since. Where no
-/// code of others ran, which is the usual case, a second look would only take time.
-template <class... Arrays>
-void check_unchanged(const Arrays&... arrays) {
-  if ((arrays.may_have_run_code() || ...)) (arrays.check_unchanged(), ...);
+/// To be called once all arguments are taken, with those that are there: RuntimeError where one has
+/// changed since. Where no code of others ran, which is the usual case, a second look would only
+/// take time.
+inline void check_unchanged(std::initializer_list<const HostArray*> arrays) {
+  bool may_have_run_code = false;
+  for (const HostArray* array : arrays)
+    may_have_run_code = may_have_run_code || (array != nullptr && array->may_have_run_code());
+  for (const HostArray* array : arrays) {
+    if (may_have_run_code && array != nullptr) array->check_unchanged();
+  }
+}
+inline const HostArray* if_there(const std::optional<HostArray>& array) {
+  return array ? &*array : nullptr;
 }
 
 /// The memory of the caller that a scalar is read from.

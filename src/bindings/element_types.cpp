@@ -114,7 +114,13 @@ bool numpy_type_of(PyObject* dtype, ElementType& type) {
   }
   const NumpyType& row = kNumpyTypes[number];
   type = row.type;
-  return descriptor.kind == row.kind && item_size(dtype) == row.size;
+  // NumPy has one object for each of its own types, which nearly all arrays share. One that was
+  // found right stays so, and is kept, so that no other can come to lie where it does.
+  static std::array<PyObject*, kNumpyTypes.size()> known{};
+  if (dtype == known[number]) return true;
+  if (descriptor.kind != row.kind || item_size(dtype) != row.size) return false;
+  if (known[number] == nullptr) known[number] = Py_NewRef(dtype);
+  return true;
 }
 
 bool buffer_type_of(const Py_buffer& buffer, ElementType& type, bool& swapped) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <limits>
 #include <string>
 
@@ -37,19 +36,20 @@ std::string position(Axes axes, std::int64_t flat) {
 
 }  // namespace
 
-Folding::Folding(const ArrayView& predictions, std::int64_t axis) : axes_(predictions.axes) {
+Folding::Folding(const char* name, Axes axes, std::int64_t axis) : axes_(axes) {
   const auto rank = static_cast<std::int64_t>(axes_.size());
-  if (rank == 0) throw ValueError(refusal(predictions.name, "have at least 1 axis", "shape ()"));
+  if (rank == 0) throw ValueError(refusal(name, "have at least 1 axis", "shape ()"));
   if (axis < -rank || axis >= rank) {
     throw ValueError(refusal("axis",
                              "be in [" + std::to_string(-rank) + ", " + std::to_string(rank) +
-                                 ") for " + predictions.name + " of shape " + text(axes_),
+                                 ") for " + name + " of shape " + text(axes_),
                              std::to_string(axis)));
   }
   channel_axis_ = static_cast<std::size_t>(axis < 0 ? axis + rank : axis);
   batch_axis_ = rank == 1 ? kMostAxes : channel_axis_ == 0 ? 1 : 0;
   for (std::size_t i = 0, next = 0; i < axes_.size(); ++i) {
     if (i != channel_axis_) others_[next++] = axes_[i];
+    is_empty_ = is_empty_ || axes_[i] == 0;
   }
 }
 
@@ -84,7 +84,7 @@ bool Folding::admit(Axes strides) {
     if (before && strides[*before] != strides[i] * axes_[i]) breaks |= std::uint64_t{1} << i;
     before = i;
   });
-  if (std::popcount(breaks) > 1) return false;
+  if ((breaks & (breaks - 1)) != 0) return false;  // more than one
   breaks_ = breaks;
   return true;
 }
@@ -100,7 +100,7 @@ std::array<std::uint8_t, Folding::kMostAxes> Folding::packed_order() const {
 }
 
 Shape Folding::shape() const {
-  if (is_empty(axes_)) return {images(), 1, 1, 0};
+  if (is_empty_) return {images(), 1, 1, 0};
   std::array<std::int64_t, 2> pixels{1, 1};
   std::size_t group = 0;
   for_each_pixel_axis([&](std::size_t i, bool begins) {
@@ -130,7 +130,7 @@ void require_broadcast(const ArrayView& weights, const Folding& predictions, con
     fits = !own || weights.axes[*own] == full[i] || weights.axes[*own] == 1;
   }
   if (!fits) {
-    const bool one_per_image = std::ranges::equal(weights.axes, std::array{predictions.images()});
+    const bool one_per_image = same_axes(weights.axes, std::array{predictions.images()});
     throw ValueError(refusal(weights.name,
                              "broadcast to shape " + text(full) +
                                  (one_per_image ? "; pass sample_weight for one per image" : ""),
@@ -144,10 +144,10 @@ void require_broadcast(const ArrayView& weights, const Folding& predictions, con
 
 Covers judge_sample_weight(const ArrayView& array, const Folding& predictions) {
   const Axes pixels = predictions.axes_without_channels();
-  if (std::ranges::equal(array.axes, pixels)) return Covers::pixels;
+  if (same_axes(array.axes, pixels)) return Covers::pixels;
   const bool is_one_image = predictions.rank() == 1;
-  if (std::ranges::equal(array.axes, std::array{predictions.images()})) return Covers::images;
-  const bool is_of_classes = std::ranges::equal(array.axes, std::array{predictions.channels()});
+  if (same_axes(array.axes, std::array{predictions.images()})) return Covers::images;
+  const bool is_of_classes = same_axes(array.axes, std::array{predictions.channels()});
   const std::string of_images = text(std::array{predictions.images()});
   throw ValueError(refusal(array.name,
                            "have shape " +
@@ -164,8 +164,8 @@ void require_class_weight(const ArrayView& array, const Folding& predictions,
     throw ValueError(array.name + (std::string(" must be None for ") + loss.name) +
                      ", which has one weight per pixel");
   const std::array classes{predictions.channels()};
-  if (std::ranges::equal(array.axes, classes)) return;
-  const bool is_of_images = std::ranges::equal(array.axes, std::array{predictions.images()});
+  if (same_axes(array.axes, classes)) return;
+  const bool is_of_images = same_axes(array.axes, std::array{predictions.images()});
   throw ValueError(refusal(array.name,
                            "have shape " + text(classes) +
                                (is_of_images ? "; pass sample_weight for one per image" : ""),
@@ -173,16 +173,14 @@ void require_class_weight(const ArrayView& array, const Folding& predictions,
 }
 
 void require_axes(const ArrayView& array, Axes axes) {
-  if (std::equal(axes.begin(), axes.end(), array.axes.begin(), array.axes.end())) return;
+  if (same_axes(axes, array.axes)) return;
   throw ValueError(refusal(array.name, "have shape " + text(axes), text(array.axes)));
 }
-
-bool is_empty(Axes axes) { return std::ranges::find(axes, 0) != axes.end(); }
 
 LabelKind judge_labels(const ArrayView& labels, ElementType type, const Folding& predictions,
                        const LossInfo& loss) {
   const Axes pixels = predictions.axes_without_channels();
-  const auto has_axes = [&](Axes axes) { return std::ranges::equal(labels.axes, axes); };
+  const auto has_axes = [&](Axes axes) { return same_axes(labels.axes, axes); };
   if (has_axes(predictions.axes())) return LabelKind::dense;
   if (loss.takes_class_indices && has_axes(pixels) && is_integer(type))
     return LabelKind::class_indices;
@@ -235,7 +233,7 @@ Axes loss_axes(const LossDescriptor& descriptor, const Folding& predictions) {
 Covers judge_source_gradient(const LossDescriptor& descriptor, const ArrayView& array,
                              const Folding& predictions) {
   const Axes expected = loss_axes(descriptor, predictions);
-  if (!std::ranges::equal(expected, array.axes)) {
+  if (!same_axes(expected, array.axes)) {
     throw ValueError(refusal(array.name,
                              expected.empty() ? std::string("be a scalar")
                                               : "be a scalar or have shape " + text(expected),

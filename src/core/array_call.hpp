@@ -35,10 +35,11 @@ enum class Covers : std::uint8_t {
 class Folding {
  public:
   static constexpr std::size_t kMostAxes = 64;  // NumPy's limit, and that of buffers
+  using PerAxis = std::array<std::int64_t, kMostAxes>;
 
   /// `axis`: that of the channels; negative ones count from the end. Throws ValueError for one that
   /// does not exist, and for predictions without axes.
-  Folding(const ArrayView& predictions, std::int64_t axis);
+  Folding(const char* name, std::span<const std::int64_t> axes, std::int64_t axis);
 
   std::size_t rank() const { return axes_.size(); }
   std::span<const std::int64_t> axes() const { return axes_; }
@@ -46,9 +47,16 @@ class Folding {
   std::span<const std::int64_t> axes_without_channels() const {
     return {others_.data(), rank() - 1};
   }
+  /// Whether there are no elements. Asked before axes are multiplied: those of nothing may be
+  /// enormous.
+  bool is_empty() const { return is_empty_; }
   std::int64_t channels() const { return axes_[channel_axis_]; }
   std::size_t channel_axis() const { return channel_axis_; }
   std::int64_t images() const { return rank() > 1 ? axes_[batch_axis_] : 1; }
+
+  /// Whether an array in C order with the axes of predictions lies as [N, H, W, C], whatever
+  /// merges.
+  bool is_channels_last() const { return channel_axis_ + 1 == rank(); }
 
   /// Which of an array's own axes stands for an axis of predictions; none where it has none.
   std::optional<std::size_t> own_axis(Covers covers, std::size_t own_rank, std::size_t axis) const;
@@ -72,8 +80,9 @@ class Folding {
   void for_each_pixel_axis(F f) const;
 
   std::span<const std::int64_t> axes_;
-  std::array<std::int64_t, kMostAxes> others_;
+  PerAxis others_;
   std::size_t channel_axis_, batch_axis_;
+  bool is_empty_ = false;
   std::uint64_t breaks_ = 0;  // axes of pixels that do not merge with the one before
 };
 
@@ -86,10 +95,6 @@ void require_class_weight(const ArrayView& array, const Folding& predictions, co
 
 /// Throws ValueError unless `array` has exactly `axes`.
 void require_axes(const ArrayView& array, std::span<const std::int64_t> axes);
-
-/// Whether there are no elements. Asked before axes are multiplied: those of nothing may be
-/// enormous.
-bool is_empty(std::span<const std::int64_t> axes);
 
 enum class LabelKind { dense, class_indices };
 /// What labels of that shape and type are to predictions. Throws ValueError or TypeError that names

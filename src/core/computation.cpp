@@ -17,8 +17,8 @@ struct Extent {
   MemoryRange range;
   const char* name;
   bool written;
-  const Operand* operand = nullptr;     // of an array, or
-  const StridedArray* array = nullptr;  // elsewhere; null: all of the range
+  const Operand* operand;     // of an array, or
+  const StridedArray* array;  // elsewhere; null: all of the range
 };
 
 /// Calls f with the array that an extent is.
@@ -42,6 +42,20 @@ auto with_array(const Extent& extent, F f) {
       StridedArray{extent.operand->data, element_type(descriptor.format), false, axes, strides});
 }
 
+/// Of an operand in host memory.
+MemoryRange memory_of(const Operand& operand) {
+  const auto axes = operand.shape().axes();
+  std::uintptr_t below = 0, above = 0;  // element 0
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    if (axes[i] == 0) return {};
+    const auto stride = static_cast<std::uintptr_t>(operand.strides[i]);
+    (operand.strides[i] < 0 ? below : above) += stride * static_cast<std::uintptr_t>(axes[i] - 1);
+  }
+  const auto begin = reinterpret_cast<std::uintptr_t>(operand.data);
+  const auto size = static_cast<std::uintptr_t>(info(operand.descriptor.format).size);
+  return {begin + below * size, begin + (above + 1) * size};
+}
+
 bool overlaps(const Extent& a, const Extent& b) {
   if (a.range.begin >= b.range.end || b.range.begin >= a.range.end) return false;
   return with_array(a, [&](const StridedArray& first) {
@@ -53,24 +67,24 @@ bool overlaps(const Extent& a, const Extent& b) {
 /// The extents of one call, outputs first: on the stack where they are few, as for arrays.
 class Extents {
  public:
-  void add(const Extent& extent) {
-    if (extent.range.begin == extent.range.end) return;
+  void add(MemoryRange range, const char* name, bool written, const Operand* operand = nullptr,
+           const StridedArray* array = nullptr) {
+    if (range.begin == range.end) return;
     if (size_ == kFew) many_.assign(few_.begin(), few_.end());
-    if (size_ < kFew) {
-      few_[size_] = extent;
-    } else {
-      many_.push_back(extent);
-    }
+    Extent& extent = size_ < kFew ? few_[size_] : many_.emplace_back();
+    extent.range = range;
+    extent.name = name;
+    extent.written = written;
+    extent.operand = operand;
+    extent.array = array;
     ++size_;
   }
   void add(const Operand& operand, bool written) {
     if (operand.data != nullptr) {
-      Extent extent{{}, operand.name, written, &operand};
-      extent.range = with_array(extent, [](const StridedArray& array) { return memory_of(array); });
-      add(extent);
+      add(memory_of(operand), operand.name, written, &operand);
     } else if (operand.extents != nullptr) {
       for (std::int64_t i = 0; i < operand.shape().images; ++i)
-        add({operand.extents[i], operand.name, written});
+        add(operand.extents[i], operand.name, written);
     }
   }
   bool are_few() const { return size_ <= kFew; }
@@ -154,7 +168,7 @@ void require_disjoint_outputs(const Request& r) {
   const auto add_elsewhere = [&](bool written) {
     for (const Request::Elsewhere& e : r.elsewhere) {
       if (e.written == written)
-        extents.add({e.range, e.name, written, nullptr, e.array ? &*e.array : nullptr});
+        extents.add(e.range, e.name, written, nullptr, e.array ? &*e.array : nullptr);
     }
   };
   add(r.loss, true);

@@ -4,6 +4,7 @@
 // operand.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -39,6 +40,17 @@ struct Operand {
   bool on_host = true;
   Strides strides = contiguous_strides(descriptor.shape);
 
+  /// One stretch of host memory.
+  void place(const char* argument, const BatchDescriptor& batch, void* memory, bool is_writable) {
+    name = argument;
+    descriptor = batch;
+    data = static_cast<std::byte*>(memory);
+    extents = nullptr;
+    on_host = true;
+    writable = is_writable;
+    set_contiguous_strides(descriptor.shape, strides);
+  }
+
   const Shape& shape() const { return descriptor.shape; }
   bool is_contiguous() const { return strides == contiguous_strides(descriptor.shape); }
   /// Host memory of one image; null where there is none.
@@ -49,10 +61,11 @@ struct Operand {
   }
 };
 
-/// One stretch of host memory.
 inline Operand make_operand(const char* name, const BatchDescriptor& descriptor, void* data,
                             bool writable) {
-  return {name, descriptor, static_cast<std::byte*>(data), nullptr, writable};
+  Operand operand;
+  operand.place(name, descriptor, data, writable);
+  return operand;
 }
 
 /// Labels as one class index per pixel, instead of a dense batch.
@@ -113,12 +126,14 @@ struct Request {
 class Computation {
  public:
   /// Throws ValueError or TypeError, whose words name the argument.
-  explicit Computation(Request request) : Computation(std::move(request), [](Request&) {}) {}
-  /// `complete(request)` runs once the inputs are known to fit, and before the outputs are looked
-  /// at: it adds outputs, and the memory of inputs that have to be made. So nothing is made for a
-  /// call whose inputs are refused.
-  template <class Complete>
-  Computation(Request&& request, Complete complete) : request_(std::move(request)) {
+  explicit Computation(Request request)
+      : Computation([&](Request& own) { own = std::move(request); }, [](Request&) {}) {}
+  /// `ask(request)` fills the request where it stays. `complete(request)` runs once the inputs are
+  /// known to fit, and before the outputs are looked at: it adds outputs, and the memory of inputs
+  /// that have to be made. So nothing is made for a call whose inputs are refused.
+  template <std::invocable<Request&> Ask, class Complete>
+  Computation(Ask ask, Complete complete) {
+    ask(request_);
     check_inputs(request_);
     complete(request_);
     check_outputs(request_);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 
 namespace mpsnn_loss {
@@ -58,6 +59,15 @@ struct Shape {
   friend constexpr bool operator==(const Shape&, const Shape&) = default;
 };
 
+/// Compared one by one, as they were written a moment ago: memcmp would wait to read two at once.
+constexpr bool same_axes(std::span<const std::int64_t> a, std::span<const std::int64_t> b) {
+  if (a.size() != b.size()) return false;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (a[i] != b[i]) return false;
+  }
+  return true;
+}
+
 /// "(2, 1, 1, 10)", and "(3,)" for one axis, as NumPy prints shapes.
 std::string to_string(const std::int64_t* axes, std::size_t count);
 std::string to_string(const Shape& shape);
@@ -70,14 +80,20 @@ constexpr Shape reduced(const Shape& shape) { return {shape.images, 1, 1, 1}; }
 using Strides = std::array<std::int64_t, 4>;
 
 /// Those of a batch that lies C-contiguously.
+constexpr void set_contiguous_strides(const Shape& shape, Strides& strides) {
+  std::int64_t step = 1;
+  const auto set = [&](std::size_t i, std::int64_t axis) {
+    strides[i] = axis == 1 ? 0 : step;
+    step *= axis;
+  };
+  set(3, shape.channels);
+  set(2, shape.width);
+  set(1, shape.height);
+  set(0, shape.images);
+}
 constexpr Strides contiguous_strides(const Shape& shape) {
-  const auto axes = shape.axes();
   Strides strides{};
-  std::int64_t stride = 1;
-  for (std::size_t i = axes.size(); i-- > 0;) {
-    strides[i] = axes[i] == 1 ? 0 : stride;
-    stride *= axes[i];
-  }
+  set_contiguous_strides(shape, strides);
   return strides;
 }
 

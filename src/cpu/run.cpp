@@ -29,12 +29,19 @@ void set_end(End& end, const Operand& operand, const Shape& shape, std::int64_t 
   if (shape.images == 1) end.strides[0] = 0;
 }
 
-/// The inputs and outputs of a plan, each to be changed alike.
+/// The inputs and outputs that a plan has, each to be changed alike.
 template <class F>
 void for_each_end(Plan& plan, F change) {
-  for (Source* source : {&plan.predictions, &plan.labels, &plan.source_gradients}) change(*source);
-  for (std::int64_t i = 0; i < plan.weight_count; ++i) change(plan.weights[i]);
-  for (Sink* sink : {&plan.gradient, &plan.hessian, &plan.loss}) change(*sink);
+  const auto if_there = [&](auto& end) {
+    if (end.data != nullptr) change(end);
+  };
+  if_there(plan.predictions);
+  if_there(plan.labels);
+  if_there(plan.source_gradients);
+  for (std::int64_t i = 0; i < plan.weight_count; ++i) if_there(plan.weights[i]);
+  if_there(plan.gradient);
+  if_there(plan.hessian);
+  if_there(plan.loss);
 }
 
 /// Pixels in one column are a line as well, and loops go along lines.
@@ -44,12 +51,22 @@ void lay_columns_down(Plan& plan) {
   for_each_end(plan, [](auto& end) { std::swap(end.strides[1], end.strides[2]); });
 }
 
+/// Says how all of them lie in the batch.
+void classify(Plan& plan) {
+  const Shape& shape = plan.shape;
+  const Strides dense = contiguous_strides(shape);
+  for_each_end(plan, [&](auto& end) { end.dense = end.strides == dense; });
+  if (plan.weight_count == 0) return;
+  const Strides one = contiguous_strides({shape.images, shape.height, shape.width, 1});
+  for (std::int64_t i = 0; i < plan.weight_count; ++i)
+    plan.weights[i].one_per_pixel = plan.weights[i].strides == one;
+}
+
 /// Where elements are independent, any order of the axes computes the same: that in which the
 /// result lies closest, so that arrays whose channels come first need not be transposed.
 void order_axes(Plan& plan) {
   const Sink& result = plan.want_gradient ? plan.gradient : plan.loss;
-  const Strides dense = contiguous_strides(plan.shape);
-  if (result.strides == dense && plan.predictions.strides == dense) return;
+  if (result.dense && plan.predictions.dense) return;
   auto axes = plan.shape.axes();
   const auto stride = [&](std::size_t axis) {
     return axes[axis] == 1 ? std::numeric_limits<std::int64_t>::max()
@@ -68,17 +85,7 @@ void order_axes(Plan& plan) {
   reorder(axes);
   plan.shape = {axes[0], axes[1], axes[2], axes[3]};
   for_each_end(plan, [&](auto& end) { reorder(end.strides); });
-}
-
-/// Says how all of them lie in the batch.
-void classify(Plan& plan) {
-  const Shape& shape = plan.shape;
-  const Strides dense = contiguous_strides(shape);
-  const Strides one = contiguous_strides({shape.images, shape.height, shape.width, 1});
-  for_each_end(plan, [&](auto& end) {
-    end.dense = end.strides == dense;
-    if constexpr (requires { end.one_per_pixel; }) end.one_per_pixel = end.strides == one;
-  });
+  classify(plan);
 }
 
 /// The cut into chunks: parts of large images, or groups of small ones.
@@ -251,7 +258,8 @@ class Run {
     const double s = smoothing == Smoothing::none ? 0 : p.label_smoothing;
     const bool by_half = smoothing == Smoothing::one_half;
     plan.label_scale = 1 - s;
-    plan.label_offset = s / (by_half ? 2.0 : static_cast<double>(descriptor.number_of_classes));
+    if (s != 0)
+      plan.label_offset = s / (by_half ? 2.0 : static_cast<double>(descriptor.number_of_classes));
     plan.epsilon = p.epsilon;
     plan.delta = p.delta;
     plan.loss_scale = p.weight;
@@ -262,13 +270,13 @@ class Run {
     if (plan.want_hessian) set_sink(plan.hessian, *request_.hessian, plan, first);
     if (plan.want_loss && !reduces_loss_) set_sink(plan.loss, *request_.loss, plan, first);
     lay_columns_down(plan);
+    classify(plan);
     const LossInfo& loss = info(plan.loss_type);
     const bool sums_up = plan.want_loss && reduces_loss_;
     plan.scale_per_image = plan.want_gradient && !has_one_scale();
     if (!loss.couples_channels && !sums_up && plan.class_indices == nullptr &&
         shape_.elements() > 0)
       order_axes(plan);
-    classify(plan);
     cut(plan, call_);
     return plan;
   }

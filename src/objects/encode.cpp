@@ -57,29 +57,31 @@ void check_devices(const Encode& call, const Device& device) {
 }
 
 Computation to_computation(Encode& call) {
-  Request request = call.kernel->request();
-  const auto place = [](auto& operand, const char* name, const auto& images) {
-    if (images != nullptr) operand = images->operand(name);
+  const auto ask = [&](Request& request) {
+    call.kernel->fill(request);
+    const auto place = [](auto& operand, const char* name, const auto& images) {
+      if (images != nullptr) operand = images->operand(name);
+    };
+    place(request.predictions, "source_images", call.predictions);
+    place(request.labels, "labels", call.labels);
+    place(request.weights, "weights", call.weights);
+    place(request.source_gradients, "source_gradients", call.source_gradients);
+    if (call.allocator && call.results != nullptr) {
+      throw ValueError(refusal(
+          "allocator", std::string("be None beside ") + name_of_results(call.kernel->kind()),
+          call.allocator == ResultAllocator::image ? "'image'" : "'temporary_image'"));
+    }
+    const std::int64_t images = request.predictions.shape().images;
+    check_count("source_states", call.source_states, images);
+    check_count("destination_states", call.destination_states, images);
+    take_values(request, call.source_states);
   };
-  place(request.predictions, "source_images", call.predictions);
-  place(request.labels, "labels", call.labels);
-  place(request.weights, "weights", call.weights);
-  place(request.source_gradients, "source_gradients", call.source_gradients);
-  if (call.allocator && call.results != nullptr) {
-    throw ValueError(
-        refusal("allocator", std::string("be None beside ") + name_of_results(call.kernel->kind()),
-                call.allocator == ResultAllocator::image ? "'image'" : "'temporary_image'"));
-  }
-  const std::int64_t images = request.predictions.shape().images;
-  check_count("source_states", call.source_states, images);
-  check_count("destination_states", call.destination_states, images);
-  take_values(request, call.source_states);
-  return Computation(std::move(request), [&](Request& r) {
+  return Computation(ask, [&](Request& request) {
     for_each_input(call, [](const char*, const ImageBatch& batch) { batch.check_usable(); });
     if (call.allocator) return;
     if (call.results == nullptr)
-      call.results = call.kernel->device()->make_images(result_descriptor(r));
-    r.result() = call.results->operand(name_of_results(call.kernel->kind()));
+      call.results = call.kernel->device()->make_images(result_descriptor(request));
+    request.result() = call.results->operand(name_of_results(call.kernel->kind()));
   });
 }
 

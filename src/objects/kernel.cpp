@@ -43,7 +43,7 @@ PropertyValue Kernel::inherited(std::size_t row) const {
   return moved != now.moved.end() ? moved->second : fresh_[row];
 }
 
-Request Kernel::request() const {
+void Kernel::fill(Request& request) const {
   const std::lock_guard lock(mutex_);
   load(properties_);
   if (!properties_.moved.empty()) {
@@ -53,12 +53,10 @@ Request Kernel::request() const {
                              "be " + to_string(property.form, fresh_[row]) + " when encoding",
                              to_string(property.form, value)));
   }
-  Request request;
   request.work = work_of(kind_);
   request.wrt = properties_.compute_label_gradients ? Wrt::labels : Wrt::predictions;
   request.descriptor = descriptor_;
   request.descriptor.parameters = properties_.parameters;
-  return request;
 }
 
 void Kernel::update(const std::function<void(KernelProperties&)>& change) {

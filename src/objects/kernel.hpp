@@ -48,10 +48,10 @@ class Kernel {
   KernelProperties properties() const;
   /// The value of an inherited row.
   PropertyValue inherited(std::size_t row) const;
-  /// A request with this kernel's work and its properties as they are now, and nothing else. Throws
-  /// ValueError naming the first inherited property that was moved away from what a fresh kernel
-  /// has: the header calls the result of encoding with one undefined.
-  Request request() const;
+  /// Gives a request this kernel's work and its properties as they are now. Throws ValueError
+  /// naming the first inherited property that was moved away from what a fresh kernel has: the
+  /// header calls the result of encoding with one undefined.
+  void fill(Request& request) const;
   /// Changes properties under the kernel's mutex. `change` checks and throws before it writes.
   void update(const std::function<void(KernelProperties&)>& change);
   /// NSCopying: a kernel on `device` with every property of this one.

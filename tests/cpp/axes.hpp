@@ -16,7 +16,7 @@ using Axes = std::vector<std::int64_t>;
 inline ArrayView view(const char* name, const Axes& axes) { return {name, axes}; }
 /// What refers to the axes, which live on.
 inline Folding fold(const Axes& predictions, std::int64_t axis = -1) {
-  return Folding(view("predictions", predictions), axis);
+  return Folding("predictions", predictions, axis);
 }
 
 inline Axes copy(std::span<const std::int64_t> axes) { return {axes.begin(), axes.end()}; }

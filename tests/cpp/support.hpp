@@ -18,8 +18,16 @@
 #include "core/shape.hpp"
 #include "devices.hpp"
 #include "objects/device.hpp"
+#include "objects/kernel.hpp"
 
 namespace mpsnn_loss::test {
+
+/// What a kernel says of a computation at this moment.
+inline Request request_of(const Kernel& kernel) {
+  Request request;
+  kernel.fill(request);
+  return request;
+}
 
 /// Numbers that are the same in every run (splitmix64).
 class Random {

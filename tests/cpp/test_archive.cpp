@@ -195,7 +195,7 @@ TEST_CASE("every inherited property survives an archive by itself") {
       CHECK(kernel->inherited(i) == value);
       check_round_trip(*kernel);
       const auto read_back = read(archive(*kernel), kind);
-      check_refused<ValueError>(rows[i].name, [&] { read_back->request(); });
+      check_refused<ValueError>(rows[i].name, [&] { request_of(*read_back); });
     }
   }
 }

@@ -124,7 +124,7 @@ TEST_CASE("one axis has the channels, the first other is the batch, the rest are
         CHECK(folding.channels() == axes[channel_axis]);
         CHECK(folding.images() == (rank > 1 ? others.front() : 1));
         const bool has_elements = product(axes) > 0;
-        CHECK(is_empty(axes) == !has_elements);
+        CHECK(folding.is_empty() == !has_elements);
         CHECK(fold(axes, axis - static_cast<std::int64_t>(rank)).channel_axis() == channel_axis);
         if (has_elements && !folding.admit(contiguous(axes))) {
           CHECK(channel_axis > 1);  // lies among the pixels, more than once

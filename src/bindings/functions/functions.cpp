@@ -56,16 +56,14 @@ constexpr std::size_t kRequired = 3;
 template <const auto& parameters, const char* name>
 FunctionArguments sorted_arguments(PyObject* const* arguments, Py_ssize_t count,
                                    PyObject* keywords) {
-  constexpr std::size_t n = parameters.size();
   static auto signature = [] {
-    Signature<n> made{name, {}, kRequired, kRequired};
+    Signature<parameters.size()> made{name, {}, kRequired, kRequired};
     std::ranges::transform(parameters, made.names.begin(), &Parameter::name);
     return made;
   }();
-  const auto sorted =
-      sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
   FunctionArguments call{};
-  for (std::size_t i = 0; i < n; ++i) call.*parameters[i].place = sorted[i];
+  sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords,
+                 [&](std::size_t i) -> PyObject*& { return call.*parameters[i].place; });
   return call;
 }
 

@@ -6,11 +6,6 @@
 namespace py = pybind11;
 
 namespace mpsnn_loss::bindings {
-namespace {
-
-using Axes = std::array<std::int64_t, Folding::kMostAxes>;
-
-}  // namespace
 
 void Output::take(const char* name, py::handle value) {
   array_.take_destination(name, value);
@@ -18,49 +13,50 @@ void Output::take(const char* name, py::handle value) {
 }
 
 void Output::admit(Folding& folding) {
-  if (is_empty(folding.axes())) return;
-  Axes strides;
-  set_contiguous_strides(folding.axes(), 1, strides.data());
+  const auto axes = folding.axes();
+  if (folding.is_empty()) return;
+  Folding::PerAxis strides;
   if (array_.is_taken()) {
     const StridedArray given = array_.strided();
     const auto format = storage_format(given.type);
-    // What does not fit is refused later.
-    if (!format || !array_.has_whole_strides(*format) ||
-        !std::ranges::equal(given.axes, folding.axes())) {
-      return;
-    }
-    for (std::size_t i = 0; i < given.axes.size(); ++i)
+    if (!format || !same_axes(given.axes, axes)) return;  // is refused later
+    is_dense_ = is_dense(array_, *format, folding);
+    if (is_dense_ || !array_.has_whole_strides(*format)) return;
+    for (std::size_t i = 0; i < axes.size(); ++i)
       strides[i] = given.strides[i] / info(*format).size;
+  } else {
+    is_dense_ = folding.is_channels_last();
+    if (is_dense_) return;
+    set_contiguous_strides(axes, 1, strides.data());
   }
-  for (std::size_t i = 0; i < folding.rank(); ++i) {
-    if (folding.axes()[i] == 1) strides[i] = 0;
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    if (axes[i] == 1) strides[i] = 0;
   }
-  is_packed_ = !folding.admit({strides.data(), folding.rank()});
+  is_packed_ = !folding.admit({strides.data(), axes.size()});
 }
 
 void Output::place_like_predictions(Request& request, std::optional<Operand>& operand,
                                     const char* name, const Folding& folding, Format format,
                                     Format wide) {
   const auto axes = folding.axes();
-  StridedArray memory;
-  Axes strides;
+  void* data = array_.data();
   if (array_.is_taken()) {
     format = array_.require_strided_destination(format, wide);
     require_axes(array_.view(), axes);
-    memory = array_.strided();
   } else {
     py::array fresh = make_array(axes, format);
-    set_contiguous_strides(axes, info(format).size, strides.data());
-    memory = {static_cast<std::byte*>(fresh.mutable_data()),
-              element_type(format),
-              false,
-              axes,
-              {strides.data(), axes.size()}};
+    data = fresh.mutable_data();
     result_ = std::move(fresh);
   }
-  const Shape& shape = request.predictions.shape();
-  operand = make_operand(name, {shape, format}, const_cast<std::byte*>(memory.data), true);
-  if (is_empty(axes)) return;
+  operand.emplace().place(name, {request.predictions.shape(), format}, data, true);
+  if (is_dense_ || folding.is_empty()) return;
+  Folding::PerAxis strides;
+  set_contiguous_strides(axes, info(format).size, strides.data());
+  const StridedArray memory =
+      array_.is_taken()
+          ? array_.strided()
+          : StridedArray{
+                operand->data, element_type(format), false, axes, {strides.data(), axes.size()}};
   if (!is_packed_) {
     for (std::size_t i = 0; i < axes.size(); ++i)
       strides[i] = axes[i] == 1 ? 0 : memory.strides[i] / info(format).size;
@@ -86,14 +82,14 @@ void Output::place_reduced(std::optional<Operand>& operand, const char* name,
   if (array_.is_taken()) {
     array_.require_strided_destination(format, format);
     require_axes(array_.view(), axes);
-    operand = make_operand(name, descriptor, array_.data(), true);
+    operand.emplace().place(name, descriptor, array_.data(), true);
     if (images > 1) operand->strides[0] = array_.strided().strides[0] / info(format).size;
   } else if (axes.empty()) {
-    operand = make_operand(name, descriptor, &scalar_, true);
+    operand.emplace().place(name, descriptor, &scalar_, true);
     scalar_format_ = format;
   } else {
     py::array fresh = make_array(axes, format);
-    operand = make_operand(name, descriptor, fresh.mutable_data(), true);
+    operand.emplace().place(name, descriptor, fresh.mutable_data(), true);
     result_ = std::move(fresh);
   }
 }

@@ -16,10 +16,11 @@ namespace mpsnn_loss::bindings {
 
 class Output {
  public:
-  /// What there is to write.
-  enum class Kind { nothing, reduced, like_predictions };
+  enum class Kind { reduced, like_predictions };
 
-  Kind kind = Kind::nothing;
+  explicit Output(Kind shape) : kind(shape) {}
+
+  const Kind kind;
 
   /// A destination of the caller.
   void take(const char* name, pybind11::handle value);
@@ -43,9 +44,10 @@ class Output {
  private:
   HostArray array_;
   pybind11::object result_;
+  bool is_dense_ = false;                 // they are written as [N, H, W, C] in C order
   bool is_packed_ = false;                // results are made in `scratch_`, and copied at the end
   std::unique_ptr<std::byte[]> scratch_;  // channels last
-  std::array<std::int64_t, Folding::kMostAxes> axes_, strides_;  // then, in bytes, channels last
+  Folding::PerAxis axes_, strides_;       // then, in bytes, channels last
   StridedArray copied_to_;
   Format scalar_format_ = Format::float32;
   double scalar_ = 0;  // room for a value of any format

@@ -155,19 +155,20 @@ class KernelCall {
     take(kLabels, "labels", labels_);
     if (given(weights_)) take(kWeights, "weights", weights_);
     if (given(out_)) arrays_[kOut].take_destination("out", out_);
-    check_unchanged(arrays_[kPredictions], arrays_[kLabels], arrays_[kWeights], arrays_[kGradients],
-                    arrays_[kOut]);
+    check_unchanged({&arrays_[kPredictions], &arrays_[kLabels], &arrays_[kWeights],
+                     &arrays_[kGradients], &arrays_[kOut]});
     // From here on no code of others runs, and addresses hold.
-    Request request = kernel_->request();
-    place(request.predictions, kPredictions, "predictions");
-    place(request.labels, kLabels, "labels");
-    place(request.weights, kWeights, "weights");
-    place(request.source_gradients, kGradients, "source_gradient");
-    if (source_gradient) {
+    const auto ask = [&](Request& request) {
+      kernel_->fill(request);
+      place(request.predictions, kPredictions, "predictions");
+      place(request.labels, kLabels, "labels");
+      place(request.weights, kWeights, "weights");
+      place(request.source_gradients, kGradients, "source_gradient");
+      if (!source_gradient) return;
       request.uniform_source_gradient = *source_gradient;
       request.elsewhere.push_back({"source_gradient", memory_of_scalar(source_gradient_)});
-    }
-    const Computation computation(std::move(request), [this](Request& r) { complete(r); });
+    };
+    const Computation computation(ask, [this](Request& request) { complete(request); });
     compute(computation, on_cpu_, [&](Waiting waiting) { kernel_->run(computation, waiting); });
     return result_.release().ptr();
   }
@@ -188,11 +189,14 @@ class KernelCall {
                  *images_[which]->device());
   }
 
+  static Operand& made(Operand& operand) { return operand; }
+  static Operand& made(std::optional<Operand>& operand) { return operand.emplace(); }
+
   template <class Place>  // an operand, perhaps an optional one
   void place(Place& operand, Argument which, const char* name) {
     const HostArray& array = arrays_[which];
     if (array.is_taken()) {
-      operand = make_operand(name, forms_[which], array.data(), array.writable());
+      made(operand).place(name, forms_[which], array.data(), array.writable());
     } else if (const auto& images = images_[which]; images != nullptr) {
       images->check_readable();
       operand = images->operand(name);
@@ -204,7 +208,7 @@ class KernelCall {
     if (operand.on_host) return;
     auto& values = copies_.emplace_back(static_cast<std::size_t>(operand.descriptor.bytes()));
     images_[which]->download(0, operand.shape().images, values.data());
-    operand = make_operand(operand.name, operand.descriptor, values.data(), false);
+    operand.place(operand.name, operand.descriptor, values.data(), false);
   }
 
   void complete(Request& request) {
@@ -225,12 +229,12 @@ class KernelCall {
     if (given(out_)) {
       arrays_[kOut].require_destination(output.format);
       require_axes(arrays_[kOut].view(), axes);
-      request.result() = make_operand("out", output, arrays_[kOut].data(), true);
+      request.result().emplace().place("out", output, arrays_[kOut].data(), true);
       result_ = py::reinterpret_borrow<py::object>(out_);
       return;
     }
     py::array fresh = make_array(axes, output.format);
-    request.result() = make_operand("out", output, fresh.mutable_data(), true);
+    request.result().emplace().place("out", output, fresh.mutable_data(), true);
     result_ = std::move(fresh);
   }
 

@@ -82,7 +82,7 @@ Encode kernel_encode(const std::shared_ptr<Kernel>& kernel, const Problem& probl
                                 : filled(device, loss_shape(problem.descriptor, problem.shape),
                                          problem.source_gradient);
   }
-  Request request = kernel->request();
+  Request request = request_of(*kernel);
   request.predictions = call.predictions->operand("");
   request.labels = call.labels->operand("");
   call.results = device.make_images(result_descriptor(request));

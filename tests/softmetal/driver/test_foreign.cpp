@@ -72,7 +72,7 @@ TEST_CASE_FIXTURE(OnTheDouble, "images that kernels make hold what ours would") 
       loss.allocator = allocator;
       const Buffer buffer = make_buffer();
       const Images results = buffer->encode(loss);
-      CHECK_NOTHROW(forward->request());
+      CHECK_NOTHROW(request_of(*forward));
       buffer->commit();
       buffer->wait(kLong);
       if (allocator == ResultAllocator::image) {

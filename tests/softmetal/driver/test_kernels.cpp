@@ -59,7 +59,7 @@ TEST_CASE_FIXTURE(OnTheDouble, "a new kernel has Apple's defaults") {
     const KernelProperties p = kernel->properties();
     CHECK(p.parameters == LossParameters{});
     CHECK_FALSE(p.has_label);
-    CHECK_NOTHROW(kernel->request());
+    CHECK_NOTHROW(request_of(*kernel));
     CHECK(foreign.kernel_pointer(*kernel) != nullptr);
   }
 }
@@ -71,7 +71,7 @@ TEST_CASE_FIXTURE(OnTheDouble, "every property is kept, by copies and archives t
     check_changed(*kernel);
     check_changed(*kernel->copy(device));
     check_changed(*unarchive(archive(*kernel), kind, device));
-    check_refused<ValueError>("", [&] { kernel->request(); });
+    check_refused<ValueError>("", [&] { request_of(*kernel); });
   }
 }
 
