@@ -318,6 +318,7 @@ class Run {
   /// Where D is 0 nothing has a gradient, whatever the values.
   void clear_undivided() const {
     if (!request_.gradient || shape_.elements() == 0) return;
+    if (divisors_.is_one() && divisors_[0] != 0) return;  // of thousands of images, perhaps
     for (std::int64_t i = 0; i < shape_.images; ++i) {
       if (divisors_[i] != 0) continue;
       for (const auto* output : {&request_.gradient, &request_.hessian}) {
