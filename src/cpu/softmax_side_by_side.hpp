@@ -6,6 +6,7 @@
 #pragma once
 
 #include <type_traits>
+#include <utility>
 
 #include "cpu/planes.hpp"
 #include "cpu/softmax_rows.hpp"
@@ -57,17 +58,18 @@ class SideBySide {
   MPSNN_INLINE_MEMBER void for_each_group(Body body) const {
     for (std::int64_t r = 0; r < rows_; r += kWidth) body(r, r * call_.channels);
   }
-  /// Calls body(channels) with their number, a constant where they are few: such a group stays in
-  /// registers.
+  /// Calls body(channels) with their number, a constant where they are few, or as many as digits:
+  /// such a group stays in registers.
   template <class Body>
   MPSNN_INLINE_MEMBER void with_channels(Body body) const {
-    switch (call_.channels) {
-      case 1: return body(std::integral_constant<std::int64_t, 1>());
-      case 2: return body(std::integral_constant<std::int64_t, 2>());
-      case 3: return body(std::integral_constant<std::int64_t, 3>());
-      case 4: return body(std::integral_constant<std::int64_t, 4>());
-      default: return body(call_.channels);
-    }
+    const auto as_constant = [&]<std::int64_t... few>(
+                                 std::integer_sequence<std::int64_t, few...>) MPSNN_INLINE_LAMBDA {
+      return (
+          (call_.channels == few && (body(std::integral_constant<std::int64_t, few>()), true)) ||
+          ...);
+    };
+    if (!as_constant(std::integer_sequence<std::int64_t, 1, 2, 3, 4, 5, 6, 7, 8, 10>()))
+      body(call_.channels);
   }
 
   void begin(std::int64_t pixel, std::int64_t rows) {

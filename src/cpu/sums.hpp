@@ -21,6 +21,29 @@ MPSNN_INLINE Scalar<V> fold_lanes(V v, Combine combine) {
   return fold_lanes<lanes<V> / 2>(v, combine, std::make_index_sequence<lanes<V>>());
 }
 
+/// Of `group` vectors, each with groups of so many lanes, one group to a row: combines the halves
+/// of every group, two vectors at a time, until the one that is left has a lane for each row.
+template <std::size_t group, class V, class Combine, std::size_t... I>
+MPSNN_INLINE void fold_groups(V* v, Combine combine, std::index_sequence<I...> lane) {
+  if constexpr (group > 1) {
+    constexpr std::size_t half = group / 2;
+    constexpr auto first_of = [](std::size_t i) { return i / half * group + i % half; };
+    for (std::size_t k = 0; k < half; ++k) {
+      const V a = v[2 * k], b = v[2 * k + 1];
+      v[k] = combine(__builtin_shufflevector(a, b, static_cast<int>(first_of(I))...),
+                     __builtin_shufflevector(a, b, static_cast<int>(first_of(I) + half)...));
+    }
+    fold_groups<half>(v, combine, lane);
+  }
+}
+
+/// What fold_lanes makes of each of as many vectors as one has lanes. They are overwritten.
+template <class V, class Combine>
+MPSNN_INLINE V fold_each(V* v, Combine combine) {
+  fold_groups<lanes<V>>(v, combine, std::make_index_sequence<lanes<V>>());
+  return v[0];
+}
+
 struct Add {
   template <class V>
   MPSNN_INLINE_MEMBER V operator()(V a, V b) const {

@@ -1,0 +1,114 @@
+// The rows of a tile as they lie, vector by vector, and sums over each of them.
+#pragma once
+
+#include "cpu/softmax_rows.hpp"
+#include "cpu/sums.hpp"
+
+namespace mpsnn_loss::cpu::MPSNN_ISA {
+
+template <class T>
+class RowSums {
+ protected:
+  using V = Vector<T>;
+  static constexpr auto kWidth = static_cast<std::int64_t>(lanes<V>);
+
+  explicit RowSums(std::int64_t channels) : channels_(channels) {}
+
+  /// Calls body(index, load, store, live lanes) along a row, the last time with the lanes that are
+  /// left.
+  template <class Body>
+  MPSNN_INLINE_MEMBER void for_each_vector(Body body) const {
+    std::int64_t i = 0;
+    for (; i + kWidth <= channels_; i += kWidth) {
+      body(
+          i, [](const T* at) MPSNN_INLINE_LAMBDA { return load<V>(at); },
+          [](T* to, V x) MPSNN_INLINE_LAMBDA { store<V>(to, x); }, ~Mask<V>{});
+    }
+    if (i == channels_) return;
+    const auto rest = static_cast<std::size_t>(channels_ - i);
+    body(
+        i, [rest](const T* at) MPSNN_INLINE_LAMBDA { return load_first<V>(at, rest); },
+        [rest](T* to, V x) MPSNN_INLINE_LAMBDA { store_first<V>(to, x, rest); },
+        first_lanes<V>(rest));
+  }
+
+  /// Calls body(row, its first element in the tile).
+  template <class Body>
+  MPSNN_INLINE_MEMBER void for_each_row(Body body) const {
+    for (std::int64_t r = 0; r < rows_; ++r) body(r, r * channels_);
+  }
+
+  /// Sums of rows side by side have few parts; the same bits are asked for here.
+  bool sums_by_parts() const { return channels_ <= kMostTransposed; }
+  template <class Term>
+  MPSNN_INLINE_MEMBER T sum_by_parts(Term term) const {
+    constexpr std::int64_t parts = kParts<V>;
+    T part[parts] = {};
+    for_each_vector([&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
+      T of_x[kWidth];
+      store<V>(of_x, select<V>(live, term(i, load_at, live), V{}));
+      for (std::int64_t k = 0; k < kWidth; ++k) part[k % parts] += of_x[k];
+    });
+    if constexpr (parts == 2) return part[0] + part[1];
+    return (part[0] + part[parts / 2]) + (part[1] + part[parts - 1]);
+  }
+  template <class Term>
+  MPSNN_INLINE_MEMBER V sum_by_lanes(Term term) const {
+    V sum{};
+    for_each_vector([&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
+      sum += select<V>(live, term(i, load_at, live), V{});
+    });
+    return sum;
+  }
+
+  /// Σ term(index, load, live lanes) over the channels of a row, in the order of sum_of_channels.
+  template <class Term>
+  MPSNN_INLINE_MEMBER T sum_of_row(Term term) const {
+    return sums_by_parts() ? sum_by_parts(term) : sum_of_lanes(sum_by_lanes(term));
+  }
+
+  /// Calls row(row, its first element) for vectors, whose lanes are combined to one number for each
+  /// row. Those of as many rows as a vector has lanes are folded in one go: a row at a time, the
+  /// next would wait for it.
+  template <class Combine, class Row>
+  MPSNN_INLINE_MEMBER void fold_rows(T* to, Combine combine, Row row) const {
+    for (std::int64_t first = 0; first < rows_; first += kWidth) {
+      const std::int64_t rest = rows_ - first, live = rest < kWidth ? rest : kWidth;
+      V of_rows[kWidth];
+      for (std::int64_t k = 0; k < live; ++k) of_rows[k] = row(first + k, (first + k) * channels_);
+      for (std::int64_t k = live; k < kWidth; ++k) of_rows[k] = V{};
+      store<V>(to + first, fold_each(of_rows, combine));
+    }
+  }
+  /// Sums over the channels of each row: begin(row, first element) returns the terms of sum_of_row,
+  /// and end(row, first element, sum) may change the sum before it is folded.
+  template <class Begin, class End>
+  MPSNN_INLINE_MEMBER void sum_rows(T* to, Begin begin, End end) const {
+    if (sums_by_parts()) {
+      for_each_row([&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
+        to[r] = sum_by_parts(begin(r, at));
+        end(r, at, to[r]);
+      });
+      return;
+    }
+    fold_rows(to, Add(), [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
+      V sum = sum_by_lanes(begin(r, at));
+      end(r, at, sum);
+      return sum;
+    });
+  }
+  template <class Begin>
+  MPSNN_INLINE_MEMBER void sum_rows(T* to, Begin begin) const {
+    sum_rows(to, begin, [](std::int64_t, std::int64_t, auto&) MPSNN_INLINE_LAMBDA {});
+  }
+  /// Stores the vector from channel i on, or what of it is left in the row.
+  MPSNN_INLINE_MEMBER void store_in_row(T* to, std::int64_t i, V x) const {
+    const std::int64_t rest = channels_ - i;
+    rest < kWidth ? store_first<V>(to + i, x, static_cast<std::size_t>(rest)) : store<V>(to + i, x);
+  }
+
+  const std::int64_t channels_;
+  std::int64_t rows_ = 0;
+};
+
+}  // namespace mpsnn_loss::cpu::MPSNN_ISA
