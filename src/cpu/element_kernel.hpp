@@ -84,7 +84,7 @@ class ElementKernel {
     template <class To>
     MPSNN_INLINE_MEMBER void operator()(To* to, V x) const {
       if constexpr (kIsNarrow<To>) {
-        store_narrow(to, x);
+        store_numbers(to, x);
       } else {
         store<V>(to, x);
       }

@@ -146,7 +146,8 @@ bool run_without_staging(const Plan& plan, std::int64_t chunk, const Range& rang
 template <class F, class S>
 bool run_narrow(const Plan& plan, const Range& range) {
   if (results_of(plan) != Results::gradient || plan.weight_count > 0 || plan.scale_per_image ||
-      plan.source_gradients.data != nullptr || plan.class_indices != nullptr) {
+      plan.source_gradients.data != nullptr || plan.class_indices != nullptr ||
+      plan.gradient.overwrites) {
     return false;
   }
   const auto fits = [](const auto& end) { return end.dense && end.format == kFormatOf<S>; };

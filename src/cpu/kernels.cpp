@@ -48,6 +48,7 @@ Plan with_copy(const Plan& plan, std::int64_t chunk, std::byte* room) {
   }
   Plan own = plan;
   own.results_in_place = false;
+  for (Sink* sink : {&own.gradient, &own.hessian, &own.loss}) sink->overwrites = false;
   own.predictions = {.data = room - first * std::int64_t{sizeof(T)},
                      .format = kFormatOf<T>,
                      .strides = contiguous_strides(plan.shape),
@@ -57,7 +58,7 @@ Plan with_copy(const Plan& plan, std::int64_t chunk, std::byte* room) {
 }
 
 void run_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
-  if (plan.results_in_place) {
+  if (copies_predictions(plan)) {
     std::byte* const room = scratch + kernel_set.scratch_bytes(plan);
     return run_chunk(plan.double_precision ? with_copy<double>(plan, chunk, room)
                                            : with_copy<float>(plan, chunk, room),

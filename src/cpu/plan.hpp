@@ -32,7 +32,8 @@ struct Sink {
   Format format = Format::float32;
   Strides strides = {};
   bool dense = false;
-  bool streams = false;  // too large for the caches: stored past them
+  bool streams = false;     // too large for the caches: stored past them
+  bool overwrites = false;  // the predictions: a tile is finished before it is stored
 };
 
 struct Plan {
@@ -56,7 +57,7 @@ struct Plan {
 
   Sink gradient, hessian;
   Sink loss;              // where nothing is reduced
-  bool results_in_place;  // a result takes the place of predictions, which are copied first
+  bool results_in_place;  // one of them takes the place of the predictions
 
   double* sums;         // of weighted losses, without ω: one per chunk, or one per image
   bool sums_per_image;  // a chunk holds whole images and every image wants its own sum
@@ -81,6 +82,12 @@ inline constexpr std::int64_t kRowsOfLine = 16;
 [[gnu::always_inline]] inline std::int64_t read_class(const Plan& plan, std::int64_t pixel) {
   const volatile std::int64_t& place = plan.class_indices[pixel];
   return place;
+}
+
+/// Whether a chunk copies its predictions, as results take their place. Where nothing but gradients
+/// of elements is wanted, it is enough that each tile is finished before it is stored.
+inline bool copies_predictions(const Plan& plan) {
+  return plan.results_in_place && (plan.want_loss || info(plan.loss_type).couples_channels);
 }
 
 struct Range {

@@ -115,7 +115,7 @@ void cut(Plan& plan, const Computation& call) {
     plan.sums_per_image =
         plan.want_loss && call->descriptor.reduces() && !call->descriptor.reduce_across_batch;
   }
-  if (plan.results_in_place)
+  if (copies_predictions(plan))
     plan.copy_scratch = plan.chunk_units * plan.unit_elements * std::int64_t{sizeof(double)};
 }
 
@@ -285,6 +285,7 @@ class Run {
     set_end(sink, output, plan.shape, first);
     const bool in_place = sink.data == plan.predictions.data;  // whose lines are at hand
     plan.results_in_place = plan.results_in_place || in_place;
+    sink.overwrites = in_place;
     // What is read and written together must not fit the last-level cache.
     sink.streams = !in_place && 3 * output.descriptor.bytes() > last_level_cache();
   }

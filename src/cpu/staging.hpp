@@ -49,7 +49,8 @@ MPSNN_INLINE bool is_in_place(const Source& source) {
 /// True where results are made where they belong.
 template <class T>
 MPSNN_INLINE bool is_in_place(const Sink& sink) {
-  return sink.data == nullptr || (sink.dense && sink.format == kFormatOf<T> && !sink.streams);
+  return sink.data == nullptr ||
+         (sink.dense && sink.format == kFormatOf<T> && !sink.streams && !sink.overwrites);
 }
 
 /// Where the results from element `first` on belong, in a dense sink of that type.
@@ -280,7 +281,8 @@ const T* stage_gradients(const Plan& plan, std::int64_t first, std::int64_t coun
 /// True where results are stored straight to where they belong.
 template <class T>
 MPSNN_INLINE bool is_direct(const Sink& sink) {
-  return is_in_place<T>(sink) || (kStreams<T> && sink.dense && sink.format == kFormatOf<T>);
+  return is_in_place<T>(sink) ||
+         (kStreams<T> && sink.dense && sink.format == kFormatOf<T> && !sink.overwrites);
 }
 
 /// True where that holds for all results and no operand has to be staged for them.
