@@ -76,7 +76,8 @@ std::int64_t scratch_bytes(const Plan& plan) {
     const bool softmax = info(plan.loss_type).couples_channels;
     return softmax ? softmax_scratch<T>(plan) : std::int64_t{sizeof(ElementScratch<T>)};
   };
-  return plan.double_precision ? bytes_of(double()) : bytes_of(float());
+  const std::int64_t bytes = plan.double_precision ? bytes_of(double()) : bytes_of(float());
+  return (bytes + 63) / 64 * 64;  // what comes behind it is aligned too
 }
 
 }  // namespace

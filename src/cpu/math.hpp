@@ -181,7 +181,8 @@ MPSNN_INLINE V exp_of_nonpositive(V x) {
 template <class V>
 class ExpShift {
  public:
-  /// `most`: at least as large as any argument that will follow.
+  /// `most`: the largest argument that will follow, but for a few of the powers of two that are
+  /// head room.
   MPSNN_INLINE_MEMBER explicit ExpShift(V most) {
     using C = MathConstants<Scalar<V>>;
     // Arguments too large for the reduction are moved first. That is exact for those that matter,
@@ -193,14 +194,6 @@ class ExpShift {
                 (C::round_magic + C::exp_head_room);
     exponent_ = bits(mul_add(n, broadcast<V>(Exp<V>::steps), broadcast<V>(C::round_magic)));
   }
-  /// The shift of one lane, for all.
-  MPSNN_INLINE_MEMBER ExpShift of_lane(std::int64_t i) const {
-    ExpShift shift;
-    shift.origin_ = broadcast<V>(origin_[i]);
-    shift.floor_ = broadcast<V>(floor_[i]);
-    shift.exponent_ = Bits<V>{} + exponent_[i];
-    return shift;
-  }
   /// exp(x - most) up to a factor that is the same for all x; 0 where the least normal number is
   /// 2^exp_head_room times larger than that.
   MPSNN_INLINE_MEMBER V exp(V x) const {
@@ -209,8 +202,6 @@ class ExpShift {
   }
 
  private:
-  ExpShift() = default;
-
   V origin_, floor_;
   Bits<V> exponent_;
 };

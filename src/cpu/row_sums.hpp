@@ -38,7 +38,7 @@ class RowSums {
     for (std::int64_t r = 0; r < rows_; ++r) body(r, r * channels_);
   }
 
-  /// Sums of rows side by side have few parts; the same bits are asked for here.
+  /// Rows of so few channels may go side by side too, with the parts of their sums as registers.
   bool sums_by_parts() const { return channels_ <= kMostTransposed; }
   template <class Term>
   MPSNN_INLINE_MEMBER T sum_by_parts(Term term) const {

@@ -221,6 +221,7 @@ class Run {
     if (plan.want_loss && plan.want_gradient && wide_loss != wide_gradient) {
       Plan loss_plan = plan;
       loss_plan.want_gradient = loss_plan.want_hessian = loss_plan.by_labels = false;
+      loss_plan.gradient = loss_plan.hessian = {};  // or scratch would be stored over predictions
       loss_plan.double_precision = wide_loss;
       run_plan(loss_plan, first);
       plan.want_loss = plan.sums_per_image = false;

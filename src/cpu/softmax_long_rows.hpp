@@ -350,11 +350,11 @@ class LongRows {
                         const Curvature<V>& curvature, V others) {
     const V limit = broadcast<V>(dominated_ ? sum_ * kDominant<T> : T(__builtin_inff()));
     T* const out = writers_.hessian.room(first_ + c);
-    for_each_vector(count, [&](std::size_t, std::int64_t i, auto load_at, auto store_at,
-                               Mask<V>) MPSNN_INLINE_LAMBDA {
-      const V x = load_at(e + i);
-      store_at(out + i, select<V>(x > limit, curvature.of_dominant(x, others), curvature(x)));
-    });
+    for_each_vector(count, [&](std::size_t, std::int64_t i, auto load_at, auto store_at, Mask<V>)
+                               MPSNN_INLINE_LAMBDA {
+                                 const V x = load_at(e + i);
+                                 store_at(out + i, curvature(x, limit, others));
+                               });
     writers_.hessian.advance(count);
   }
 

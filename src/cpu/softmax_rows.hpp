@@ -24,7 +24,8 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-/// Above this share of S no digit is lost that the contract wants; any above 1/2 names one channel.
+/// Up to this share of S the plain form loses no digit that the contract wants; any above 1/2 names
+/// one channel.
 template <class T>
 inline constexpr T kDominant = T(0.625);
 
@@ -127,6 +128,11 @@ struct Curvature {
   /// Of the dominant channel; `others`: Σ e without it. In this order nothing is subnormal on the
   /// way that is not in the end.
   MPSNN_INLINE_MEMBER V of_dominant(V e, V others) const { return others * (e * by_e) * inverse; }
+  /// Of a channel that is dominant if its exponential is above the limit.
+  MPSNN_INLINE_MEMBER V operator()(V e, V limit, V others) const {
+    const V value = of_dominant(e, others);
+    return select<V>((e > limit) & (value - value == V{}), value, (*this)(e));
+  }
   /// NaN where a product on the way could leave the range, of a row with this largest exponential.
   MPSNN_INLINE_MEMBER V check(V largest) const {
     const V most = largest * by_e * Scalar<V>(0x1p40);
@@ -170,8 +176,9 @@ void read_row_factors(const SoftmaxCall<T>& call, std::int64_t pixel, std::int64
 /// leaves few lanes idle and needs no transposition.
 inline constexpr std::int64_t kMostTransposed = 63;
 
-/// The channels of a row of up to kMostInShortRows are added in parts, wherever it lies: those of
-/// every fourth channel, or of every channel that falls into the same lane of a row's vectors.
+/// The channels of a row of up to kMostInShortRows are added in parts, wherever it lies: with up to
+/// kMostTransposed those of every fourth channel (of every second, where vectors have two lanes),
+/// with more those that fall into the same lane of a row's vectors.
 template <class V>
 inline constexpr std::int64_t kParts = lanes<V> < 4 ? lanes<V> : 4;
 

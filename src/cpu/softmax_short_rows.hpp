@@ -107,10 +107,11 @@ class ShortRows : RowSums<T> {
   }
 
   /// A shift is a power of two, which no digit of an exponential depends on: that of the first row
-  /// may do for all of them.
+  /// may do for all of them. Of large arguments the row's own maximum is a part of it.
   bool one_shift_does(V lowest) const {
     const V first = broadcast<V>(room_.maxima[0]);
-    Mask<V> far = ~(lowest > first - kFar);
+    Mask<V> far = ~(lowest > first - kFar) |
+                  ~(abs(first) < broadcast<V>(MathConstants<T>::reducible - kNear));
     for (std::int64_t r = 0; r < rows_; r += kWidth) {
       const std::int64_t rest = rows_ - r;
       const Mask<V> live =
@@ -120,7 +121,6 @@ class ShortRows : RowSums<T> {
     return !any<V>(far);
   }
 
-  /// The next tile.
   static void read_ahead(const T* y, const T* t) {
     __builtin_prefetch(y + kTileElements);
     __builtin_prefetch(t + kTileElements);
@@ -369,8 +369,8 @@ class ShortRows : RowSums<T> {
     });
     const Curvature<V> curvature(by_e, sum);
     for_each_vector([&](std::int64_t i, auto load_at, auto store_at, Mask<V>) MPSNN_INLINE_LAMBDA {
-      const V x = load_at(e + i), of_dominant = curvature.of_dominant(x, broadcast<V>(others));
-      store_at(hessians_out_ + at + i, select<V>(x > limit, of_dominant, curvature(x)));
+      const V x = load_at(e + i);
+      store_at(hessians_out_ + at + i, curvature(x, limit, broadcast<V>(others)));
     });
     note_lost(r, has_nan(curvature.check(broadcast<V>(room_.largest[r]))), &Lost::hessian);
   }

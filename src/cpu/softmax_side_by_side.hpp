@@ -24,7 +24,7 @@ class SideBySide {
       : call_(call), mover_(call.plan, most_rows, rooms), staged_(*rooms.take<TileRoom<T>>()) {
     const std::int64_t elements = most_rows * call.channels + kPiece<T> * kWidth;
     for (T** planes : {&y_, &t_, &values_}) *planes = rooms.take<T>(elements);
-    // Only losses look at predictions again.
+    // Only losses and label gradients look at predictions again.
     e_ = call.needs_log() ? rooms.take<T>(elements) : y_;
     if (call.has_factors) v_ = rooms.take<T>(elements), g_ = rooms.take<T>(elements);
     for (T** of_rows : {&weight_, &scale_, &class_, &maximum_, &largest_, &sum_, &label_sum_,
