@@ -175,14 +175,14 @@ double count_non_zero(const Request& r, std::int64_t image) {
   return total;
 }
 
-/// Σ v, or Σ v t with the labels as they are given where the loss weighs by them.
-double sum_of_weights(const Request& r, std::int64_t image) {
+/// Adds Σ v, or Σ v t with the labels as they are given where the loss weighs by them.
+void add_weights(const Request& r, std::int64_t image, CompensatedSum& total) {
   const Shape& shape = r.predictions.shape();
   const bool by_labels = info(r.descriptor.loss_type).weighs_by_labels;
   const ImageWeights weights(r, image);
-  if (!by_labels && weights.is_one_everywhere()) return static_cast<double>(shape.image_elements());
+  if (!by_labels && weights.is_one_everywhere())
+    return total.add(static_cast<double>(shape.image_elements()));
   const Image labels(r.labels ? *r.labels : r.predictions, image);  // predictions: not looked at
-  CompensatedSum total;
   weights.for_each_pixel(
       [&](std::int64_t row, std::int64_t column, std::int64_t of_pixel, double weight) {
         const auto add = [&](std::int64_t channel, double label) {
@@ -196,7 +196,6 @@ double sum_of_weights(const Request& r, std::int64_t image) {
         for (std::int64_t c = 0; c < shape.channels; ++c)
           add(c, by_labels ? labels.at(row, column, c) : 1);
       });
-  return total.total();
 }
 
 }  // namespace
@@ -214,12 +213,16 @@ PerImage divisors(const Computation& call) {
   }
   PerImage of_images(shape.images, 0.0);
   if (shape.elements() == 0) return across ? PerImage(0) : of_images;
-  CompensatedSum total;
+  CompensatedSum total;  // of all, as those of images may cancel
   for (std::int64_t i = 0; i < shape.images; ++i) {
-    of_images[i] = descriptor.reduction_type == ReductionType::mean_by_weights
-                       ? sum_of_weights(r, i)
-                       : count_non_zero(r, i);
-    total.add(of_images[i]);
+    CompensatedSum own;
+    CompensatedSum& sum = across ? total : own;
+    if (descriptor.reduction_type == ReductionType::mean_by_weights) {
+      add_weights(r, i, sum);
+    } else {
+      sum.add(count_non_zero(r, i));
+    }
+    of_images[i] = own.total();
   }
   return across ? PerImage(total.total()) : of_images;
 }

@@ -301,6 +301,18 @@ TEST_CASE("a mean by weights adds up millions of them without losing digits") {
   CHECK(std::abs(divisors(Computation(r))[0] - exact) <= 1e-15 * exact);
 }
 
+TEST_CASE("weights of images that cancel leave all digits of the rest") {
+  Random random(7);
+  constexpr double kRest = 1.7824287251513058;
+  const double values[] = {-65504, kRest, 65504, 0};
+  Request r = unread(info(LossType::huber), ReductionType::mean_by_weights, {2, 1, 1, 2});
+  r.descriptor.reduce_across_batch = true;
+  Scattered weights("weights", {2, 1, 1, 2}, Format::float64, random);
+  weights.fill([&, i = 0]() mutable { return values[i++]; });
+  r.weights = weights.operand();
+  CHECK(divisors(Computation(r))[0] == kRest);
+}
+
 TEST_CASE("a mean by weights divides by a product that would round to 0") {
   Random random(5);
   Request r = unread(info(LossType::huber), ReductionType::mean_by_weights, {1, 1, 1, 2});

@@ -46,6 +46,8 @@ def factors_of(case: Case, result: str) -> list[Array]:
         g = g.reshape(-1, 1, 1, 1) if g.ndim < 4 else g
         g = g[:1] if call.across_batch else g
         factors = [g, call.weight, call.element_weights, by_divisor, element]
+        if result == "hessian" and call.loss_type == "categorical_cross_entropy":
+            factors[-1:] = [t, 1 / y, 1 / y]  # made one after the other
     factors = [np.where(np.isfinite(f), np.abs(f), 0.0) for f in factors]
     return list(np.broadcast_arrays(*factors))
 
