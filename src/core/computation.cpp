@@ -42,18 +42,9 @@ auto with_array(const Extent& extent, F f) {
       StridedArray{extent.operand->data, element_type(descriptor.format), false, axes, strides});
 }
 
-/// Of an operand in host memory.
 MemoryRange memory_of(const Operand& operand) {
-  const auto axes = operand.shape().axes();
-  std::uintptr_t below = 0, above = 0;  // element 0
-  for (std::size_t i = 0; i < axes.size(); ++i) {
-    if (axes[i] == 0) return {};
-    const auto stride = static_cast<std::uintptr_t>(operand.strides[i]);
-    (operand.strides[i] < 0 ? below : above) += stride * static_cast<std::uintptr_t>(axes[i] - 1);
-  }
-  const auto begin = reinterpret_cast<std::uintptr_t>(operand.data);
-  const auto size = static_cast<std::uintptr_t>(info(operand.descriptor.format).size);
-  return {begin + below * size, begin + (above + 1) * size};
+  const std::int64_t size = info(operand.descriptor.format).size;
+  return mpsnn_loss::memory_of(operand.data, size, operand.shape().axes(), operand.strides, size);
 }
 
 bool overlaps(const Extent& a, const Extent& b) {

@@ -61,6 +61,7 @@ struct Operand {
   }
 };
 
+/// A new operand of that kind.
 inline Operand make_operand(const char* name, const BatchDescriptor& descriptor, void* data,
                             bool writable) {
   Operand operand;

@@ -79,8 +79,9 @@ constexpr Shape reduced(const Shape& shape) { return {shape.images, 1, 1, 1}; }
 /// or broadcasts.
 using Strides = std::array<std::int64_t, 4>;
 
-/// Those of a batch that lies C-contiguously.
-constexpr void set_contiguous_strides(const Shape& shape, Strides& strides) {
+/// Those of a batch that lies C-contiguously. Inlined always: kernels are compiled for processors
+/// that may not be at hand, and the linker keeps one copy of a function.
+[[gnu::always_inline]] constexpr void set_contiguous_strides(const Shape& shape, Strides& strides) {
   std::int64_t step = 1;
   const auto set = [&](std::size_t i, std::int64_t axis) {
     strides[i] = axis == 1 ? 0 : step;
@@ -91,7 +92,7 @@ constexpr void set_contiguous_strides(const Shape& shape, Strides& strides) {
   set(1, shape.height);
   set(0, shape.images);
 }
-constexpr Strides contiguous_strides(const Shape& shape) {
+[[gnu::always_inline]] constexpr Strides contiguous_strides(const Shape& shape) {
   Strides strides{};
   set_contiguous_strides(shape, strides);
   return strides;

@@ -214,16 +214,7 @@ bool is_contiguous(const StridedArray& array) {
 }
 
 MemoryRange memory_of(const StridedArray& array) {
-  auto begin = reinterpret_cast<std::uintptr_t>(array.data);
-  std::uintptr_t end = begin + static_cast<std::uintptr_t>(size_of(array.type));
-  for (std::size_t i = 0; i < array.axes.size(); ++i) {
-    if (array.axes[i] == 0) return {};
-    // Unsigned, so that an array that claims too much wraps around instead of overflowing.
-    const std::uintptr_t reach = static_cast<std::uintptr_t>(array.strides[i]) *
-                                 static_cast<std::uintptr_t>(array.axes[i] - 1);
-    (array.strides[i] < 0 ? begin : end) += reach;
-  }
-  return {begin, end};
+  return memory_of(array.data, size_of(array.type), array.axes, array.strides, 1);
 }
 
 void convert(const StridedArray& array, Format format, Underflow underflow, std::byte* to) {

@@ -85,6 +85,21 @@ bool is_contiguous(const StridedArray& array);
 
 /// Every address that an element may lie at; nothing where an axis is empty.
 MemoryRange memory_of(const StridedArray& array);
+/// The same of elements of `size` bytes, whose strides count in steps of so many bytes.
+inline MemoryRange memory_of(const std::byte* data, std::int64_t size,
+                             std::span<const std::int64_t> axes,
+                             std::span<const std::int64_t> strides, std::int64_t step) {
+  std::uintptr_t below = 0, above = 0;  // the first element, in steps
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    if (axes[i] == 0) return {};
+    // Unsigned, so that an array that claims too much wraps around instead of overflowing.
+    const auto stride = static_cast<std::uintptr_t>(strides[i]);
+    (strides[i] < 0 ? below : above) += stride * static_cast<std::uintptr_t>(axes[i] - 1);
+  }
+  const auto first = reinterpret_cast<std::uintptr_t>(data);
+  const auto bytes = static_cast<std::uintptr_t>(step);
+  return {first + below * bytes, first + above * bytes + static_cast<std::uintptr_t>(size)};
+}
 
 /// What becomes of a value that is not 0 and would be rounded to 0.
 enum class Underflow { to_zero, to_smallest };

@@ -86,7 +86,7 @@ inline constexpr std::int64_t kRowsOfLine = 16;
 
 /// Whether a chunk copies its predictions, as results take their place. Where nothing but gradients
 /// of elements is wanted, it is enough that each tile is finished before it is stored.
-inline bool copies_predictions(const Plan& plan) {
+[[gnu::always_inline]] inline bool copies_predictions(const Plan& plan) {
   return plan.results_in_place && (plan.want_loss || info(plan.loss_type).couples_channels);
 }
 
@@ -95,7 +95,7 @@ struct Range {
 };
 
 /// The units of one chunk.
-inline Range chunk_range(const Plan& plan, std::int64_t chunk) {
+[[gnu::always_inline]] inline Range chunk_range(const Plan& plan, std::int64_t chunk) {
   if (plan.chunks_per_image == 0) {
     const std::int64_t all = plan.shape.images * plan.image_units;
     const std::int64_t first = chunk * plan.chunk_units, last = first + plan.chunk_units;

@@ -8,11 +8,10 @@ from typing import Any
 
 import mpsnn_loss as ml
 import numpy as np
-from mpsnn_loss._reference.calls import Call, make_call
+from mpsnn_loss._reference.calls import WITHOUT_DIVISOR, Call, make_call
 from mpsnn_loss._reference.formulas import LOSSES, Array
 
 WITH_INDICES = ("softmax_cross_entropy", "categorical_cross_entropy")
-WITHOUT_DIVISOR = ("none", "sum")
 REDUCTIONS = (*WITHOUT_DIVISOR, "mean", "sum_by_non_zero_weights", "mean_by_weights")
 COMPUTE = {"float16": "float32", "float32": "float32", "float64": "float64"}
 WEIGHTS = ("weights", "sample_weight", "class_weight")

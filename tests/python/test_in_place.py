@@ -81,7 +81,8 @@ def test_in_place_where_strided_predictions_lie(
 
 
 def test_in_place_in_large_arrays(device: ml.Device, name: str, dtype: str) -> None:
-    sizes = [*LARGE, ((3, 70, 130), -1), ((60, 3000), 1), ((20001, 5), 0), ((2, 300, 16, 16), 1)]
+    sizes = [*LARGE, ((3, 70, 130), -1), ((7, 1025), 1), ((60, 3000), 1), ((20001, 5), 0)]
+    sizes += [((2, 300, 16, 16), 1)]
     for seed, where in enumerate(held_by(device, sizes)):
         call = drawn(seed, name, dtype, where, reductions_of(name)[-1], True)
         assert_in_place(device, call, np.array, "")

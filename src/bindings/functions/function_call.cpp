@@ -4,7 +4,6 @@
 #include <array>
 #include <memory>
 #include <optional>
-#include <utility>
 
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"

@@ -3,7 +3,6 @@
 
 #include <pybind11/pybind11.h>
 
-#include <array>
 #include <cstddef>
 #include <memory>
 #include <span>
