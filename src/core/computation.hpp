@@ -52,7 +52,7 @@ struct Operand {
   }
 
   const Shape& shape() const { return descriptor.shape; }
-  bool is_contiguous() const { return strides == contiguous_strides(descriptor.shape); }
+  bool is_contiguous() const { return same_axes(strides, contiguous_strides(descriptor.shape)); }
   /// Host memory of one image; null where there is none.
   std::byte* image_data(std::int64_t image) const {
     if (data != nullptr) return data + image * strides[0] * info(descriptor.format).size;

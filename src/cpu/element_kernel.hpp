@@ -36,7 +36,7 @@ struct Tile {
   bool streams;  // past the caches
   std::int64_t count;
   T loss_scale, gradient_scale;
-  Parameters<Vector<T>> parameters;
+  Parameters<T> parameters;
 };
 
 /// What tiles came to: the sum of their losses, and whether all they computed is finite.
@@ -56,9 +56,7 @@ class ElementKernel {
 
  public:
   /// One tile, or several that follow one another, whose sums are the same as one by one.
-  static TileResult run(const Tile<T, S>& of_caller) {
-    // The stores of results could change what is read through a reference.
-    const Tile<T, S> tiles = of_caller;
+  static TileResult run(const Tile<T, S>& tiles) {
     if constexpr (kStreams<T>) {
       if (tiles.streams) return run_streaming(tiles);
     }
@@ -131,8 +129,9 @@ class ElementKernel {
     return result;
   }
 
+  /// A copy of the tiles, as the stores of results could change what is read through a reference.
   template <class To>
-  MPSNN_INLINE TileResult run_tiles(const Tile<T, S>& tiles, To& stores) {
+  MPSNN_INLINE TileResult run_tiles(const Tile<T, S> tiles, To& stores) {
     V check{};
     if constexpr (!kLoss) {
       run_tile(tiles, 0, tiles.count, stores, check);
@@ -184,6 +183,7 @@ class ElementKernel {
   MPSNN_INLINE V step(const Tile<T, S>& tile, std::int64_t i, Mask<V> live, LoadAt load_at,
                       To& stores, V& check) {
     const V y = load_at(tile.y + i), t = load_at(tile.t + i);
+    const auto p = in_all_lanes(tile.parameters);
     V v = broadcast<V>(1), u{};
     if constexpr (Weighted) {
       if (tile.v != nullptr) v = load_at(tile.v + i);
@@ -200,14 +200,13 @@ class ElementKernel {
         check = mul_add(select<V>(live, slope, V{}), V{}, check);
         return slope;
       };
-      const auto& p = tile.parameters;
       stores.gradient(tile.gradient + i,
                       finish(kLabelGradient ? F::by_label(y, t, p) : F::by_prediction(y, t, p)));
       if constexpr (kHessian)
         stores.hessian(tile.hessian + i, finish(F::second_by_prediction(y, t, p)));
     }
     if constexpr (kLoss) {
-      u = F::loss(y, t, tile.parameters);
+      u = F::loss(y, t, p);
       if constexpr (Weighted) u = select<V>(v == V{}, V{}, v * u);
       if (tile.loss != nullptr) {
         u = u * tile.loss_scale;

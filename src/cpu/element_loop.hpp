@@ -30,10 +30,9 @@ struct ResultTiles {
 };
 
 template <class T>
-Parameters<Vector<T>> parameters_of(const Plan& plan) {
-  const auto constant = [](double x) { return broadcast<Vector<T>>(static_cast<T>(x)); };
-  return {constant(plan.label_scale), constant(plan.label_offset), constant(plan.epsilon),
-          constant(plan.delta)};
+Parameters<T> parameters_of(const Plan& plan) {
+  return {static_cast<T>(plan.label_scale), static_cast<T>(plan.label_offset),
+          static_cast<T>(plan.epsilon), static_cast<T>(plan.delta)};
 }
 
 /// Stages a tile and applies the formula.
@@ -46,7 +45,7 @@ TileResult compute_tile(const Plan& plan, std::int64_t first, std::int64_t count
   const Tile<T> tile{
       .y = stage(plan.predictions, plan.shape, first, count, rooms.y),
       .t = stage_labels(plan, first, count, rooms.t),
-      .v = stage_weights(plan, first, count, rooms.v),
+      .v = is_weighted(plan) ? stage_weights(plan, first, count, rooms.v) : nullptr,
       .g = scales,
       .loss = to.loss,
       .gradient = to.gradient,

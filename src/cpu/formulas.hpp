@@ -21,6 +21,13 @@ struct Parameters {
   V delta;
 };
 
+template <class T>
+MPSNN_INLINE Parameters<Vector<T>> in_all_lanes(const Parameters<T>& p) {
+  using V = Vector<T>;
+  return {broadcast<V>(p.label_scale), broadcast<V>(p.label_offset), broadcast<V>(p.epsilon),
+          broadcast<V>(p.delta)};
+}
+
 /// label · factor, 0 where the label is 0.
 template <class V>
 MPSNN_INLINE V label_product(V label, V factor) {

@@ -1,5 +1,6 @@
 // Every loop for one instruction set: CMake compiles this file once for each, with MPSNN_ISA its
 // name.
+#include <array>
 #include <utility>
 
 #include "core/loss_type.hpp"
@@ -28,11 +29,10 @@ void run_loss(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
 using ChunkFunction = void (*)(const Plan&, std::int64_t, std::byte*);
 
 /// One entry per row of the table of losses; a loss without a formula does not compile.
-template <class T, std::size_t... I>
-constexpr ChunkFunction chunk_function(LossType type, std::integer_sequence<std::size_t, I...>) {
-  constexpr ChunkFunction functions[] = {run_loss<kLosses[I].type, T>...};
-  return functions[row_of(type)];
-}
+template <class T>
+constexpr auto kChunkFunctions = []<std::size_t... I>(std::index_sequence<I...>) {
+  return std::array<ChunkFunction, sizeof...(I)>{run_loss<kLosses[I].type, T>...};
+}(std::make_index_sequence<kLosses.size()>());
 
 /// The plan for one chunk whose predictions were copied to `room`, as results take their place.
 template <class T>
@@ -64,10 +64,9 @@ void run_chunk(const Plan& plan, std::int64_t chunk, std::byte* scratch) {
                                            : with_copy<float>(plan, chunk, room),
                      chunk, scratch);
   }
-  constexpr auto losses = std::make_integer_sequence<std::size_t, kLosses.size()>();
-  const ChunkFunction function = plan.double_precision
-                                     ? chunk_function<double>(plan.loss_type, losses)
-                                     : chunk_function<float>(plan.loss_type, losses);
+  const std::size_t row = row_of(plan.loss_type);
+  const ChunkFunction function =
+      plan.double_precision ? kChunkFunctions<double>[row] : kChunkFunctions<float>[row];
   function(plan, chunk, scratch);
 }
 

@@ -55,11 +55,11 @@ void lay_columns_down(Plan& plan) {
 void classify(Plan& plan) {
   const Shape& shape = plan.shape;
   const Strides dense = contiguous_strides(shape);
-  for_each_end(plan, [&](auto& end) { end.dense = end.strides == dense; });
+  for_each_end(plan, [&](auto& end) { end.dense = same_axes(end.strides, dense); });
   if (plan.weight_count == 0) return;
   const Strides one = contiguous_strides({shape.images, shape.height, shape.width, 1});
   for (std::int64_t i = 0; i < plan.weight_count; ++i)
-    plan.weights[i].one_per_pixel = plan.weights[i].strides == one;
+    plan.weights[i].one_per_pixel = same_axes(plan.weights[i].strides, one);
 }
 
 /// Where elements are independent, any order of the axes computes the same: that in which the
