@@ -46,14 +46,18 @@ bool HostArray::look_at(PyObject* value, Look& look) {
   look.in_place = (array.flags & kInPlace) == kInPlace && !look.swapped;
   look.writable = (array.flags & Api::NPY_ARRAY_WRITEABLE_) != 0;
   look.rank = static_cast<std::size_t>(array.nd);
-  look.whole_strides = (array.flags & Api::NPY_ARRAY_ALIGNED_) != 0 && !look.swapped;
-  const std::int64_t size = size_of(look.type);
   for (std::size_t i = 0; i < look.rank; ++i) {
     look.axes[i] = array.dimensions[i];
     look.strides[i] = array.strides[i];
+  }
+  look.whole_strides = look.in_place;
+  if (look.in_place || look.swapped || (array.flags & Api::NPY_ARRAY_ALIGNED_) == 0) return true;
+  look.whole_strides = true;
+  const std::int64_t size = size_of(look.type);
+  for (std::size_t i = 0; i < look.rank; ++i) {
     // Of types as large as they are aligned, which all but long double are.
     look.whole_strides =
-        look.whole_strides && (array.dimensions[i] == 1 || (array.strides[i] & (size - 1)) == 0);
+        look.whole_strides && (look.axes[i] == 1 || (look.strides[i] & (size - 1)) == 0);
   }
   return true;
 }

@@ -46,14 +46,17 @@ void check(const LossParameters& parameters) {
   check_delta(parameters.delta);
 }
 
-void check(const LossDescriptor& descriptor, const char* reduction) {
+void check_reduction(const LossDescriptor& descriptor, const char* name) {
+  const LossInfo& loss = info(descriptor.loss_type);
+  if (!loss.sums_only || descriptor.reduction_type == ReductionType::sum) return;
+  throw ValueError(refusal(name, std::string("be \"sum\" for ") + loss.name,
+                           '"' + std::string(info(descriptor.reduction_type).name) + '"'));
+}
+
+void check(const LossDescriptor& descriptor) {
   check(descriptor.parameters);
   check_number_of_classes(descriptor.number_of_classes);
-  const LossInfo& loss = info(descriptor.loss_type);
-  if (loss.sums_only && descriptor.reduction_type != ReductionType::sum) {
-    throw ValueError(refusal(reduction, std::string("be \"sum\" for ") + loss.name,
-                             '"' + std::string(info(descriptor.reduction_type).name) + '"'));
-  }
+  check_reduction(descriptor, "reduction_type");
 }
 
 void check_smoothing_counts(const LossDescriptor& descriptor) {

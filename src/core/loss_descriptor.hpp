@@ -37,8 +37,9 @@ void check_epsilon(double epsilon);
 void check_delta(double delta);
 void check_number_of_classes(std::int64_t number_of_classes);
 void check(const LossParameters& parameters);
-/// And whether the loss accepts the reduction, an argument that callers know by this name.
-void check(const LossDescriptor& descriptor, const char* reduction = "reduction_type");
+void check(const LossDescriptor& descriptor);
+/// Whether the loss accepts the reduction, an argument that callers know by this name.
+void check_reduction(const LossDescriptor& descriptor, const char* name);
 
 /// Throws ValueError where labels are to be smoothed of a loss that does not smooth them. Kernels
 /// ignore that, as Apple's do.

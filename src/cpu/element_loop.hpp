@@ -35,25 +35,43 @@ Parameters<T> parameters_of(const Plan& plan) {
           static_cast<T>(plan.epsilon), static_cast<T>(plan.delta)};
 }
 
-/// Stages a tile and applies the formula.
+/// Where the operands of a tile stand, contiguous and of the compute type; null: 1.
+template <class T>
+struct OperandTiles {
+  const T *y, *t, *v, *g;
+};
+
+template <class T>
+OperandTiles<T> staged(const Plan& plan, std::int64_t first, std::int64_t count,
+                       TileRooms<T>& rooms) {
+  return {stage(plan.predictions, plan.shape, first, count, rooms.y),
+          stage_labels(plan, first, count, rooms.t), stage_weights(plan, first, count, rooms.v),
+          plan.want_gradient ? stage_gradients(plan, first, count, rooms.g) : nullptr};
+}
+
+/// Where nothing has to be staged.
+template <class T>
+MPSNN_INLINE OperandTiles<T> as_they_lie(const Plan& plan, std::int64_t first) {
+  return {place_of<T>(plan.predictions, first), place_of<T>(plan.labels, first),
+          place_of<T>(plan.weights[0], first), place_of<T>(plan.source_gradients, first)};
+}
+
+/// Applies the formula.
 template <class F, class T>
-TileResult compute_tile(const Plan& plan, std::int64_t first, std::int64_t count,
-                        const ResultTiles<T>& to, TileRooms<T>& rooms) {
-  const T* const scales =
-      plan.want_gradient ? stage_gradients(plan, first, count, rooms.g) : nullptr;
-  const bool scale_staged = scales != nullptr && plan.source_gradients.data == nullptr;
+TileResult compute_tile(const Plan& plan, const OperandTiles<T>& from, std::int64_t count,
+                        const ResultTiles<T>& to) {
   const Tile<T> tile{
-      .y = stage(plan.predictions, plan.shape, first, count, rooms.y),
-      .t = stage_labels(plan, first, count, rooms.t),
-      .v = is_weighted(plan) ? stage_weights(plan, first, count, rooms.v) : nullptr,
-      .g = scales,
+      .y = from.y,
+      .t = from.t,
+      .v = from.v,
+      .g = from.g,
       .loss = to.loss,
       .gradient = to.gradient,
       .hessian = to.hessian,
       .streams = to.stream,
       .count = count,
       .loss_scale = plan.loss.data != nullptr ? static_cast<T>(plan.loss_scale) : T(1),
-      .gradient_scale = scale_staged ? T(1) : static_cast<T>(plan.gradient_scales[0]),
+      .gradient_scale = plan.scale_per_image ? T(1) : static_cast<T>(plan.gradient_scales[0]),
       .parameters = parameters_of<T>(plan)};
   const bool weighted = tile.v != nullptr || tile.g != nullptr;
   return (weighted ? element_function<F, T, true>(plan)
@@ -91,14 +109,15 @@ double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count
       .hessian = plan.want_hessian ? writers.hessian.room(first) : nullptr,
       .stream = false,
   };
-  TileResult result = compute_tile<F, T>(plan, first, count, to, scratch.rooms);
+  TileResult result = compute_tile<F>(plan, staged(plan, first, count, scratch.rooms), count, to);
   bool sum_wide = false;
   if constexpr (sizeof(T) == sizeof(float)) {
     // What left the range of float32 on its way may still be a number: float64 decides.
     if (!result.losses_finite || !result.gradients_finite) {
       const ResultTiles<double> wide_to{scratch.wide_losses, scratch.wide_gradients,
                                         scratch.wide_hessians, false};
-      const TileResult wide = compute_tile<F>(plan, first, count, wide_to, scratch.wide_rooms);
+      const TileResult wide =
+          compute_tile<F>(plan, staged(plan, first, count, scratch.wide_rooms), count, wide_to);
       if (!result.gradients_finite) {
         repair(to.gradient, scratch.wide_gradients, count);
         repair(to.hessian, scratch.wide_hessians, count);
@@ -126,15 +145,14 @@ double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count
 /// Runs a whole chunk at once, where no operand is staged and no image wants its own sum; false
 /// where it cannot, or float64 has to look at the results again.
 template <class F, class T>
-bool run_without_staging(const Plan& plan, std::int64_t chunk, const Range& range,
-                         TileRooms<T>& rooms) {
+bool run_without_staging(const Plan& plan, std::int64_t chunk, const Range& range) {
   if (plan.sums_per_image || !is_direct<T>(plan)) return false;
   const bool stream = plan.gradient.streams || plan.loss.streams;
   const ResultTiles<T> to{place_of<T>(plan.loss, range.first),
                           place_of<T>(plan.gradient, range.first),
                           place_of<T>(plan.hessian, range.first), stream};
   const TileResult result =
-      compute_tile<F, T>(plan, range.first, range.last - range.first, to, rooms);
+      compute_tile<F>(plan, as_they_lie<T>(plan, range.first), range.last - range.first, to);
   if (is_summed(plan)) plan.sums[chunk] = result.sum;
   if (stream) finish_streams();
   return result.losses_finite && result.gradients_finite;
@@ -176,11 +194,11 @@ bool run_narrow(const Plan& plan, const Range& range) {
 template <class F, class T>
 void run_element_chunk(const Plan& plan, std::int64_t chunk, std::byte* memory) {
   const Range range = chunk_range(plan, chunk);
-  auto& scratch = *new (memory) ElementScratch<T>;
-  if (run_without_staging<F, T>(plan, chunk, range, scratch.rooms)) return;
+  if (run_without_staging<F, T>(plan, chunk, range)) return;
   if constexpr (sizeof(T) == sizeof(float)) {
     if (run_narrow<F, Float16>(plan, range) || run_narrow<F, BFloat16>(plan, range)) return;
   }
+  auto& scratch = *new (memory) ElementScratch<T>;
   ResultWriters<T> writers(plan, scratch);
   CompensatedSum sum;
   for (std::int64_t first = range.first; first < range.last; first += kTileElements) {

@@ -37,38 +37,38 @@ struct Sink {
 };
 
 struct Plan {
-  LossType loss_type;
-  bool want_loss, want_gradient, want_hessian;
-  bool by_labels;         // the gradient is with respect to the labels
-  bool double_precision;  // compute in float64, else in float32
+  LossType loss_type = {};
+  bool want_loss = false, want_gradient = false, want_hessian = false;
+  bool by_labels = false;         // the gradient is with respect to the labels
+  bool double_precision = false;  // compute in float64, else in float32
 
   Shape shape;
   Source predictions, labels, source_gradients;
   Source weights[3];  // of which each element is the product
-  std::int64_t weight_count;
-  const std::int64_t* class_indices;  // instead of labels; null: dense labels
-  bool has_ignored_class;
-  std::int64_t ignored_class;
+  std::int64_t weight_count = 0;
+  const std::int64_t* class_indices = nullptr;  // instead of labels; null: dense labels
+  bool has_ignored_class = false;
+  std::int64_t ignored_class = 0;
 
-  double label_scale, label_offset, epsilon, delta;
-  double loss_scale;              // ω, on losses that are not reduced
-  const double* gradient_scales;  // g ω / D: one, or one per image
-  bool scale_per_image;
+  double label_scale = 1, label_offset = 0, epsilon = 0, delta = 0;
+  double loss_scale = 1;                    // ω, on losses that are not reduced
+  const double* gradient_scales = nullptr;  // g ω / D: one, or one per image
+  bool scale_per_image = false;
 
   Sink gradient, hessian;
-  Sink loss;              // where nothing is reduced
-  bool results_in_place;  // one of them takes the place of the predictions
+  Sink loss;                      // where nothing is reduced
+  bool results_in_place = false;  // one of them takes the place of the predictions
 
-  double* sums;         // of weighted losses, without ω: one per chunk, or one per image
-  bool sums_per_image;  // a chunk holds whole images and every image wants its own sum
+  double* sums = nullptr;       // of weighted losses, without ω: one per chunk, or one per image
+  bool sums_per_image = false;  // a chunk holds whole images and every image wants its own sum
 
   // A unit is an element, or a whole pixel for losses that couple channels.
-  std::int64_t unit_elements;
-  std::int64_t image_units;
-  std::int64_t chunks;
-  std::int64_t chunk_units;       // at most, within one image or across whole images
-  std::int64_t chunks_per_image;  // 0: chunks hold whole images
-  std::int64_t copy_scratch;      // bytes for its predictions, where results take their place
+  std::int64_t unit_elements = 1;
+  std::int64_t image_units = 0;
+  std::int64_t chunks = 0;
+  std::int64_t chunk_units = 0;       // at most, within one image or across whole images
+  std::int64_t chunks_per_image = 0;  // 0: chunks hold whole images
+  std::int64_t copy_scratch = 0;      // bytes for its predictions, where results take their place
 };
 
 /// The most channels of rows that are short, and the least rows that go side by side.

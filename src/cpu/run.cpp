@@ -234,7 +234,7 @@ class Run {
   Plan make_plan(std::int64_t first, std::int64_t count) const {
     const LossDescriptor& descriptor = request_.descriptor;
     const LossParameters& p = parameters(first);
-    Plan plan{};
+    Plan plan;
     plan.loss_type = descriptor.loss_type;
     plan.want_loss = request_.loss.has_value();
     plan.want_gradient = request_.gradient.has_value();

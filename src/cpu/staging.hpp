@@ -53,7 +53,11 @@ MPSNN_INLINE bool is_in_place(const Sink& sink) {
          (sink.dense && sink.format == kFormatOf<T> && !sink.streams && !sink.overwrites);
 }
 
-/// Where the results from element `first` on belong, in a dense sink of that type.
+/// Where elements lie from `first` on, in a dense source or sink of that type; null where absent.
+template <class T>
+MPSNN_INLINE const T* place_of(const Source& source, std::int64_t first) {
+  return source.data == nullptr ? nullptr : reinterpret_cast<const T*>(source.data) + first;
+}
 template <class T>
 MPSNN_INLINE T* place_of(const Sink& sink, std::int64_t first) {
   return sink.data == nullptr ? nullptr : reinterpret_cast<T*>(sink.data) + first;

@@ -19,9 +19,9 @@ void Output::admit(Folding& folding) {
   if (array_.is_taken()) {
     const StridedArray given = array_.strided();
     const auto format = storage_format(given.type);
-    if (!format || !same_axes(given.axes, axes)) return;  // is refused later
+    if (!format) return;  // is refused later, as are other axes and strides that are not whole
     is_dense_ = is_dense(array_, *format, folding);
-    if (is_dense_ || !array_.has_whole_strides(*format)) return;
+    if (is_dense_ || !array_.has_whole_strides(*format) || !same_axes(given.axes, axes)) return;
     for (std::size_t i = 0; i < axes.size(); ++i)
       strides[i] = given.strides[i] / info(*format).size;
   } else {

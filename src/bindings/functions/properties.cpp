@@ -15,15 +15,23 @@ LossDescriptor read_descriptor(const FunctionArguments& a) {
                                             : ReductionType::mean;
   d.reduce_across_batch =
       a.reduce_across_batch == nullptr || to_bool("reduce_across_batch", a.reduce_across_batch);
-  if (a.weight != nullptr) d.parameters.weight = to_real("weight", a.weight);
-  if (a.label_smoothing != nullptr)
-    d.parameters.label_smoothing = to_real("label_smoothing", a.label_smoothing);
-  if (a.epsilon != nullptr) d.parameters.epsilon = to_real("epsilon", a.epsilon);
-  if (a.delta != nullptr) d.parameters.delta = to_real("delta", a.delta);
-  if (given(a.number_of_classes))
+  const auto read = [](const char* name, PyObject* value, double& property,
+                       void (*check_property)(double)) {
+    if (value == nullptr) return;
+    property = to_real(name, value);
+    check_property(property);
+  };
+  LossParameters& p = d.parameters;
+  read("weight", a.weight, p.weight, check_weight);
+  read("label_smoothing", a.label_smoothing, p.label_smoothing, check_label_smoothing);
+  read("epsilon", a.epsilon, p.epsilon, check_epsilon);
+  read("delta", a.delta, p.delta, check_delta);
+  if (given(a.number_of_classes)) {
     d.number_of_classes = to_integer("number_of_classes", a.number_of_classes);
-  check(d, "reduction");
-  check_smoothing_counts(d);
+    check_number_of_classes(d.number_of_classes);
+  }
+  check_reduction(d, "reduction");
+  if (p.label_smoothing != 0) check_smoothing_counts(d);
   return d;
 }
 
