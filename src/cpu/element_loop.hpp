@@ -14,6 +14,7 @@ namespace mpsnn_loss::cpu::MPSNN_ISA {
 template <class T>
 struct ElementScratch {
   TileRooms<T> rooms;
+  typename WeightTiles<T>::Room weights;
   WriterRoom<T> losses, gradients, hessians;
   T image_losses[kTileElements];
   // For float64 to look again at what float32 computed.
@@ -43,9 +44,9 @@ struct OperandTiles {
 
 template <class T>
 OperandTiles<T> staged(const Plan& plan, std::int64_t first, std::int64_t count,
-                       TileRooms<T>& rooms) {
+                       TileRooms<T>& rooms, const T* weights) {
   return {stage(plan.predictions, plan.shape, first, count, rooms.y),
-          stage_labels(plan, first, count, rooms.t), stage_weights(plan, first, count, rooms.v),
+          stage_labels(plan, first, count, rooms.t), weights,
           plan.want_gradient ? stage_gradients(plan, first, count, rooms.g) : nullptr};
 }
 
@@ -99,7 +100,8 @@ struct ResultWriters {
 /// Runs one tile; returns the sum of its losses where they are reduced to one.
 template <class F, class T>
 double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count,
-                        ResultWriters<T>& writers, ElementScratch<T>& scratch) {
+                        WeightTiles<T>& weights, ResultWriters<T>& writers,
+                        ElementScratch<T>& scratch) {
   const bool writes_losses = plan.loss.data != nullptr;
   const ResultTiles<T> to{
       .loss = plan.sums_per_image ? scratch.image_losses
@@ -109,15 +111,18 @@ double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count
       .hessian = plan.want_hessian ? writers.hessian.room(first) : nullptr,
       .stream = false,
   };
-  TileResult result = compute_tile<F>(plan, staged(plan, first, count, scratch.rooms), count, to);
+  TileResult result = compute_tile<F>(
+      plan, staged(plan, first, count, scratch.rooms, weights.tile(first, count)), count, to);
   bool sum_wide = false;
   if constexpr (sizeof(T) == sizeof(float)) {
     // What left the range of float32 on its way may still be a number: float64 decides.
     if (!result.losses_finite || !result.gradients_finite) {
       const ResultTiles<double> wide_to{scratch.wide_losses, scratch.wide_gradients,
                                         scratch.wide_hessians, false};
-      const TileResult wide =
-          compute_tile<F>(plan, staged(plan, first, count, scratch.wide_rooms), count, wide_to);
+      TileRooms<double>& rooms = scratch.wide_rooms;
+      const double* const wide_weights = stage_weights(plan, first, count, rooms.v);
+      const TileResult wide = compute_tile<F>(
+          plan, staged(plan, first, count, rooms, wide_weights), count, wide_to);
       if (!result.gradients_finite) {
         repair(to.gradient, scratch.wide_gradients, count);
         repair(to.hessian, scratch.wide_hessians, count);
@@ -199,12 +204,13 @@ void run_element_chunk(const Plan& plan, std::int64_t chunk, std::byte* memory) 
     if (run_narrow<F, Float16>(plan, range) || run_narrow<F, BFloat16>(plan, range)) return;
   }
   auto& scratch = *new (memory) ElementScratch<T>;
+  WeightTiles<T> weights(plan, scratch.weights);
   ResultWriters<T> writers(plan, scratch);
   CompensatedSum sum;
   for (std::int64_t first = range.first; first < range.last; first += kTileElements) {
     const std::int64_t rest = range.last - first;
     sum.add(run_element_tile<F, T>(plan, first, rest < kTileElements ? rest : kTileElements,
-                                   writers, scratch));
+                                   weights, writers, scratch));
   }
   for (TileWriter<T>* writer : {&writers.loss, &writers.gradient, &writers.hessian})
     writer->flush();

@@ -17,6 +17,26 @@ MPSNN_INLINE std::int64_t place_of_pixel(const Strides& strides, const Shape& sh
   return image * strides[0] + row * strides[1] + column * strides[2];
 }
 
+/// Index of an element in an array.
+MPSNN_INLINE std::int64_t place_of_element(const Strides& strides, const Shape& shape,
+                                           std::int64_t element) {
+  return place_of_pixel(strides, shape, element / shape.channels) +
+         element % shape.channels * strides[3];
+}
+
+/// How many elements lie next to each other wherever those of predictions do, each time: all of an
+/// image, of a line or of a pixel; 1 where not even channels do.
+MPSNN_INLINE std::int64_t run_length(const Strides& strides, const Shape& shape) {
+  const auto axes = shape.axes();
+  std::int64_t run = 1;
+  for (std::size_t axis = 3; axis > 0; --axis) {
+    if (axes[axis] == 1) continue;
+    if (strides[axis] != run) break;
+    run *= axes[axis];
+  }
+  return run;
+}
+
 /// Calls block(place in the tile, first pixel, pixels, first channel, channels) for stretches of
 /// elements: part of one pixel, or whole pixels of one line.
 template <class F>
@@ -205,12 +225,17 @@ MPSNN_INLINE void for_each_image(const Shape& shape, std::int64_t first, std::in
   }
 }
 
+/// Whether all pixels of an image have the same values.
+MPSNN_INLINE bool is_one_for_pixels(const Source& source) {
+  return source.strides[1] == 0 && source.strides[2] == 0;
+}
+
 /// Elements of a source that is not dense.
 template <class T>
 void spread(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
             T* to) {
-  const auto& [by_image, by_row, by_column, by_channel] = source.strides;
-  const bool one_for_pixels = by_row == 0 && by_column == 0;
+  const std::int64_t by_image = source.strides[0], by_channel = source.strides[3];
+  const bool one_for_pixels = is_one_for_pixels(source);
   if (one_for_pixels && by_image == 0 && by_channel == 0) {
     const T value = read_element<T>(source.data, source.format, 0);
     for (std::int64_t i = 0; i < count; ++i) to[i] = value;
@@ -220,20 +245,24 @@ void spread(const Source& source, const Shape& shape, std::int64_t first, std::i
     return repeat_pixel(source, 0, shape.channels, first % shape.channels, count, to);
   if (by_channel == 0 && shape.channels > 1)
     return spread_over_channels(source, shape, first, count, to);
-  Strides of_image = contiguous_strides(shape);
-  of_image[0] = by_image;
-  if (one_for_pixels || source.strides == of_image) {
+  if (one_for_pixels) {
     for_each_image(
         shape, first, count,
         [&](std::int64_t done, std::int64_t length, std::int64_t image, std::int64_t at) {
-          const std::int64_t from = image * source.strides[0];
-          one_for_pixels
-              ? repeat_pixel(source, from, shape.channels, at % shape.channels, length, to + done)
-              : convert_in(source.data, source.format, from + at, length, to + done);
+          repeat_pixel(source, image * by_image, shape.channels, at % shape.channels, length,
+                       to + done);
         });
     return;
   }
-  gather(source, shape, first, count, to);
+  const std::int64_t run = run_length(source.strides, shape);
+  if (run < static_cast<std::int64_t>(lanes<Vector<T>>))
+    return gather(source, shape, first, count, to);
+  for (std::int64_t done = 0, length = run - first % run; done < count;
+       done += length, length = run) {
+    if (length > count - done) length = count - done;
+    const std::int64_t from = place_of_element(source.strides, shape, first + done);
+    convert_in(source.data, source.format, from, length, to + done);
+  }
 }
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

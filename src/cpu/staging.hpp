@@ -175,11 +175,23 @@ class StreamWriter<T> {
   void finish() {}
 };
 
+/// Where so many elements lie next to each other in a source that has gaps or broadcasts elsewhere;
+/// null where they do not.
+template <class T>
+const T* place_in_run(const Source& source, const Shape& shape, std::int64_t first,
+                      std::int64_t count) {
+  if (source.format != kFormatOf<T>) return nullptr;
+  const std::int64_t run = run_length(source.strides, shape);
+  if (count > run || first % run + count > run) return nullptr;
+  return reinterpret_cast<const T*>(source.data) + place_of_element(source.strides, shape, first);
+}
+
 /// `count` elements of a source from element `first` of the predictions' layout on.
 template <class T>
 const T* stage(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
                T* room) {
   if (is_in_place<T>(source)) return reinterpret_cast<const T*>(source.data) + first;
+  if (const T* const there = place_in_run<T>(source, shape, first, count)) return there;
   if (source.dense) {
     convert_in(source.data, source.format, first, count, room);
   } else {
@@ -257,6 +269,44 @@ const T* stage_weights(const Plan& plan, std::int64_t first, std::int64_t count,
                  });
   return scratch;
 }
+
+/// The weights of a chunk, tile after tile. Those that all pixels of an image share are spread once
+/// for many tiles.
+template <class T>
+class WeightTiles {
+ public:
+  struct Room {
+    TileRoom<T> tile;
+    T repeated[2 * kTileElements + static_cast<std::int64_t>(lanes<Vector<T>>)];
+  };
+
+  WeightTiles(const Plan& plan, Room& room)
+      : plan_(plan),
+        room_(room),
+        repeats_(plan.weight_count == 1 && !plan.has_ignored_class &&
+                 is_one_for_pixels(plan.weights[0]) && plan.shape.channels <= kTileElements) {}
+
+  /// Null where every weight is 1.
+  const T* tile(std::int64_t first, std::int64_t count) {
+    const std::int64_t of_image = plan_.shape.image_elements(), channels = plan_.shape.channels;
+    if (!repeats_ || first % of_image + count > of_image)
+      return stage_weights(plan_, first, count, room_.tile);
+    const std::int64_t image = first / of_image;
+    if (image != image_) {
+      const Source& weights = plan_.weights[0];
+      repeat_pixel(weights, image * weights.strides[0], channels, 0, kTileElements + channels,
+                   room_.repeated);
+      image_ = image;
+    }
+    return room_.repeated + first % channels;
+  }
+
+ private:
+  const Plan& plan_;
+  Room& room_;
+  const bool repeats_;
+  std::int64_t image_ = -1;  // whose weights are spread
+};
 
 /// Each chunk hands over one sum of its losses.
 MPSNN_INLINE bool is_summed(const Plan& plan) {
