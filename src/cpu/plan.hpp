@@ -11,9 +11,9 @@
 
 namespace mpsnn_loss::cpu {
 
-/// Work is cut into chunks of about this many elements. The cut depends on the shape alone, so that
-/// results do not depend on the number of threads.
-inline constexpr std::int64_t kChunkElements = 16384;
+/// Work is cut into about so many chunks, each of so many elements at least and at most. The cut
+/// depends on the shape alone, so that results do not depend on the number of threads.
+inline constexpr std::int64_t kChunks = 64, kLeastInChunk = 16384, kMostInChunk = 65536;
 /// Elements that are staged at a time: a few such arrays stay in the first-level cache.
 inline constexpr std::int64_t kTileElements = 1024;
 

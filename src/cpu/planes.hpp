@@ -29,6 +29,10 @@ bool lies_in_planes(const End& end, const Shape& shape) {
          pixels_in_line(end.strides, shape) >= kLeast;
 }
 
+/// How many vectors the planes of one group of rows lie behind those of the one before: an odd
+/// number, so that a plane does not lie in the same set of the cache for all groups.
+inline std::int64_t group_pitch(std::int64_t channels) { return channels | 1; }
+
 /// Moves a block of rows of up to kMostInShortRows channels.
 template <class T>
 class PlaneMover {
@@ -43,12 +47,10 @@ class PlaneMover {
   PlaneMover(const Plan& plan, std::int64_t most_rows, Rooms& rooms)
       : shape_(plan.shape),
         channels_(plan.shape.channels),
-        ahead_(plan.shape.elements() > kLarge && is_in_place<T>(plan.predictions)
-                   ? most_rows * plan.shape.channels
-                   : 0),
-        predictions_(plan.predictions.data),
-        labels_(plan.class_indices == nullptr && is_in_place<T>(plan.labels) ? plan.labels.data
-                                                                             : predictions_),
+        pitch_(group_pitch(plan.shape.channels)),
+        most_rows_(most_rows),
+        predictions_(plan.predictions),
+        labels_(plan.class_indices == nullptr ? plan.labels : plan.predictions),
         rows_room_(rooms.take<T>(kRowElements + kSpill)),
         group_room_(rooms.take<T>(kRowElements + kSpill)),
         loss_(plan.loss, plan.shape, rooms.take<T>(kRowElements + kSpill)),
@@ -57,19 +59,20 @@ class PlaneMover {
 
   static const std::int64_t kScratchBytes;
 
-  /// Rows of large arrays are fetched a block ahead, while other work is done.
-  bool reads_ahead() const { return ahead_y_ != nullptr; }
-  MPSNN_INLINE_MEMBER void prefetch(std::int64_t element) const {
-    __builtin_prefetch(ahead_y_ + element);
-    __builtin_prefetch(ahead_t_ + element);
+  /// Large arrays are fetched a block ahead, while other work is done: as much of it as the group
+  /// from row `r` on has in one channel.
+  bool reads_ahead() const { return ahead_y_.at != nullptr && ahead_t_.at != nullptr; }
+  MPSNN_INLINE_MEMBER void prefetch(std::int64_t r, std::int64_t channel) const {
+    for (const Ahead& ahead : {ahead_y_, ahead_t_})
+      __builtin_prefetch(ahead.at + r * ahead.by_row + channel * ahead.by_channel);
   }
 
   void begin(std::int64_t pixel, std::int64_t rows) {
     pixel_ = pixel;
     rows_ = rows;
-    if (ahead_ == 0) return;
-    ahead_y_ = reinterpret_cast<const T*>(predictions_) + pixel * channels_ + ahead_;
-    ahead_t_ = reinterpret_cast<const T*>(labels_) + pixel * channels_ + ahead_;
+    if (shape_.elements() <= kLarge) return;
+    ahead_y_ = ahead_of(predictions_);
+    ahead_t_ = ahead_of(labels_);
   }
 
   /// The planes of a source.
@@ -79,7 +82,7 @@ class PlaneMover {
       const std::int64_t first = (pixel_ + row) * channels_, count = rows * channels_;
       const T* const from = is_in_place<T>(source) ? reinterpret_cast<const T*>(source.data) + first
                                                    : stage_all(source, first, count);
-      transpose_in(from, rows, planes + row * channels_);
+      transpose_in(from, rows, planes + row * pitch_);
     });
   }
   /// The planes of tiles that stage_tile(first element, count) makes.
@@ -91,7 +94,7 @@ class PlaneMover {
         const T* const tile = stage_tile(first + at, length);
         for (std::int64_t i = 0; i < length; ++i) rows_room_[at + i] = tile[i];
       });
-      transpose_in(rows_room_, rows, planes + row * channels_);
+      transpose_in(rows_room_, rows, planes + row * pitch_);
     });
   }
 
@@ -105,6 +108,18 @@ class PlaneMover {
  private:
   /// Room for what transposition reads and writes beyond rows, and for a line that is begun.
   static constexpr std::int64_t kSpill = 2 * kPiece<T> + kWidth + WriterRoom<T>::kLine;
+
+  /// Where the next block lies, and how far apart what is fetched of it.
+  struct Ahead {
+    const T* at = nullptr;
+    std::int64_t by_row = 0, by_channel = 0;
+  };
+  Ahead ahead_of(const Source& source) const {
+    const T* const begin = reinterpret_cast<const T*>(source.data);
+    if (is_in_place<T>(source)) return {begin + (pixel_ + most_rows_) * channels_, channels_, kWidth};
+    if (!lies_in_planes<T>(source, shape_)) return {};
+    return {begin + place_of_pixel(source.strides, shape_, pixel_) + rows_, 1, source.strides[3]};
+  }
 
   /// Calls body(first row, rows) for parts of the block that fit a room, whole groups but the last.
   template <class Body>
@@ -132,10 +147,10 @@ class PlaneMover {
   void transpose_in(const T* from, std::int64_t rows, T* planes) {
     const std::int64_t group = kWidth * channels_;
     std::int64_t r = 0;
-    for (; is_contained(rows - r); r += kWidth, from += group, planes += group) {
+    for (; is_contained(rows - r); r += kWidth, from += group, planes += kWidth * pitch_) {
       to_planes(from, channels_, planes, kWidth);
     }
-    for (; r < rows; r += kWidth, from += group, planes += group) {
+    for (; r < rows; r += kWidth, from += group, planes += kWidth * pitch_) {
       const std::int64_t left = rows - r, count = (left < kWidth ? left : kWidth) * channels_;
       for (std::int64_t i = 0; i < count; ++i) group_room_[i] = from[i];
       for (std::int64_t i = count; i < group; ++i) group_room_[i] = T(0);
@@ -145,9 +160,9 @@ class PlaneMover {
   void transpose_out(const T* planes, std::int64_t rows, T* to) {
     const std::int64_t group = kWidth * channels_;
     std::int64_t r = 0;
-    for (; is_contained(rows - r); r += kWidth, to += group, planes += group)
+    for (; is_contained(rows - r); r += kWidth, to += group, planes += kWidth * pitch_)
       from_planes(planes, kWidth, channels_, to);
-    for (; r < rows; r += kWidth, to += group, planes += group) {
+    for (; r < rows; r += kWidth, to += group, planes += kWidth * pitch_) {
       const std::int64_t left = rows - r, count = (left < kWidth ? left : kWidth) * channels_;
       from_planes(planes, kWidth, channels_, group_room_);
       for (std::int64_t i = 0; i < count; ++i) to[i] = group_room_[i];
@@ -165,7 +180,7 @@ class PlaneMover {
       // Of few lines the processor does not see by itself that more will follow.
       for (std::int64_t r = 0; is_short && r < whole; r += WriterRoom<T>::kLine)
         __builtin_prefetch(from + kPlanesAhead * source.strides[3] + r);
-      for (std::int64_t r = 0; r < whole; r += kWidth, to += kWidth * channels_)
+      for (std::int64_t r = 0; r < whole; r += kWidth, to += kWidth * pitch_)
         store<V>(to, load<V>(from + r));
       if (whole < rows_)
         store<V>(to, load_first<V>(from + whole, static_cast<std::size_t>(rows_ - whole)));
@@ -174,7 +189,7 @@ class PlaneMover {
   template <class Store>
   void copy_out(const T* planes, T* to, Store store_at) const {
     const std::int64_t whole = rows_ / kWidth * kWidth;
-    for (std::int64_t r = 0; r < whole; r += kWidth, planes += kWidth * channels_)
+    for (std::int64_t r = 0; r < whole; r += kWidth, planes += kWidth * pitch_)
       store_at(to + r, load<V>(planes));
     if constexpr (!std::is_same_v<Store, PlainStore>) store_at.finish();
     if (whole < rows_)
@@ -198,16 +213,16 @@ class PlaneMover {
       return;
     }
     for_each_part([&](std::int64_t row, std::int64_t rows) {
-      transpose_out(planes + row * channels_, rows, writer.room((pixel_ + row) * channels_));
+      transpose_out(planes + row * pitch_, rows, writer.room((pixel_ + row) * channels_));
       writer.advance(rows * channels_);
     });
   }
 
   const Shape& shape_;
-  const std::int64_t channels_;
-  const std::int64_t ahead_;  // what is read while so many elements before it are; 0: nothing
-  const std::byte *predictions_, *labels_;
-  const T *ahead_y_ = nullptr, *ahead_t_ = nullptr;
+  const std::int64_t channels_, pitch_;
+  const std::int64_t most_rows_;
+  const Source &predictions_, &labels_;
+  Ahead ahead_y_, ahead_t_;
   T *const rows_room_, *const group_room_;
   TileWriter<T> loss_, gradient_, hessian_;
   std::int64_t pixel_ = 0, rows_ = 0;

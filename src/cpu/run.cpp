@@ -96,7 +96,9 @@ void cut(Plan& plan, const Computation& call) {
   plan.image_units = by_pixel ? shape.pixels() : shape.image_elements();
   const std::int64_t images = shape.images;
   if (shape.elements() == 0) return;
-  std::int64_t units = std::max<std::int64_t>(1, kChunkElements / plan.unit_elements);
+  const std::int64_t of_chunk =
+      std::clamp(shape.elements() / kChunks, kLeastInChunk, kMostInChunk);
+  std::int64_t units = std::max<std::int64_t>(1, of_chunk / plan.unit_elements);
   const std::int64_t multiple = by_pixel && units >= kRowsOfLine ? kRowsOfLine : std::int64_t{1};
   units = units / multiple * multiple;
   if (images == 1 && plan.image_units <= units) {  // small calls are spared the divisions

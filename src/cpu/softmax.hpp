@@ -11,7 +11,7 @@ namespace mpsnn_loss::cpu::MPSNN_ISA {
 
 /// Elements of a block of rows that are transposed, of one that is copied plane by plane, and the
 /// most rows of either.
-inline constexpr std::int64_t kRowBlock = 2048, kPlaneBlock = 8192, kMostBlockRows = 1024;
+inline constexpr std::int64_t kRowBlock = 2048, kPlaneBlock = 32768, kMostBlockRows = 1024;
 
 /// Calls f(end) for each array that rows side by side copy plane by plane.
 template <class T, class F>

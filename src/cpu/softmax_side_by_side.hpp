@@ -21,8 +21,11 @@ class SideBySide {
  public:
   /// `most_rows`: whole groups.
   SideBySide(const SoftmaxCall<T>& call, std::int64_t most_rows, Rooms& rooms)
-      : call_(call), mover_(call.plan, most_rows, rooms), staged_(*rooms.take<TileRoom<T>>()) {
-    const std::int64_t elements = most_rows * call.channels + kPiece<T> * kWidth;
+      : call_(call),
+        pitch_(group_pitch(call.channels)),
+        mover_(call.plan, most_rows, rooms),
+        staged_(*rooms.take<TileRoom<T>>()) {
+    const std::int64_t elements = most_rows * pitch_ + kPiece<T> * kWidth;
     for (T** planes : {&y_, &t_, &values_}) *planes = rooms.take<T>(elements);
     // Only losses and label gradients look at predictions again.
     e_ = call.needs_log() ? rooms.take<T>(elements) : y_;
@@ -34,7 +37,7 @@ class SideBySide {
   }
 
   static std::int64_t scratch_bytes(std::int64_t channels, std::int64_t most_rows) {
-    const std::int64_t planes = most_rows * channels + kPiece<T> * kWidth;
+    const std::int64_t planes = most_rows * group_pitch(channels) + kPiece<T> * kWidth;
     const std::int64_t numbers = 6 * planes + 11 * most_rows;
     return numbers * std::int64_t{sizeof(T)} + most_rows * std::int64_t{sizeof(Lost)} +
            std::int64_t{sizeof(TileRoom<T>)} + PlaneMover<T>::kScratchBytes + 20 * Rooms::kSlack;
@@ -56,7 +59,7 @@ class SideBySide {
  private:
   template <class Body>
   MPSNN_INLINE_MEMBER void for_each_group(Body body) const {
-    for (std::int64_t r = 0; r < rows_; r += kWidth) body(r, r * call_.channels);
+    for (std::int64_t r = 0; r < rows_; r += kWidth) body(r, r * pitch_);
   }
   /// Calls body(channels) with their number, a constant where they are few, or as many as digits:
   /// such a group stays in registers.
@@ -94,12 +97,11 @@ class SideBySide {
   void bring_labels() {
     const Plan& plan = call_.plan;
     if (plan.class_indices == nullptr) return mover_.bring(plan.labels, t_);
-    const std::int64_t channels = call_.channels;
-    for (std::int64_t i = 0; i < (rows_ + kWidth - 1) / kWidth * kWidth * channels; ++i) t_[i] = 0;
+    for (std::int64_t i = 0; i < (rows_ + kWidth - 1) / kWidth * kWidth * pitch_; ++i) t_[i] = 0;
     for (std::int64_t r = 0; r < rows_; ++r) {
       const std::int64_t index = read_class(plan, pixel_ + r);
-      if (index >= 0 && index < channels)
-        t_[(r / kWidth * channels + index) * kWidth + r % kWidth] = T(1);
+      if (index >= 0 && index < call_.channels)
+        t_[(r / kWidth * pitch_ + index) * kWidth + r % kWidth] = T(1);
     }
   }
 
@@ -139,7 +141,7 @@ class SideBySide {
             [](V so_far, V x) MPSNN_INLINE_LAMBDA { return larger(x, so_far); });
         const ExpShift<V> shift(maximum);
         for (std::int64_t c = 0; c < channels; ++c) {
-          if (large) mover_.prefetch(at + c * kWidth);
+          if (large) mover_.prefetch(r, c);
           store<V>(e + c * kWidth, shift.exp(load<V>(y + c * kWidth)));
         }
         store<V>(maximum_ + r, maximum);
@@ -366,6 +368,7 @@ class SideBySide {
   }
 
   const SoftmaxCall<T>& call_;
+  const std::int64_t pitch_;
   PlaneMover<T> mover_;
   TileRoom<T>& staged_;
   T *y_, *e_, *t_, *v_ = nullptr, *g_ = nullptr, *values_;  // planes
