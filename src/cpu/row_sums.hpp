@@ -14,22 +14,22 @@ class RowSums {
 
   explicit RowSums(std::int64_t channels) : channels_(channels) {}
 
-  /// Calls body(index, load, store, live lanes) along a row, the last time with the lanes that are
-  /// left.
+  /// Calls body(index, load, store, live lanes) along the row that begins at this element of the
+  /// tile. Its last vector is a whole one too where enough rows follow: what it leaves beyond its
+  /// row is overwritten by the next, so rows are to be written in their order.
   template <class Body>
-  MPSNN_INLINE_MEMBER void for_each_vector(Body body) const {
+  MPSNN_INLINE_MEMBER void for_each_vector(std::int64_t first, Body body) const {
+    const auto load_whole = [](const T* at) MPSNN_INLINE_LAMBDA { return load<V>(at); };
+    const auto store_whole = [](T* to, V x) MPSNN_INLINE_LAMBDA { store<V>(to, x); };
     std::int64_t i = 0;
-    for (; i + kWidth <= channels_; i += kWidth) {
-      body(
-          i, [](const T* at) MPSNN_INLINE_LAMBDA { return load<V>(at); },
-          [](T* to, V x) MPSNN_INLINE_LAMBDA { store<V>(to, x); }, ~Mask<V>{});
-    }
+    for (; i + kWidth <= channels_; i += kWidth) body(i, load_whole, store_whole, ~Mask<V>{});
     if (i == channels_) return;
     const auto rest = static_cast<std::size_t>(channels_ - i);
+    const Mask<V> live = first_lanes<V>(rest);
+    if (first + i + kWidth <= rows_ * channels_) return body(i, load_whole, store_whole, live);
     body(
         i, [rest](const T* at) MPSNN_INLINE_LAMBDA { return load_first<V>(at, rest); },
-        [rest](T* to, V x) MPSNN_INLINE_LAMBDA { store_first<V>(to, x, rest); },
-        first_lanes<V>(rest));
+        [rest](T* to, V x) MPSNN_INLINE_LAMBDA { store_first<V>(to, x, rest); }, live);
   }
 
   /// Calls body(row, its first element in the tile).
@@ -41,10 +41,10 @@ class RowSums {
   /// Rows of so few channels may go side by side too, with the parts of their sums as registers.
   bool sums_by_parts() const { return channels_ <= kMostTransposed; }
   template <class Term>
-  MPSNN_INLINE_MEMBER T sum_by_parts(Term term) const {
+  MPSNN_INLINE_MEMBER T sum_by_parts(std::int64_t first, Term term) const {
     constexpr std::int64_t parts = kParts<V>;
     T part[parts] = {};
-    for_each_vector([&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
+    for_each_vector(first, [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
       T of_x[kWidth];
       store<V>(of_x, select<V>(live, term(i, load_at, live), V{}));
       for (std::int64_t k = 0; k < kWidth; ++k) part[k % parts] += of_x[k];
@@ -53,18 +53,19 @@ class RowSums {
     return (part[0] + part[parts / 2]) + (part[1] + part[parts - 1]);
   }
   template <class Term>
-  MPSNN_INLINE_MEMBER V sum_by_lanes(Term term) const {
+  MPSNN_INLINE_MEMBER V sum_by_lanes(std::int64_t first, Term term) const {
     V sum{};
-    for_each_vector([&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
+    for_each_vector(first, [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
       sum += select<V>(live, term(i, load_at, live), V{});
     });
     return sum;
   }
 
-  /// Σ term(index, load, live lanes) over the channels of a row, in the order of sum_of_channels.
+  /// Σ term(index, load, live lanes) over the channels of the row that begins at this element of
+  /// the tile, in the order of sum_of_channels.
   template <class Term>
-  MPSNN_INLINE_MEMBER T sum_of_row(Term term) const {
-    return sums_by_parts() ? sum_by_parts(term) : sum_of_lanes(sum_by_lanes(term));
+  MPSNN_INLINE_MEMBER T sum_of_row(std::int64_t first, Term term) const {
+    return sums_by_parts() ? sum_by_parts(first, term) : sum_of_lanes(sum_by_lanes(first, term));
   }
 
   /// Calls row(row, its first element) for vectors, whose lanes are combined to one number for each
@@ -80,31 +81,18 @@ class RowSums {
       store<V>(to + first, fold_each(of_rows, combine));
     }
   }
-  /// Sums over the channels of each row: begin(row, first element) returns the terms of sum_of_row,
-  /// and end(row, first element, sum) may change the sum before it is folded.
-  template <class Begin, class End>
-  MPSNN_INLINE_MEMBER void sum_rows(T* to, Begin begin, End end) const {
+  /// Sums over the channels of each row: begin(row, first element) returns the terms of sum_of_row.
+  template <class Begin>
+  MPSNN_INLINE_MEMBER void sum_rows(T* to, Begin begin) const {
     if (sums_by_parts()) {
       for_each_row([&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
-        to[r] = sum_by_parts(begin(r, at));
-        end(r, at, to[r]);
+        to[r] = sum_by_parts(at, begin(r, at));
       });
       return;
     }
     fold_rows(to, Add(), [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
-      V sum = sum_by_lanes(begin(r, at));
-      end(r, at, sum);
-      return sum;
+      return sum_by_lanes(at, begin(r, at));
     });
-  }
-  template <class Begin>
-  MPSNN_INLINE_MEMBER void sum_rows(T* to, Begin begin) const {
-    sum_rows(to, begin, [](std::int64_t, std::int64_t, auto&) MPSNN_INLINE_LAMBDA {});
-  }
-  /// Stores the vector from channel i on, or what of it is left in the row.
-  MPSNN_INLINE_MEMBER void store_in_row(T* to, std::int64_t i, V x) const {
-    const std::int64_t rest = channels_ - i;
-    rest < kWidth ? store_first<V>(to + i, x, static_cast<std::size_t>(rest)) : store<V>(to + i, x);
   }
 
   const std::int64_t channels_;

@@ -193,13 +193,19 @@ MPSNN_INLINE V select(Mask<V> mask, V yes, V no) {
   return mask ? yes : no;
 }
 
-/// The larger of two; b where either is NaN.
+/// The larger or smaller of two; b where either is NaN.
 #if defined(__AVX512F__)
 MPSNN_INLINE FloatVector larger(FloatVector a, FloatVector b) {
   return (FloatVector)_mm512_max_ps((__m512)a, (__m512)b);
 }
 MPSNN_INLINE DoubleVector larger(DoubleVector a, DoubleVector b) {
   return (DoubleVector)_mm512_max_pd((__m512d)a, (__m512d)b);
+}
+MPSNN_INLINE FloatVector smaller(FloatVector a, FloatVector b) {
+  return (FloatVector)_mm512_min_ps((__m512)a, (__m512)b);
+}
+MPSNN_INLINE DoubleVector smaller(DoubleVector a, DoubleVector b) {
+  return (DoubleVector)_mm512_min_pd((__m512d)a, (__m512d)b);
 }
 #elif defined(__AVX2__)
 MPSNN_INLINE FloatVector larger(FloatVector a, FloatVector b) {
@@ -208,10 +214,20 @@ MPSNN_INLINE FloatVector larger(FloatVector a, FloatVector b) {
 MPSNN_INLINE DoubleVector larger(DoubleVector a, DoubleVector b) {
   return (DoubleVector)_mm256_max_pd((__m256d)a, (__m256d)b);
 }
+MPSNN_INLINE FloatVector smaller(FloatVector a, FloatVector b) {
+  return (FloatVector)_mm256_min_ps((__m256)a, (__m256)b);
+}
+MPSNN_INLINE DoubleVector smaller(DoubleVector a, DoubleVector b) {
+  return (DoubleVector)_mm256_min_pd((__m256d)a, (__m256d)b);
+}
 #else
 template <class V>
 MPSNN_INLINE V larger(V a, V b) {
   return a > b ? a : b;
+}
+template <class V>
+MPSNN_INLINE V smaller(V a, V b) {
+  return a < b ? a : b;
 }
 #endif
 

@@ -174,7 +174,7 @@ void read_row_factors(const SoftmaxCall<T>& call, std::int64_t pixel, std::int64
 
 /// Rows of up to so many channels are transposed to go side by side; with more, a vector of one row
 /// leaves few lanes idle and needs no transposition.
-inline constexpr std::int64_t kMostTransposed = 63;
+inline constexpr std::int64_t kMostTransposed = 16;
 
 /// The channels of a row of up to kMostInShortRows are added in parts, wherever it lies: with up to
 /// kMostTransposed those of every fourth channel (of every second, where vectors have two lanes),

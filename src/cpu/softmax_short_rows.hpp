@@ -15,8 +15,7 @@ class ShortRows : RowSums<T> {
   using typename RowSums<T>::V;
   using RowSums<T>::kWidth, RowSums<T>::rows_;
   using RowSums<T>::for_each_row, RowSums<T>::for_each_vector;
-  using RowSums<T>::fold_rows, RowSums<T>::sum_rows, RowSums<T>::sum_of_row,
-      RowSums<T>::store_in_row;
+  using RowSums<T>::fold_rows, RowSums<T>::sum_rows, RowSums<T>::sum_of_row;
 
   /// Maxima this near share a shift, which is 12 of the powers of two that are head room; if no
   /// element is so far below that its own row's shift would make it 0.
@@ -30,7 +29,7 @@ class ShortRows : RowSums<T> {
     alignas(V) T weights[kTileElements];
     T scales[kTileElements], maxima[kTileElements], sums[kTileElements], labels[kTileElements];
     T largest[kTileElements], others[kTileElements], logarithms[kTileElements];
-    T losses[kTileElements], gradients[kTileElements];  // sums of them
+    T losses[kTileElements];
     Lost lost[kTileElements];
   };
 
@@ -92,10 +91,10 @@ class ShortRows : RowSums<T> {
     fold_rows(room_.maxima, Larger(), [&](std::int64_t, std::int64_t at) MPSNN_INLINE_LAMBDA {
       const T* const y = y_ + at;
       V maximum = broadcast<V>(-static_cast<T>(__builtin_inff()));
-      for_each_vector([&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
+      for_each_vector(at, [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
         const V x = load_at(y + i);
         maximum = larger(select<V>(live, x, maximum), maximum);
-        lowest = select<V>(live & (x < lowest), x, lowest);
+        lowest = smaller(select<V>(live, x, lowest), lowest);
       });
       return maximum;
     });
@@ -126,8 +125,6 @@ class ShortRows : RowSums<T> {
     __builtin_prefetch(t + kTileElements);
   }
 
-  bool wants_largest() const { return call_.needs_log() || call_.plan.want_hessian; }
-
   /// In one go, so that no lane idles at the end of a row.
   void find_exponentials_alike() {
     const std::int64_t count = rows_ * call_.channels;
@@ -142,7 +139,7 @@ class ShortRows : RowSums<T> {
     }
     if (i < count)
       store<V>(e + i, shift.exp(load_first<V>(y + i, static_cast<std::size_t>(count - i))));
-    for (std::int64_t r = 0; wants_largest() && r < rows_; r += kWidth)
+    for (std::int64_t r = 0; r < rows_; r += kWidth)
       store<V>(room_.largest + r, shift.exp(load<V>(room_.maxima + r)));
     sum_rows(room_.sums, [&](std::int64_t, std::int64_t at) MPSNN_INLINE_LAMBDA {
       return [of_row = e + at](std::int64_t k, auto load_at, Mask<V>)
@@ -151,16 +148,18 @@ class ShortRows : RowSums<T> {
   }
   void find_exponentials_row_by_row() {
     const bool large = call_.plan.gradient.streams;
+    for (std::int64_t r = 0; r < rows_; r += kWidth) {
+      const V maxima = load<V>(room_.maxima + r);
+      store<V>(room_.largest + r, ExpShift<V>(maxima).exp(maxima));
+    }
     sum_rows(room_.sums, [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
       const T *const y = y_ + at, *const t = t_ == nullptr ? y : t_ + at;
       T* const e = room_.exponentials.elements + at;
-      const V maximum = broadcast<V>(room_.maxima[r]);
-      const ExpShift<V> shift(maximum);
-      if (wants_largest()) room_.largest[r] = shift.exp(maximum)[0];
-      return [=, this](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
+      const ExpShift<V> shift(broadcast<V>(room_.maxima[r]));
+      return [=](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
         if (large) read_ahead(y + i, t + i);
         const V x = shift.exp(load_at(y + i));
-        store_in_row(e, i, x);
+        store<V>(e + i, x);  // the next row overwrites what is beyond this
         return x;
       };
     });
@@ -198,7 +197,7 @@ class ShortRows : RowSums<T> {
       const Factors<V> by = factors_of(at);
       V loss_check{}, gradient_check{};
       for_each_vector(
-          [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
+          at, [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
             const V minus_lp = log_sum + (maximum - load_at(y_ + at + i));
             if (call_.writes_losses) {
               const V u = label_product(call_.smoothed(load_at(t_ + at + i)), minus_lp);
@@ -226,7 +225,7 @@ class ShortRows : RowSums<T> {
         return [=, this, by = factors_of(at)](std::int64_t i, auto load_at, Mask<V>)
                    MPSNN_INLINE_LAMBDA {
                      const V x = by.multiply(call_.smoothed(load_at(t + i)), i, load_at);
-                     store_in_row(a, i, x);
+                     store<V>(a + i, x);
                      return x;
                    };
       });
@@ -249,7 +248,7 @@ class ShortRows : RowSums<T> {
   void find_losses() {
     if (call_.by_class) {
       for_each_row(
-          [&](std::int64_t r, std::int64_t at) { room_.losses[r] = cross_of_class(r, y_ + at); });
+          [&](std::int64_t r, std::int64_t at) { room_.losses[r] = cross_of_class(r, at); });
     } else {
       sum_rows(room_.losses, [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
         const T *const y = y_ + at, *const t = t_ + at, *const a = room_.products.elements + at;
@@ -267,11 +266,12 @@ class ShortRows : RowSums<T> {
       note_lost(r, room_.losses[r] - room_.losses[r] != 0, &Lost::loss);
     }
   }
-  T cross_of_class(std::int64_t r, const T* y) const {
+  T cross_of_class(std::int64_t r, std::int64_t at) const {
+    const T* const y = y_ + at;
     const T maximum = room_.maxima[r];
     T cross = 0;
     if (call_.label_offset != T(0)) {
-      cross = sum_of_row([&](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
+      cross = sum_of_row(at, [&](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
         return (broadcast<V>(maximum) - load_at(y + i)) * call_.label_offset;
       });
     }
@@ -315,60 +315,73 @@ class ShortRows : RowSums<T> {
   /// The gradients of all rows; minus_a(row, first element, its pull) returns -a(index, load).
   template <class MinusA>
   MPSNN_INLINE_MEMBER void write_rows(MinusA minus_a) {
-    Mask<V> dominated{};
-    V limit{};
-    sum_rows(
-        room_.gradients,
-        [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
-          const Pull<T> pull = pull_of(r);
-          limit = broadcast<V>(room_.sums[r] * kDominant<T>);
-          dominated = Mask<V>{};
-          return [=, this, &dominated, by_e = pull.by_e, e = room_.exponentials.elements + at,
-                  out = gradients_out_ + at, of_row = minus_a(r, at, pull)](
-                     std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
-            const V x = load_at(e + i), gradient = mul_add(x, by_e, of_row(i, load_at));
-            store_in_row(out, i, gradient);
-            dominated |= x > limit;
-            return gradient;
-          };
-        },
-        [&](std::int64_t r, std::int64_t at, auto& sum) MPSNN_INLINE_LAMBDA {
-          if (room_.weights[r] != T(0) && !any<V>(dominated)) return;
-          sum = std::remove_reference_t<decltype(sum)>{};
-          if (room_.weights[r] == T(0)) {
-            clear(gradients_out_, at);
-          } else {
-            const T others =
-                put_dominant(room_.exponentials.elements + at, gradients_out_ + at, limit);
-            note_lost(r, others - others != 0, &Lost::gradient);
-          }
-        });
-    for (std::int64_t r = 0; r < rows_; ++r)
-      note_lost(r, room_.gradients[r] - room_.gradients[r] != 0, &Lost::gradient);
-  }
-  /// Puts the dominant channel, the only one above the limit, among the gradients of a row; returns
-  /// the sum of the others.
-  [[gnu::noinline]] T put_dominant(const T* e, T* out, V limit) const {
-    std::int64_t channel = 0;
-    const T others = sum_of_row([&](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
-      const Mask<V> dominant = load_at(e + i) > limit;
-      if (any<V>(dominant)) channel = i + first_true<V>(dominant);
-      return other(load_at(out + i), dominant);
+    V check{};
+    for_each_row([&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
+      const T* const e = room_.exponentials.elements + at;
+      T* const out = gradients_out_ + at;
+      const Pull<T> pull = pull_of(r);
+      const auto of_row = minus_a(r, at, pull);
+      for_each_vector(
+          at, [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
+            const V gradient = mul_add(load_at(e + i), pull.by_e, of_row(i, load_at));
+            store_at(out + i, gradient);
+            check = mul_add(select<V>(live, gradient, V{}), V{}, check);
+          });
     });
+    for (std::int64_t r = 0; r < rows_; r += kWidth) {
+      const V limit = load<V>(room_.sums + r) * kDominant<T>;
+      const Mask<V> dominated = load<V>(room_.largest + r) > limit;
+      if (any<V>(dominated | (load<V>(room_.weights + r) == V{}))) mend_gradients(r);
+    }
+    if (has_nan(check)) find_lost_gradients();
+  }
+  /// Of rows with a dominant channel, and of those that weigh nothing, from row `begin` on.
+  [[gnu::noinline]] void mend_gradients(std::int64_t begin) {
+    for (std::int64_t r = begin; r < rows_ && r < begin + kWidth; ++r) {
+      const std::int64_t at = r * call_.channels;
+      const T limit = room_.sums[r] * kDominant<T>;
+      if (room_.weights[r] == T(0)) {
+        clear(gradients_out_, at);
+      } else if (room_.largest[r] > limit) {
+        put_dominant(at, broadcast<V>(limit));
+      }
+    }
+  }
+  /// A gradient that is not finite, or what it was before that of a dominant channel took its place.
+  [[gnu::noinline]] void find_lost_gradients() {
+    for_each_row([&](std::int64_t r, std::int64_t at) {
+      if (room_.weights[r] == T(0)) return;
+      const T sum = sum_of_row(at, [&](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
+        return load_at(gradients_out_ + at + i) * V{};
+      });
+      note_lost(r, sum != 0, &Lost::gradient);
+    });
+  }
+  /// Puts the dominant channel, the only one above the limit, among the gradients of a row.
+  void put_dominant(std::int64_t at, V limit) const {
+    const T* const e = room_.exponentials.elements + at;
+    T* const out = gradients_out_ + at;
+    std::int64_t channel = 0;
+    const T others =
+        sum_of_row(at, [&](std::int64_t i, auto load_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
+          const Mask<V> dominant = live & (load_at(e + i) > limit);
+          if (any<V>(dominant)) channel = i + first_true<V>(dominant);
+          return other(load_at(out + i), dominant);
+        });
     const T value = T(0) - others;
-    if (value - value == 0 && channel < call_.channels) out[channel] = value;
-    return others;
+    if (value - value == 0) out[channel] = value;
   }
 
   MPSNN_INLINE_MEMBER void write_curvatures(std::int64_t r, std::int64_t at, V by_e) {
     const T* const e = room_.exponentials.elements + at;
     const V sum = broadcast<V>(room_.sums[r]), limit = sum * kDominant<T>;
-    const T others = sum_of_row([&](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
+    const T others = sum_of_row(at, [&](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
       const V x = load_at(e + i);
       return select<V>(x > limit, V{}, x);
     });
     const Curvature<V> curvature(by_e, sum);
-    for_each_vector([&](std::int64_t i, auto load_at, auto store_at, Mask<V>) MPSNN_INLINE_LAMBDA {
+    for_each_vector(at, [&](std::int64_t i, auto load_at, auto store_at,
+                            Mask<V>) MPSNN_INLINE_LAMBDA {
       const V x = load_at(e + i);
       store_at(hessians_out_ + at + i, curvature(x, limit, broadcast<V>(others)));
     });

@@ -29,9 +29,13 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "65536x128": (65536, 128),
     "16384x1024": (16384, 1024),
     "1048576x64": (1048576, 64),
+    "8x21x512x512": (8, 21, 512, 512),
+    "16x3x512x512": (16, 3, 512, 512),
+    "4x150x128x128": (4, 150, 128, 128),
 }
-SOFTMAX_ONLY = ("65536x128", "16384x1024")
-ELEMENTWISE_ONLY = ("1048576x64",)
+CHANNELS_FIRST = ("8x21x512x512", "16x3x512x512", "4x150x128x128")  # else they are last
+VARIED = ("4096x10", "4x256x256x21", "1048576x64", *CHANNELS_FIRST)  # Hessian, weights and more
+SOFTMAX_ONLY = ("65536x128", "16384x1024", *CHANNELS_FIRST)
 
 WORKS = ("gradient", "loss and gradient")
 DESTINATIONS = ("out=", "fresh")
@@ -53,7 +57,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Problem:
-    """Float32 predictions [rows, classes] and labels, and the gradient of their mean loss."""
+    """Float32 predictions and labels, and the gradient of their mean loss.
+
+    Predictions are [rows, classes], or [images, classes, pixels] where channels come first: classes
+    are on axis 1 in either case.
+    """
 
     loss: str
     shape: str
@@ -74,12 +82,15 @@ class Problem:
     @cached_property
     def arrays(self) -> tuple[Any, Any]:
         full = SHAPES[self.shape]
-        rows, classes = math.prod(full[:-1]), full[-1]
-        predictions, labels = _bench.inputs(self.loss_type, (rows, classes))
+        shape = (math.prod(full[:-1]), full[-1])
+        if self.channels_first:
+            shape = (full[0], full[1], math.prod(full[2:]))
+        classes, indexed = shape[1], (shape[0], *shape[2:])
+        predictions, labels = _bench.inputs(self.loss_type, shape)
         if self.loss_type in LOGIT_LOSSES:
             predictions *= np.float32(self.deviation)
         if self.class_indices:
-            return predictions, np.random.default_rng(1).integers(classes, size=rows)
+            return predictions, np.random.default_rng(1).integers(classes, size=indexed)
         if self.loss_type == SOFTMAX:
             labels *= np.float32(3 / classes)  # their sums are near 1.5
         return predictions, labels
@@ -90,8 +101,16 @@ class Problem:
 
     @property
     def labels(self) -> Any:
-        """[rows, classes], or class indices [rows]."""
+        """Like predictions, or class indices, which have no axis of classes."""
         return self.arrays[1]
+
+    @property
+    def channels_first(self) -> bool:
+        return self.shape in CHANNELS_FIRST
+
+    @property
+    def rows(self) -> int:
+        return int(self.predictions.size // self.predictions.shape[1])
 
     @property
     def reduction(self) -> str:
@@ -102,8 +121,7 @@ class Problem:
         """What the mean divides by, inverted; 1 for a sum."""
         if self.reduction == "sum":
             return 1.0
-        rows, classes = self.predictions.shape
-        return 1 / (rows if self.loss_type == SOFTMAX else rows * classes)
+        return 1 / (self.rows if self.loss_type == SOFTMAX else self.predictions.size)
 
     def bytes_touched(self, work: str) -> int:
         """Of the arrays that the work has to read or write, each once."""
@@ -116,17 +134,26 @@ class Problem:
 
     @cached_property
     def checked_rows(self) -> Any:
-        rows, classes = self.predictions.shape
-        count = min(rows, max(1, CHECKED_ELEMENTS // classes))
-        return np.sort(np.random.default_rng(2).choice(rows, count, replace=False))
+        count = min(self.rows, max(1, CHECKED_ELEMENTS // self.predictions.shape[1]))
+        return np.sort(np.random.default_rng(2).choice(self.rows, count, replace=False))
+
+    @staticmethod
+    def rows_of(array: Any, rows: Any) -> Any:
+        """Some rows of an array like predictions, as [rows, classes]."""
+        if array.ndim == 2:
+            return array[rows]
+        images, pixels = np.divmod(rows, array.shape[2])
+        return array[images, :, pixels]
 
     def call(self, rows: Any) -> reference.Call:
         """Some rows in float64; their gradient is that of the whole, their loss a part of it."""
-        labels = self.labels[rows]
         if self.class_indices:
+            labels = self.labels.ravel()[rows]
             labels = (np.arange(self.predictions.shape[1]) == labels[:, None]).astype(np.float64)
+        else:
+            labels = self.rows_of(self.labels, rows)
         return reference.make_call(
-            self.predictions[rows][:, None, None, :],
+            self.rows_of(self.predictions, rows)[:, None, None, :],
             labels[:, None, None, :],
             self.loss_type,
             reduction="sum",
@@ -139,9 +166,9 @@ class Problem:
 
     @cached_property
     def expected_loss(self) -> float:
-        rows, classes = self.predictions.shape
-        step = max(1, CHECKED_ELEMENTS // classes)
-        parts = (self.call(slice(start, start + step)) for start in range(0, rows, step))
+        step = max(1, CHECKED_ELEMENTS // self.predictions.shape[1])
+        starts = range(0, self.rows, step)
+        parts = (self.call(np.arange(i, min(i + step, self.rows))) for i in starts)
         with np.errstate(all="ignore"):
             return self.scale * math.fsum(float(part.element_losses().sum()) for part in parts)
 
@@ -154,7 +181,8 @@ class Problem:
             if not difference <= TOLERANCE * max(abs(self.expected_loss), SMALL_LOSS):
                 return f"its loss is {float(loss)!r}, not {self.expected_loss!r}"
         if candidate.work in WORKS:
-            actual = np.asarray(gradient).reshape(self.predictions.shape)[self.checked_rows]
+            gradients = np.asarray(gradient).reshape(self.predictions.shape)
+            actual = self.rows_of(gradients, self.checked_rows)
             error = np.abs(actual / candidate.factor - self.expected_gradient).max()
             largest = np.abs(self.expected_gradient).max()
             if self.loss_type == SOFTMAX:  # p - t is as inexact as t, however small it is
@@ -170,7 +198,7 @@ def problems(losses: list[str], shapes: list[str], deviations: list[float]) -> I
     for loss in losses:
         for shape in shapes:
             is_softmax = loss in (SOFTMAX, INDICES)
-            if shape in (ELEMENTWISE_ONLY if is_softmax else SOFTMAX_ONLY):
+            if not is_softmax and shape in SOFTMAX_ONLY:
                 continue
             has_logits = is_softmax or loss in LOGIT_LOSSES
             for deviation in deviations if has_logits else [1.0]:

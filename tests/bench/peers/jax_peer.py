@@ -30,8 +30,10 @@ def hinge(y, t):
 LOSSES: dict[str, Callable[[Any, Any], Any]] = {
     "mean_absolute_error": lambda y, t: jnp.abs(y - t).mean(),
     "mean_squared_error": lambda y, t: jnp.square(y - t).mean(),
-    "softmax_cross_entropy": lambda y, t: -(t * jax.nn.log_softmax(y)).sum() / len(y),
-    INDICES: lambda y, t: -jnp.take_along_axis(jax.nn.log_softmax(y), t[:, None], 1).mean(),
+    "softmax_cross_entropy": lambda y, t: (
+        -(t * jax.nn.log_softmax(y, 1)).sum() / (y.size // y.shape[1])
+    ),
+    INDICES: lambda y, t: -jnp.take_along_axis(jax.nn.log_softmax(y, 1), t[:, None], 1).mean(),
     # softplus: the form with max(y, 0) has the wrong derivative at 0
     "sigmoid_cross_entropy": lambda y, t: (jax.nn.softplus(y) - y * t).mean(),
     "categorical_cross_entropy": lambda y, t: -(t * jnp.log(y)).mean(),

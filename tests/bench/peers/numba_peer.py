@@ -128,6 +128,8 @@ def softmax_loops(indices: bool, parallel: bool) -> tuple[Loop, Loop]:
 
 
 def candidates(problem: Problem, threads: int) -> Iterator[Candidate]:
+    if problem.channels_first:
+        return
     is_element_loss = problem.loss in ELEMENTS
     offset = len(problem.predictions) if problem.loss_type == "cosine_distance" else 0
     y, t, scale = problem.predictions, problem.labels, np.float32(problem.scale)

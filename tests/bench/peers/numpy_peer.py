@@ -40,7 +40,8 @@ def softmax_cross_entropy(y, t, scale, out):
 def softmax_of_indices(y, t, scale, out):
     out, total = softmax(y, out)
     np.multiply(out, scale / total, out=out)
-    out[np.arange(len(t)), t] -= scale
+    classes = t[:, None]
+    np.put_along_axis(out, classes, np.take_along_axis(out, classes, 1) - scale, 1)
     return out
 
 
@@ -97,10 +98,13 @@ FORMULAS: dict[str, tuple[Callable[[Any, Any], Any], Gradient]] = {
     "mean_absolute_error": (lambda y, t: np.abs(y - t).mean(), mean_absolute_error),
     "mean_squared_error": (lambda y, t: np.square(y - t).mean(), mean_squared_error),
     "softmax_cross_entropy": (
-        lambda y, t: -(t * log_softmax(y)).sum() / len(y),
+        lambda y, t: -(t * log_softmax(y)).sum() / (y.size // y.shape[1]),
         softmax_cross_entropy,
     ),
-    INDICES: (lambda y, t: -log_softmax(y)[np.arange(len(t)), t].mean(), softmax_of_indices),
+    INDICES: (
+        lambda y, t: -np.take_along_axis(log_softmax(y), t[:, None], 1).mean(),
+        softmax_of_indices,
+    ),
     "sigmoid_cross_entropy": (
         lambda y, t: (np.maximum(y, 0) - y * t + np.log1p(np.exp(-np.abs(y)))).mean(),
         sigmoid_cross_entropy,

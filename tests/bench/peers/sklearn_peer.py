@@ -25,7 +25,7 @@ LOSSES: dict[str, tuple[Any, float]] = {
 
 
 def candidates(problem: Problem, threads: int) -> Iterator[Candidate]:
-    if problem.loss not in LOSSES:
+    if problem.loss not in LOSSES or problem.channels_first:
         return
     function, of_ours = LOSSES[problem.loss]
     y, t = problem.predictions, problem.labels

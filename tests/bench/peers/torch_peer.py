@@ -30,8 +30,9 @@ def softmax_cross_entropy(y, t, scale, out):
 
 
 def softmax_of_indices(y, t, scale, out):
-    pulls = torch.full((len(t), 1), -scale)
-    return torch.softmax(y, 1, out=out).mul_(scale).scatter_add_(1, t[:, None], pulls)
+    classes = t[:, None]
+    pulls = torch.full(classes.shape, -scale)
+    return torch.softmax(y, 1, out=out).mul_(scale).scatter_add_(1, classes, pulls)
 
 
 def log_loss(y, t):
