@@ -121,8 +121,8 @@ double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count
                                         scratch.wide_hessians, false};
       TileRooms<double>& rooms = scratch.wide_rooms;
       const double* const wide_weights = stage_weights(plan, first, count, rooms.v);
-      const TileResult wide = compute_tile<F>(
-          plan, staged(plan, first, count, rooms, wide_weights), count, wide_to);
+      const TileResult wide =
+          compute_tile<F>(plan, staged(plan, first, count, rooms, wide_weights), count, wide_to);
       if (!result.gradients_finite) {
         repair(to.gradient, scratch.wide_gradients, count);
         repair(to.hessian, scratch.wide_hessians, count);

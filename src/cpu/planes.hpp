@@ -116,7 +116,8 @@ class PlaneMover {
   };
   Ahead ahead_of(const Source& source) const {
     const T* const begin = reinterpret_cast<const T*>(source.data);
-    if (is_in_place<T>(source)) return {begin + (pixel_ + most_rows_) * channels_, channels_, kWidth};
+    if (is_in_place<T>(source))
+      return {begin + (pixel_ + most_rows_) * channels_, channels_, kWidth};
     if (!lies_in_planes<T>(source, shape_)) return {};
     return {begin + place_of_pixel(source.strides, shape_, pixel_) + rows_, 1, source.strides[3]};
   }

@@ -38,31 +38,44 @@ class RowSums {
     for (std::int64_t r = 0; r < rows_; ++r) body(r, r * channels_);
   }
 
+  /// Whether test(row) is true for any row, of as many at a time as a vector has lanes.
+  template <class Test>
+  MPSNN_INLINE_MEMBER bool any_row(Test test) const {
+    Mask<V> found{};
+    for (std::int64_t r = 0; r < rows_; r += kWidth) {
+      const std::int64_t rest = rows_ - r;
+      found |= rest < kWidth ? test(r) & first_lanes<V>(static_cast<std::size_t>(rest)) : test(r);
+    }
+    return any<V>(found);
+  }
+
   /// Rows of so few channels may go side by side too, with the parts of their sums as registers.
   bool sums_by_parts() const { return channels_ <= kMostTransposed; }
   template <class Term>
   MPSNN_INLINE_MEMBER T sum_by_parts(std::int64_t first, Term term) const {
     constexpr std::int64_t parts = kParts<V>;
     T part[parts] = {};
-    for_each_vector(first, [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
-      T of_x[kWidth];
-      store<V>(of_x, select<V>(live, term(i, load_at, live), V{}));
-      for (std::int64_t k = 0; k < kWidth; ++k) part[k % parts] += of_x[k];
-    });
+    for_each_vector(
+        first, [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
+          T of_x[kWidth];
+          store<V>(of_x, select<V>(live, term(i, load_at, store_at, live), V{}));
+          for (std::int64_t k = 0; k < kWidth; ++k) part[k % parts] += of_x[k];
+        });
     if constexpr (parts == 2) return part[0] + part[1];
     return (part[0] + part[parts / 2]) + (part[1] + part[parts - 1]);
   }
   template <class Term>
   MPSNN_INLINE_MEMBER V sum_by_lanes(std::int64_t first, Term term) const {
     V sum{};
-    for_each_vector(first, [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
-      sum += select<V>(live, term(i, load_at, live), V{});
-    });
+    for_each_vector(
+        first, [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
+          sum += select<V>(live, term(i, load_at, store_at, live), V{});
+        });
     return sum;
   }
 
-  /// Σ term(index, load, live lanes) over the channels of the row that begins at this element of
-  /// the tile, in the order of sum_of_channels.
+  /// Σ term(index, load, store, live lanes) over the channels of the row that begins at this
+  /// element of the tile, in the order of sum_of_channels.
   template <class Term>
   MPSNN_INLINE_MEMBER T sum_of_row(std::int64_t first, Term term) const {
     return sums_by_parts() ? sum_by_parts(first, term) : sum_of_lanes(sum_by_lanes(first, term));
@@ -85,9 +98,8 @@ class RowSums {
   template <class Begin>
   MPSNN_INLINE_MEMBER void sum_rows(T* to, Begin begin) const {
     if (sums_by_parts()) {
-      for_each_row([&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
-        to[r] = sum_by_parts(at, begin(r, at));
-      });
+      for_each_row([&](std::int64_t r, std::int64_t at)
+                       MPSNN_INLINE_LAMBDA { to[r] = sum_by_parts(at, begin(r, at)); });
       return;
     }
     fold_rows(to, Add(), [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {

@@ -298,7 +298,7 @@ class Run {
     const bool sums_up = plan.want_loss && plan.loss.data == nullptr;
     PerImage sums(!sums_up ? 1 : plan.sums_per_image ? plan.shape.images : plan.chunks, 0.0);
     plan.sums = sums.begin();
-    const KernelSet& kernels = active_instruction_set();
+    const KernelSet& kernels = kernels_for(plan);
     const auto run_chunk = kernels.run_chunk;
     if (plan.chunks > 0) {
       parallel_for(plan.chunks, kernels.scratch_bytes(plan) + plan.copy_scratch,

@@ -1,0 +1,121 @@
+// The exponentials of the rows of a tile as they lie, and their sums.
+#pragma once
+
+#include "cpu/math.hpp"
+#include "cpu/row_sums.hpp"
+
+namespace mpsnn_loss::cpu::MPSNN_ISA {
+
+template <class T>
+class RowExponentials : protected RowSums<T> {
+  /// Maxima this near share a shift, which is 12 of the powers of two that are head room; if no
+  /// element is so far below that its own row's shift would make it 0.
+  static constexpr T kNear = 8, kFar = 90;
+
+ protected:
+  using typename RowSums<T>::V;
+  using RowSums<T>::channels_, RowSums<T>::kWidth, RowSums<T>::rows_;
+  using RowSums<T>::any_row, RowSums<T>::for_each_row, RowSums<T>::for_each_vector;
+  using RowSums<T>::fold_rows, RowSums<T>::sum_rows, RowSums<T>::sum_of_row;
+
+  /// As many rows as a tile has of those that are too long to be transposed.
+  static constexpr std::int64_t kMostRows = 64;
+  static_assert(kMostRows * (kMostTransposed + 1) >= kTileElements);
+
+  struct Exponentials {
+    TileRoom<T> elements;
+    alignas(V) T maxima[kMostRows];  // max y of each row
+    T sums[kMostRows];               // Σ exp, and the largest of them
+    T largest[kMostRows];
+  };
+
+  /// `reads_ahead`: the next tile is fetched meanwhile.
+  RowExponentials(std::int64_t channels, Exponentials& room, bool reads_ahead)
+      : RowSums<T>(channels), exponentials_(room), reads_ahead_(reads_ahead) {}
+
+  Exponentials& exponentials_;
+
+  /// `t`: null, or what is read in the same place a step later.
+  void find_exponentials(const T* y, const T* t) {
+    V lowest = broadcast<V>(static_cast<T>(__builtin_inff()));
+    fold_rows(exponentials_.maxima, Larger(),
+              [&](std::int64_t, std::int64_t at) MPSNN_INLINE_LAMBDA {
+                const T* const row = y + at;
+                V maximum = broadcast<V>(-static_cast<T>(__builtin_inff()));
+                for_each_vector(
+                    at, [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
+                      const V x = load_at(row + i);
+                      maximum = larger(select<V>(live, x, maximum), maximum);
+                      lowest = smaller(select<V>(live, x, lowest), lowest);
+                    });
+                return maximum;
+              });
+    if (one_shift_does(lowest)) {
+      find_alike(y, t);
+    } else {
+      find_row_by_row(y, t);
+    }
+  }
+
+ private:
+  /// A shift is a power of two, which no digit of an exponential depends on: that of the first row
+  /// may do for all of them. Of large arguments the row's own maximum is a part of it.
+  bool one_shift_does(V lowest) const {
+    const V first = broadcast<V>(exponentials_.maxima[0]);
+    const Mask<V> far = ~(lowest > first - kFar) |
+                        ~(abs(first) < broadcast<V>(MathConstants<T>::reducible - kNear));
+    return !any<V>(far) && !any_row([&](std::int64_t r) {
+      return ~(abs(load<V>(exponentials_.maxima + r) - first) < broadcast<V>(kNear));
+    });
+  }
+
+  static void read_ahead(const T* y, const T* t) {
+    __builtin_prefetch(y + kTileElements);
+    __builtin_prefetch(t + kTileElements);
+  }
+
+  /// In one go, so that no lane idles at the end of a row.
+  void find_alike(const T* y, const T* t) {
+    const std::int64_t count = rows_ * channels_;
+    const bool large = reads_ahead_;
+    if (t == nullptr) t = y;
+    T* const e = exponentials_.elements.elements;
+    const ExpShift<V> shift(broadcast<V>(exponentials_.maxima[0]));
+    std::int64_t i = 0;
+    for (; i + kWidth <= count; i += kWidth) {
+      if (large) read_ahead(y + i, t + i);
+      store<V>(e + i, shift.exp(load<V>(y + i)));
+    }
+    if (i < count)
+      store<V>(e + i, shift.exp(load_first<V>(y + i, static_cast<std::size_t>(count - i))));
+    for (std::int64_t r = 0; r < rows_; r += kWidth)
+      store<V>(exponentials_.largest + r, shift.exp(load<V>(exponentials_.maxima + r)));
+    sum_rows(exponentials_.sums, [&](std::int64_t, std::int64_t at) MPSNN_INLINE_LAMBDA {
+      return [of_row = e + at](std::int64_t k, auto load_at, auto, Mask<V>)
+                 MPSNN_INLINE_LAMBDA { return load_at(of_row + k); };
+    });
+  }
+  void find_row_by_row(const T* y, const T* t) {
+    const bool large = reads_ahead_;
+    if (t == nullptr) t = y;
+    for (std::int64_t r = 0; r < rows_; r += kWidth) {
+      const V maxima = load<V>(exponentials_.maxima + r);
+      store<V>(exponentials_.largest + r, ExpShift<V>(maxima).exp(maxima));
+    }
+    sum_rows(exponentials_.sums, [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
+      const T *const of_y = y + at, *const of_t = t + at;
+      T* const e = exponentials_.elements.elements + at;
+      const ExpShift<V> shift(broadcast<V>(exponentials_.maxima[r]));
+      return [=](std::int64_t i, auto load_at, auto, Mask<V>) MPSNN_INLINE_LAMBDA {
+        if (large) read_ahead(of_y + i, of_t + i);
+        const V x = shift.exp(load_at(of_y + i));
+        store<V>(e + i, x);  // the next row overwrites what is beyond this
+        return x;
+      };
+    });
+  }
+
+  const bool reads_ahead_;
+};
+
+}  // namespace mpsnn_loss::cpu::MPSNN_ISA
