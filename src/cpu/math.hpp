@@ -181,6 +181,7 @@ MPSNN_INLINE V exp_of_nonpositive(V x) {
 template <class V>
 class ExpShift {
  public:
+  ExpShift() = default;
   /// `most`: the largest argument that will follow, but for a few of the powers of two that are
   /// head room.
   MPSNN_INLINE_MEMBER explicit ExpShift(V most) {
@@ -193,6 +194,14 @@ class ExpShift {
     const V n = mul_add(rest, broadcast<V>(C::log2_e), broadcast<V>(C::round_magic)) -
                 (C::round_magic + C::exp_head_room);
     exponent_ = bits(mul_add(n, broadcast<V>(Exp<V>::steps), broadcast<V>(C::round_magic)));
+  }
+  /// That of one lane in all lanes.
+  MPSNN_INLINE_MEMBER ExpShift of_lane(std::size_t lane) const {
+    ExpShift shift;
+    shift.origin_ = broadcast<V>(origin_[lane]);
+    shift.floor_ = broadcast<V>(floor_[lane]);
+    shift.exponent_ = Bits<V>{} + exponent_[lane];
+    return shift;
   }
   /// exp(x - most) up to a factor that is the same for all x; 0 where the least normal number is
   /// 2^exp_head_room times larger than that.

@@ -91,22 +91,25 @@ class RowExponentials : protected RowSums<T> {
     for (std::int64_t r = 0; r < rows_; r += kWidth)
       store<V>(exponentials_.largest + r, shift.exp(load<V>(exponentials_.maxima + r)));
     sum_rows(exponentials_.sums, [&](std::int64_t, std::int64_t at) MPSNN_INLINE_LAMBDA {
-      return [of_row = e + at](std::int64_t k, auto load_at, auto, Mask<V>)
+      return [of_row = e + at](std::int64_t k, auto load_at, Mask<V>)
                  MPSNN_INLINE_LAMBDA { return load_at(of_row + k); };
     });
   }
   void find_row_by_row(const T* y, const T* t) {
     const bool large = reads_ahead_;
     if (t == nullptr) t = y;
+    ExpShift<V> shifts[kMostRows / kWidth];  // a lane to a row
     for (std::int64_t r = 0; r < rows_; r += kWidth) {
       const V maxima = load<V>(exponentials_.maxima + r);
-      store<V>(exponentials_.largest + r, ExpShift<V>(maxima).exp(maxima));
+      const ExpShift<V> shift(maxima);
+      shifts[r / kWidth] = shift;
+      store<V>(exponentials_.largest + r, shift.exp(maxima));
     }
     sum_rows(exponentials_.sums, [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
       const T *const of_y = y + at, *const of_t = t + at;
       T* const e = exponentials_.elements.elements + at;
-      const ExpShift<V> shift(broadcast<V>(exponentials_.maxima[r]));
-      return [=](std::int64_t i, auto load_at, auto, Mask<V>) MPSNN_INLINE_LAMBDA {
+      const auto shift = shifts[r / kWidth].of_lane(static_cast<std::size_t>(r % kWidth));
+      return [=](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
         if (large) read_ahead(of_y + i, of_t + i);
         const V x = shift.exp(load_at(of_y + i));
         store<V>(e + i, x);  // the next row overwrites what is beyond this

@@ -55,12 +55,12 @@ class RowSums {
   MPSNN_INLINE_MEMBER T sum_by_parts(std::int64_t first, Term term) const {
     constexpr std::int64_t parts = kParts<V>;
     T part[parts] = {};
-    for_each_vector(
-        first, [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
-          T of_x[kWidth];
-          store<V>(of_x, select<V>(live, term(i, load_at, store_at, live), V{}));
-          for (std::int64_t k = 0; k < kWidth; ++k) part[k % parts] += of_x[k];
-        });
+    for_each_vector(first,
+                    [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
+                      T of_x[kWidth];
+                      store<V>(of_x, select<V>(live, term(i, load_at, live), V{}));
+                      for (std::int64_t k = 0; k < kWidth; ++k) part[k % parts] += of_x[k];
+                    });
     if constexpr (parts == 2) return part[0] + part[1];
     return (part[0] + part[parts / 2]) + (part[1] + part[parts - 1]);
   }
@@ -68,13 +68,12 @@ class RowSums {
   MPSNN_INLINE_MEMBER V sum_by_lanes(std::int64_t first, Term term) const {
     V sum{};
     for_each_vector(
-        first, [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
-          sum += select<V>(live, term(i, load_at, store_at, live), V{});
-        });
+        first, [&](std::int64_t i, auto load_at, auto, Mask<V> live)
+                   MPSNN_INLINE_LAMBDA { sum += select<V>(live, term(i, load_at, live), V{}); });
     return sum;
   }
 
-  /// Σ term(index, load, store, live lanes) over the channels of the row that begins at this
+  /// Σ term(index, load, live lanes) over the channels of the row that begins at this
   /// element of the tile, in the order of sum_of_channels.
   template <class Term>
   MPSNN_INLINE_MEMBER T sum_of_row(std::int64_t first, Term term) const {

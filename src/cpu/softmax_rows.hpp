@@ -101,11 +101,21 @@ struct Pull {
   V by_e, by_t, rest;
   V hot;  // t by_t + rest of a class
 
+  Pull() = default;
   /// `ratio`: Σ a / S without the scale; `scale`: g ω v / D.
   MPSNN_INLINE_MEMBER Pull(const SoftmaxCall<T>& call, V ratio, V scale) : by_e(ratio * scale) {
     by_t = call.has_factors ? -scale : -(scale * call.label_scale);
     rest = call.has_factors ? V{} : -(scale * call.label_offset);
     hot = by_t + rest;
+  }
+  /// That of one lane in all lanes.
+  MPSNN_INLINE_MEMBER Pull of_lane(std::size_t lane) const {
+    Pull pull;
+    pull.by_e = broadcast<V>(by_e[lane]);
+    pull.by_t = broadcast<V>(by_t[lane]);
+    pull.rest = broadcast<V>(rest[lane]);
+    pull.hot = broadcast<V>(hot[lane]);
+    return pull;
   }
 };
 

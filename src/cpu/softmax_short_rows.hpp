@@ -26,6 +26,7 @@ class ShortRows : RowExponentials<T> {
     alignas(V) T weights[kMostRows];
     T scales[kMostRows], labels[kMostRows], others[kMostRows], logarithms[kMostRows];
     T losses[kMostRows], gradients[kMostRows];  // sums of them
+    Pull<T> pulls[kMostRows / kWidth];          // a lane to a row
     Lost lost[kMostRows];
   };
 
@@ -93,7 +94,7 @@ class ShortRows : RowExponentials<T> {
     sum_rows(room_.others, [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
       const T *const y = y_ + at, *const e = exponentials_.elements.elements + at;
       const V maximum = broadcast<V>(exponentials_.maxima[r]);
-      return [=](std::int64_t i, auto load_at, auto, Mask<V>) MPSNN_INLINE_LAMBDA {
+      return [=](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
         return select<V>(load_at(y + i) == maximum, V{}, load_at(e + i));
       };
     });
@@ -146,7 +147,7 @@ class ShortRows : RowExponentials<T> {
       sum_rows(room_.labels, [&](std::int64_t, std::int64_t at) MPSNN_INLINE_LAMBDA {
         const T* const t = t_ + at;
         T* const a = room_.products.elements + at;
-        return [=, this, by = factors_of(at)](std::int64_t i, auto load_at, auto, Mask<V>)
+        return [=, this, by = factors_of(at)](std::int64_t i, auto load_at, Mask<V>)
                    MPSNN_INLINE_LAMBDA {
                      const V x = by.multiply(call_.smoothed(load_at(t + i)), i, load_at);
                      store<V>(a + i, x);
@@ -160,7 +161,7 @@ class ShortRows : RowExponentials<T> {
     } else {
       sum_rows(room_.labels, [&](std::int64_t, std::int64_t at) MPSNN_INLINE_LAMBDA {
         const T* const t = t_ + at;
-        return [=](std::int64_t i, auto load_at, auto, Mask<V>)
+        return [=](std::int64_t i, auto load_at, Mask<V>)
                    MPSNN_INLINE_LAMBDA { return load_at(t + i); };
       });
     }
@@ -177,7 +178,7 @@ class ShortRows : RowExponentials<T> {
       sum_rows(room_.losses, [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
         const T *const y = y_ + at, *const t = t_ + at, *const a = room_.products.elements + at;
         const V maximum = broadcast<V>(exponentials_.maxima[r]);
-        return [=, this](std::int64_t i, auto load_at, auto, Mask<V>) MPSNN_INLINE_LAMBDA {
+        return [=, this](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
           const V label = call_.has_factors ? load_at(a + i) : call_.smoothed(load_at(t + i));
           return label_product(label, maximum - load_at(y + i));
         };
@@ -195,7 +196,7 @@ class ShortRows : RowExponentials<T> {
     const T maximum = exponentials_.maxima[r];
     T cross = 0;
     if (call_.label_offset != T(0)) {
-      cross = sum_of_row(at, [&](std::int64_t i, auto load_at, auto, Mask<V>) MPSNN_INLINE_LAMBDA {
+      cross = sum_of_row(at, [&](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
         return (broadcast<V>(maximum) - load_at(y + i)) * call_.label_offset;
       });
     }
@@ -205,6 +206,10 @@ class ShortRows : RowExponentials<T> {
   }
 
   void write_gradients() {
+    for (std::int64_t r = 0; r < rows_; r += kWidth) {
+      const V ratio = load<V>(room_.labels + r) / load<V>(exponentials_.sums + r);
+      room_.pulls[r / kWidth] = Pull<T>(call_, ratio, load<V>(room_.scales + r));
+    }
     if (call_.plan.want_hessian) write_curvatures();
     if (call_.by_class) {
       write_rows([&](std::int64_t r, std::int64_t, const Pull<T>& pull) MPSNN_INLINE_LAMBDA {
@@ -227,8 +232,7 @@ class ShortRows : RowExponentials<T> {
     }
   }
   Pull<T> pull_of(std::int64_t r) const {
-    const V ratio = broadcast<V>(room_.labels[r] / exponentials_.sums[r]);
-    return Pull<T>(call_, ratio, broadcast<V>(room_.scales[r]));
+    return room_.pulls[r / kWidth].of_lane(static_cast<std::size_t>(r % kWidth));
   }
 
   /// The gradients of all rows; minus_a(row, first element, its pull) returns -a(index, load).
@@ -268,34 +272,40 @@ class ShortRows : RowExponentials<T> {
   /// limit, whose place it takes.
   template <class MinusA>
   MPSNN_INLINE_MEMBER void write_row_by_row(MinusA minus_a) {
-    sum_rows(room_.gradients, [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
+    const auto gradients_of = [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
       const Pull<T> pull = pull_of(r);
-      return [by_e = pull.by_e, limit = limit_of(r), e = exponentials_.elements.elements + at,
-              out = gradients_out_ + at, of_row = minus_a(r, at, pull)](
-                 std::int64_t i, auto load_at, auto store_at, Mask<V>) MPSNN_INLINE_LAMBDA {
-        const V x = load_at(e + i), gradient = mul_add(x, by_e, of_row(i, load_at));
-        store_at(out + i, gradient);
-        return other(gradient, x > limit);
-      };
+      return [by_e = pull.by_e, of_row = minus_a(r, at, pull)](V e, std::int64_t i, auto load_at)
+                 MPSNN_INLINE_LAMBDA { return mul_add(e, by_e, of_row(i, load_at)); };
+    };
+    sum_rows(room_.gradients, [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
+      return [limit = limit_of(r), e = exponentials_.elements.elements + at,
+              gradient = gradients_of(r, at)](std::int64_t i, auto load_at, Mask<V>)
+                 MPSNN_INLINE_LAMBDA {
+                   const V x = load_at(e + i);
+                   return other(gradient(x, i, load_at), x > limit);
+                 };
     });
     for_each_row([&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
-      const T value = T(0) - room_.gradients[r];
-      if (value - value != 0) return note_lost(r, true, &Lost::gradient);
-      const V limit = limit_of(r);
-      T* const out = gradients_out_ + at;
+      const T *const e = exponentials_.elements.elements + at, others = room_.gradients[r];
+      const bool finite = others - others == 0;
+      note_lost(r, !finite, &Lost::gradient);
+      const V limit = finite ? limit_of(r) : broadcast<V>(static_cast<T>(__builtin_inff()));
+      const auto gradient = gradients_of(r, at);
       for_each_vector(
-          at, [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
-            const V x = load_at(exponentials_.elements.elements + at + i);
-            store_at(out + i, select<V>(live & (x > limit), broadcast<V>(value), load_at(out + i)));
+          at, [&](std::int64_t i, auto load_at, auto store_at, Mask<V>) MPSNN_INLINE_LAMBDA {
+            const V x = load_at(e + i);
+            store_at(gradients_out_ + at + i,
+                     select<V>(x > limit, broadcast<V>(T(0) - others), gradient(x, i, load_at)));
           });
     });
   }
+
   void write_curvatures() {
     const bool dominant = has_dominant_rows();
     if (dominant) {
       sum_rows(room_.others, [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
         return [limit = limit_of(r), e = exponentials_.elements.elements + at](
-                   std::int64_t i, auto load_at, auto, Mask<V>) MPSNN_INLINE_LAMBDA {
+                   std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
           const V x = load_at(e + i);
           return select<V>(x > limit, V{}, x);
         };
