@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tests.bench.problems import DESTINATIONS, WORKS
-from tests.bench.results import Cell, Results, read, records
+from tests.bench.problems import SHAPES, WORKS
+from tests.bench.results import Cell, Results, Task, read, records
 from tests.bench.targets import TARGETS
 
 
@@ -17,39 +18,24 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def microseconds(seconds: float | None) -> str:
-    """Three digits, or all before the point."""
-    if seconds is None:
-        return "–"
-    value = seconds * 1e6
-    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
-
-
 def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def compared(results: Results, cell: Cell, work: str, destination: str) -> list[str]:
-    """Our time, the best peer, its time and the ratio."""
-    ours, peer = results.ours(cell, work, destination), results.best_peer(cell, work, destination)
-    if peer is None:
-        return [microseconds(ours), "–", "–", "–"]
-    ratio = peer.seconds / ours if ours else None
-    return [microseconds(ours), peer.name, microseconds(peer.seconds), number(ratio)]
+def ratios_table(results: Results, threads: int, work: str) -> str:
+    """The time of the best peer by ours, with `out=`: a row for each loss and a column a shape."""
+    cells = {(c.loss, c.data, c.shape): c for c in results.cells if c.threads == threads}
+    shapes = [shape for shape in SHAPES if any(key[2] == shape for key in cells)]
 
+    def ratio(loss: str, data: str, shape: str) -> str:
+        cell = cells.get((loss, data, shape))
+        ours = results.ours(cell, work, "out=") if cell else None
+        peer = results.best_peer(cell, work, "out=") if cell else None
+        return f"{peer.seconds / ours:.2f} {peer.name}" if ours and peer else ""
 
-def cells_table(results: Results, threads: int, work: str) -> str:
-    columns = ["µs", "best peer", "its µs", "ratio"]
-    head = ["loss", "shape", "logits", *(f"{d} {c}" for d in DESTINATIONS for c in columns)]
-    rows = []
-    for cell in results.cells:
-        if cell.threads != threads:
-            continue
-        row = [cell.loss, cell.shape, cell.data]
-        for destination in DESTINATIONS:
-            row += compared(results, cell, work, destination)
-        rows.append([*row, number(results.triad_fraction(cell, work, "out="))])
-    return table([*head, "of triad"], rows)
+    names = dict.fromkeys(key[:2] for key in cells)
+    rows = [[*name, *(ratio(*name, shape) for shape in shapes)] for name in names]
+    return table(["loss", "logits", *shapes], rows)
 
 
 def speed(results: Results) -> str:
@@ -57,10 +43,20 @@ def speed(results: Results) -> str:
     for threads in sorted({cell.threads for cell in results.cells}):
         for work in WORKS:
             title = f"### {work.capitalize()}, {threads} thread" + ("s" if threads > 1 else "")
-            parts += [title, cells_table(results, threads, work)]
+            parts += [title, ratios_table(results, threads, work)]
     if results.skipped:
         parts += ["### Left out", *(f"* {left_out(record)}" for record in results.skipped)]
     return "\n\n".join(parts)
+
+
+def write_cells(results: Results, path: Path) -> None:
+    """Every median, a row each."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow([*Cell._fields, *Task._fields, "microseconds"])
+        for cell, tasks in results.cells.items():
+            for task, seconds in tasks.items():
+                rows.writerow([*cell, *task, f"{seconds * 1e6:.4g}"])
 
 
 def left_out(record: dict[str, object]) -> str:
@@ -124,6 +120,7 @@ def write(folder: Path, document: Path | None) -> None:
     page = "\n\n".join(f"## {name.capitalize()}\n\n{text}" for name, text in sections.items())
     (folder / "performance.md").write_text(page + "\n")
     figure.draw(results, folder / "performance.png")
+    write_cells(results, folder / "performance.csv")
     if document is not None:
         picture = document.with_suffix(".png")
         sections["targets"] += f"\n\n![Ratios to the best peer, and the roof]({picture.name})"
@@ -132,5 +129,6 @@ def write(folder: Path, document: Path | None) -> None:
             text = replace_section(text, name, section)
         document.write_text(text)
         figure.draw(results, picture)
+        write_cells(results, document.with_suffix(".csv"))
     print(sections["targets"])
     print(f"tables in {folder / 'performance.md'}, figure in {folder / 'performance.png'}")

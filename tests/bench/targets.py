@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from tests.bench.problems import DESTINATIONS, INDICES, SOFTMAX
-from tests.bench.results import ONE_THREAD, Cell, Results
+from tests.bench.problems import CHANNELS_FIRST, DESTINATIONS, INDICES, LOSSES, SOFTMAX
+from tests.bench.results import ONE_THREAD, OURS, Cell, Results
 
 Values = Iterator[tuple[str, float]]  # where, and the ratio there
 
@@ -17,6 +17,8 @@ DIVIDING = ("log", "categorical_cross_entropy")
 SIGMOID = ("sigmoid_cross_entropy",)
 SMOOTH = ("mean_squared_error", "huber")
 SEGMENTATION = "4x256x256x21"
+LARGE = "1048576x64"
+ELEMENTWISE = (*CHEAP, *DIVIDING, *SIGMOID)
 
 Choice = Callable[[Results, Cell], bool]
 
@@ -86,6 +88,37 @@ def fused(losses: Iterable[str], choice: Choice) -> Callable[[Results], Values]:
     return values
 
 
+def by_gradient(
+    variant: str | tuple[str, ...], losses: Iterable[str], choice: Choice, one_thread: bool = False
+) -> Callable[[Results], Values]:
+    """Works whose names begin so, by the plain gradient of the same arrays."""
+
+    def values(results: Results) -> Values:
+        for cell in chosen(results, losses, choice):
+            gradient = results.ours(cell, "gradient", "out=")
+            if gradient is None or (one_thread and cell.threads != 1):
+                continue
+            for task, seconds in results.cells[cell].items():
+                if task.candidate == OURS and task.work.startswith(variant):
+                    yield f"{cell}, {task.work.removeprefix('gradient, ')}", seconds / gradient
+
+    return values
+
+
+def ahead_of_slow_peers(losses: Iterable[str], choice: Choice) -> Callable[[Results], Values]:
+    """The time of the best peer by ours, where that is below 0.8 of the triad."""
+
+    def values(results: Results) -> Values:
+        for cell in chosen(results, losses, choice):
+            ours = results.ours(cell, "gradient", "out=")
+            fraction = results.triad_fraction(cell, "gradient", "out=")
+            peer = results.best_peer(cell, "gradient", "out=")
+            if ours and fraction and peer and fraction * ours / peer.seconds < 0.8:
+                yield f"{cell}, {peer.name}", peer.seconds / ours
+
+    return values
+
+
 def two_threads(results: Results) -> Values:
     """One thread's time by that of two, for arrays over a megabyte in cache."""
     for cell in results.cells:
@@ -133,6 +166,7 @@ def most(text: str, wanted: float, values: Callable[[Results], Values]) -> Targe
     return Target(text, wanted, values, at_least=False)
 
 
+HESSIAN = "gradient, with Hessian"
 SIZES = ("256x1000", "4096x10", SEGMENTATION)
 BEST = "× the best of torch closed form, torch.compile and JAX"
 TARGETS = (
@@ -149,25 +183,85 @@ TARGETS = (
         faster([SOFTMAX], shaped("256x50257"), ["torch closed"], ["out="]),
     ),
     Target(
-        "softmax, 128 to 1024 classes from memory: of the triad",
-        0.8,
-        of_triad([SOFTMAX], shaped("65536x128", "16384x1024")),
+        f"softmax, {SEGMENTATION} and {LARGE}: × the best peer with out=",
+        2.5,
+        faster([SOFTMAX, INDICES], shaped(SEGMENTATION, LARGE), destinations=["out="]),
+    ),
+    Target(
+        "softmax, 128 to 1024 classes from memory: × the best peer with out=",
+        1.8,
+        faster([SOFTMAX], shaped("65536x128", "16384x1024"), destinations=["out="]),
+    ),
+    Target(
+        "softmax, channels first: × the best peer with out=",
+        2.5,
+        faster([SOFTMAX, INDICES], shaped(*CHANNELS_FIRST), destinations=["out="]),
+    ),
+    Target(
+        "softmax, channels last: × channels first",
+        1.0,
+        by_gradient("gradient, channels last", [SOFTMAX, INDICES], anywhere),
     ),
     Target("sigmoid, in cache: × the best peer", 2.0, faster(SIGMOID, in_cache)),
-    Target("sigmoid, from memory: of the triad", 0.85, of_triad(SIGMOID, from_memory)),
     Target("log and categorical, in cache: × the best peer", 1.5, faster(DIVIDING, in_cache)),
-    Target("log and categorical, from memory: of the triad", 0.85, of_triad(DIVIDING, from_memory)),
+    Target(
+        f"sigmoid, log and categorical, {LARGE}: of the triad",
+        0.85,
+        of_triad((*DIVIDING, *SIGMOID), shaped(LARGE)),
+    ),
     Target(
         "the others: × numba and torch closed form with out=",
         1.0,
         faster(CHEAP, anywhere, ["numba", "numba parallel", "torch closed"], ["out="]),
     ),
+    Target(f"the others, {LARGE}: of the triad", 0.95, of_triad(CHEAP, shaped(LARGE))),
     Target(
-        "the others, from memory: × the best of torch and JAX with out=",
-        1.3,
-        faster(CHEAP, from_memory, COMPILED, ["out="]),
+        f"losses of elements, {LARGE}: × the best peer with out=",
+        1.0,
+        faster(ELEMENTWISE, shaped(LARGE), destinations=["out="]),
     ),
-    Target("the others, from memory: of the triad", 0.85, of_triad(CHEAP, from_memory)),
+    Target(
+        "the same, where the peer is below 0.8 of the triad",
+        1.15,
+        ahead_of_slow_peers(ELEMENTWISE, shaped(LARGE)),
+    ),
+    most(
+        f"loss and gradient, {LARGE}, without a logarithm or an exponential: × the gradient",
+        1.05,
+        by_gradient("loss and gradient", ARITHMETIC, shaped(LARGE)),
+    ),
+    most(
+        f"loss and gradient, {LARGE}, the others, one thread: × the gradient",
+        1.5,
+        by_gradient(
+            "loss and gradient",
+            (*DIVIDING, *SIGMOID, "kullback_leibler_divergence"),
+            shaped(LARGE),
+            one_thread=True,
+        ),
+    ),
+    most("with the Hessian, in cache: × the gradient", 1.3, by_gradient(HESSIAN, LOSSES, in_cache)),
+    most(
+        "with the Hessian, from memory: × the gradient",
+        1.4,
+        by_gradient(HESSIAN, (*ELEMENTWISE, SOFTMAX), from_memory),
+    ),
+    most(
+        "with the Hessian, class indices from memory: × the gradient",
+        1.55,
+        by_gradient(HESSIAN, [INDICES], from_memory),
+    ),
+    most("in place: × out of place", 1.0, by_gradient("gradient, in place", LOSSES, anywhere)),
+    most(
+        f"float16 and bfloat16, {LARGE}, without a logarithm or an exponential: × float32",
+        0.6,
+        by_gradient(("gradient, float16", "gradient, bfloat16"), CHEAP, shaped(LARGE)),
+    ),
+    most(
+        "weights of every shape: × none",
+        1.3,
+        by_gradient("gradient, weights", LOSSES, anywhere),
+    ),
     most(
         "loss and gradient, arithmetic losses and softmax: × the slower one alone",
         1.15,

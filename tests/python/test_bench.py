@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -123,8 +124,14 @@ def test_the_benchmark_writes_its_tables_and_figure(measured: Path) -> None:
     for title in ("## Targets", "## Calls", "## Speed", "### Gradient, 1 thread"):
         assert f"{title}\n" in page
     lines = page.splitlines()
+    assert "| loss | logits | 64x10 |" in lines
+    cells = list(csv.DictReader((measured / "performance.csv").read_text().splitlines()))
     for loss_type in ml.MPSCNNLossType:
-        assert any(line.startswith(f"| {loss_type.name.lower()} | 64x10 |") for line in lines)
+        name = loss_type.name.lower()
+        assert any(line.startswith(f"| {name} |") for line in lines)
+        ours = [c for c in cells if (c["loss"], c["candidate"]) == (name, "mpsnn_loss")]
+        assert all(float(cell["microseconds"]) > 0 for cell in ours)
+        assert {"gradient", "loss and gradient"} <= {cell["work"] for cell in ours}
     assert (measured / "performance.png").read_bytes().startswith(b"\x89PNG")
 
 

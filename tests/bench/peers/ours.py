@@ -71,7 +71,9 @@ def variants(
     yield variant("in place", lambda: in_place(out=changed))
     if problem.channels_first:
         last = [np.ascontiguousarray(np.moveaxis(a, 1, -1)) for a in (predictions, out)]
-        moved = labels if problem.class_indices else np.ascontiguousarray(np.moveaxis(labels, 1, -1))
+        moved = (
+            labels if problem.class_indices else np.ascontiguousarray(np.moveaxis(labels, 1, -1))
+        )
         keywords_last = {**keywords, "axis": -1}
         of_last = partial(ml.loss_gradient, last[0], moved, kind, **keywords_last)
         yield variant("channels last", lambda: of_last(out=last[1]))
@@ -97,7 +99,7 @@ def half_formats() -> list[Any]:
 def weight_shapes(
     problem: Problem, shape: tuple[int, ...], axis: int
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Each way to broadcast along the batch, the pixels and the channels; one channel of softmax."""
+    """Each way to broadcast along batch, pixels and channels; softmax has one weight per pixel."""
     axis %= len(shape)
     batch = 1 if axis == 0 else 0
     for kept in ("N..C", "N..1", "1..C", "1..1", "NHWC", "NHW1", "1HWC", "1HW1"):
