@@ -31,12 +31,17 @@ class Effort:
 
     fewest_blocks: int = 4
     most_blocks: int = 15
-    samples: int = 4  # of each block
+    samples: int = 4  # of each block, or one of calls that are long
+    long_call: float = 0.01
     sample_time: float = 1e-4  # short calls are repeated until a sample takes this long
     time_per_call: float = 0.2  # decides between the fewest and the most blocks
 
+    def samples_of(self, seconds_per_call: float) -> int:
+        return 1 if seconds_per_call > self.long_call else self.samples
+
     def blocks(self, seconds_per_call: float) -> int:
-        block = (self.samples + 1) * max(self.sample_time, seconds_per_call)
+        samples = self.samples_of(seconds_per_call)
+        block = (samples + 1) * max(self.sample_time, seconds_per_call)
         return min(max(int(self.time_per_call / block), self.fewest_blocks), self.most_blocks)
 
 
@@ -60,10 +65,10 @@ def interleaved(
 ) -> dict[Key, list[float]]:
     """Seconds per call, sample by sample. Blocks of samples alternate between the timers, and each
     block starts with a call that does not count."""
-    lengths, blocks = {}, {}
+    lengths, blocks, counts = {}, {}, {}
     for key, timer in timers.items():
         lengths[key], per_call = loop_length(timer, effort.sample_time)
-        blocks[key] = effort.blocks(per_call)
+        blocks[key], counts[key] = effort.blocks(per_call), effort.samples_of(per_call)
     samples: dict[Key, list[float]] = {key: [] for key in timers}
     for block in range(max(blocks.values(), default=0)):
         for key, timer in timers.items():
@@ -72,7 +77,7 @@ def interleaved(
             before_block()
             timer.timeit(1)
             number = lengths[key]
-            samples[key] += [timer.timeit(number) / number for _ in range(effort.samples)]
+            samples[key] += [timer.timeit(number) / number for _ in range(counts[key])]
     return samples
 
 

@@ -853,7 +853,7 @@ def loss_gradient_and_hessian(
 def reduction_divisor(
     predictions: _ArrayLike, labels: _ArrayLike, loss_type: _LossTypeLike, *,
     reduction: _ReductionTypeLike = "mean", weights: _ArrayLike | None = None,
-    sample_weight: _ArrayLike | None = None, class_weight: _ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, axis: SupportsIndex = -1,
+    sample_weight: _ArrayLike | None = None, class_weight: _ArrayLike | None = None,
 ) -> float: ...
 # fmt: on
