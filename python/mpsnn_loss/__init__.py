@@ -1,7 +1,7 @@
 """Apple's MPSNNForwardLoss and MPSNNLossGradient for NumPy.
 
 On a Mac the kernels of Metal Performance Shaders compute; everywhere else, and for float64, the CPU
-engine computes the same contract. README.md has the formulas and examples.
+engine computes the same: docs/contract.md has the formulas, README.md examples.
 """
 
 from mpsnn_loss._core import (

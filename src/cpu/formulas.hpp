@@ -1,7 +1,6 @@
 // One struct per loss: its value, its derivatives by prediction y and label t, and the second one
-// by prediction, over vectors. The equations stand in the table of losses in README.md; the losses
-// and gradients of MPSCNNLoss.h, where it contradicts itself, are replaced by the derivative of the
-// forward loss.
+// by prediction, over vectors: docs/contract.md, sections 3 and 5. Where MPSCNNLoss.h contradicts
+// itself, the gradient is the derivative of the forward loss (section 8).
 //
 // A product whose label factor is exactly 0 is exactly 0, whatever the other factor
 // (label_product).

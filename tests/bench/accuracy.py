@@ -9,12 +9,13 @@ measured against the reference and its bounds. python -m tests.bench.accuracy
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -321,13 +322,29 @@ def shown(row: Row) -> str:
 
 
 def report(measured: dict[str, list[Row]]) -> str:
-    head = ["what", "dtype", "points", "bound", *measured]
+    """The worst of each kind of bound: a row for each bound and dtype, a column for each set."""
+    kinds = dict.fromkeys(
+        (r.dtype, f"{r.bound:g} {r.unit}") for rows in measured.values() for r in rows
+    )
     rows = []
-    for same in zip(*measured.values(), strict=True):
-        first = same[0]
-        bound = f"{first.bound:g} {first.unit}"
-        rows.append([first.what, first.dtype, f"{first.points:,}", bound, *map(shown, same)])
-    return table(head, rows)
+    for dtype, bound in kinds:
+        row = [dtype, bound]
+        for all_of_set in measured.values():
+            of_kind = [
+                r for r in all_of_set if (r.dtype, f"{r.bound:g} {r.unit}") == (dtype, bound)
+            ]
+            worst = max(of_kind, key=lambda r: (not r.holds, r.worst))
+            row.append(f"{shown(worst)}: {worst.what}")
+        rows.append(row)
+    return table(["dtype", "bound", *measured], rows)
+
+
+def write_rows(measured: dict[str, list[Row]], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(["instruction_set", *(field.name for field in fields(Row))])
+        for name, rows in measured.items():
+            lines.writerows([name, *astuple(row)] for row in rows)
 
 
 def main() -> int:
@@ -353,6 +370,7 @@ def main() -> int:
     if arguments.document is not None:
         page = arguments.document.read_text()
         arguments.document.write_text(replace_section(page, "accuracy", text))
+        write_rows(measured, arguments.document.with_name("accuracy.csv"))
     return 0 if all(row.holds for rows in measured.values() for row in rows) else 1
 
 

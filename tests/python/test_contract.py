@@ -1,4 +1,4 @@
-"""Every device against the reference, in every cell of the contract.
+"""Every device against the reference, in every cell of docs/contract.md, sections 2 to 5.
 
 A cell is a loss, a reduction, a shape of weights, with and without smoothing and the sum across the
 batch, for one dtype. Tests walk over many cells; the tally of them is in the terminal summary.

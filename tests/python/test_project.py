@@ -283,3 +283,21 @@ def test_every_public_name_stands_in_the_stub_or_the_package() -> None:
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert (PACKAGE / "py.typed").is_file()
+
+
+CITATION = re.compile(
+    r"docs/contract\.md,\s+(?:(?:#|//|///)\s+)?sections?\s+(\d)(?:\s+(?:and|to)\s+(\d))?"
+)
+
+
+def test_every_citation_of_the_contract_names_a_section_that_it_has() -> None:
+    headings = re.findall(r"^## (\d)\. ", (ROOT / "docs" / "contract.md").read_text(), re.MULTILINE)
+    cited = [
+        (path.name, section)
+        for path in sources(SRC, ROOT / "python", ROOT / "tests")
+        for numbers in CITATION.findall(path.read_text(encoding="utf-8"))
+        for section in numbers
+        if section
+    ]
+    assert len(cited) >= 5
+    assert [(name, section) for name, section in cited if section not in headings] == []

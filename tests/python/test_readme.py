@@ -13,6 +13,7 @@ from mpsnn_loss._conformance import report, workers
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 FIRST_RUN = README.parent / "docs" / "first-run-on-a-mac.md"
+CONTRACT = README.parent / "docs" / "contract.md"
 
 if not README.is_file():
     pytest.skip(
@@ -58,15 +59,19 @@ def test_the_first_two_shell_lines_run_the_demo_and_the_tests() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "enumeration"),
-    [("## The losses", ml.MPSCNNLossType), ("## Reductions", ml.MPSCNNReductionType)],
+    [
+        ("## 3. Losses of elements", ml.MPSCNNLossType),
+        ("## 4. Weights and reductions", ml.MPSCNNReductionType),
+    ],
 )
-def test_a_table_has_one_row_for_each_member(heading: str, enumeration: type[IntEnum]) -> None:
-    section = TEXT.split(heading + "\n")[1].split("\n## ")[0]
+def test_the_contract_has_one_row_for_each_member(heading: str, enumeration: type[IntEnum]) -> None:
+    text = CONTRACT.read_text(encoding="utf-8")
+    section = text.split(heading + "\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (\d+) \| `(\w+)`", section, re.MULTILINE)
     assert rows == [(str(int(member)), member.name.lower()) for member in enumeration]
 
 
-@pytest.mark.parametrize("page", [README, FIRST_RUN], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [README, FIRST_RUN, CONTRACT], ids=lambda page: page.stem)
 def test_links_lead_to_files(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert targets
@@ -76,6 +81,7 @@ def test_links_lead_to_files(page: Path) -> None:
 def test_the_readme_links_the_pages() -> None:
     assert "](CONTRIBUTING.md)" in TEXT
     assert "](docs/first-run-on-a-mac.md)" in TEXT
+    assert "](docs/contract.md)" in TEXT
 
 
 def test_the_words_of_the_conformance_kit_are_explained() -> None:

@@ -1,4 +1,4 @@
-"""The gradient of softmax keeps its digits where p is near 1, by the contract's bound and beside
+"""The gradient of softmax keeps its digits where p is near 1 (docs/contract.md, section 7), beside
 exact arithmetic: of every device, and of the reference itself."""
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ std::string docstring() {
          "\n\nReturns " + about.returns + R"(
 
 Raises ValueError for a wrong shape, range or name, TypeError for a wrong type or dtype, before anything is
-written. The formulas are those of the table of losses in the README, after MPSCNNLoss.h.
+written. The formulas are those of docs/contract.md, sections 3 to 5, after MPSCNNLoss.h.
 )";
 }
 
