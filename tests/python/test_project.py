@@ -301,3 +301,27 @@ def test_every_citation_of_the_contract_names_a_section_that_it_has() -> None:
     ]
     assert len(cited) >= 5
     assert [(name, section) for name, section in cited if section not in headings] == []
+
+
+def test_the_page_of_names_has_every_member_and_no_other() -> None:
+    page = (ROOT / "docs" / "names.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"`([\w.]+)`", page))
+    for member in (
+        word for word in words if re.fullmatch(r"(MPS|Device|Command)\w*\.[a-z_]{2,}", word)
+    ):
+        owner, name = member.split(".")
+        assert hasattr(getattr(ml, owner), name), member
+    classes = [
+        thing
+        for thing in vars(ml).values()
+        if isinstance(thing, type) and thing.__module__.startswith("mpsnn_loss")
+        if not issubclass(thing, (Enum, Exception))
+    ]
+    missing = [
+        f"{owner.__name__}.{name}"
+        for owner in classes
+        for name in vars(owner)
+        if not name.startswith("_") and not {name, f"{owner.__name__}.{name}"} & words
+    ]
+    assert len(classes) >= 12
+    assert missing == []
