@@ -1,7 +1,5 @@
 #include "bindings/errors.hpp"
 
-#include <atomic>
-#include <memory>
 #include <new>
 
 #include "bindings/gil.hpp"
@@ -80,14 +78,6 @@ py::object python_exception(const std::exception_ptr& error) {
   } catch (const std::exception& e) {
     return py::reinterpret_borrow<py::object>(device_error)(e.what());
   }
-}
-
-std::shared_ptr<void> hold(py::object object) {
-  return {object.release().ptr(), [](void* pointer) {
-            if (interpreter_has_ended()) return;
-            const WithGil gil;
-            Py_DECREF(static_cast<PyObject*>(pointer));
-          }};
 }
 
 }  // namespace mpsnn_loss::bindings

@@ -28,7 +28,4 @@ PyObject* translated(Run run) {
 /// The Python exception object for an error of a command buffer, or None.
 pybind11::object python_exception(const std::exception_ptr& error);
 
-/// The GIL-safe way to hold a Python object in something that C++ may destroy on any thread.
-std::shared_ptr<void> hold(pybind11::object object);
-
 }  // namespace mpsnn_loss::bindings

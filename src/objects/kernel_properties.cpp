@@ -12,7 +12,6 @@ using enum PropertyForm;
 constexpr PropertyValue kZero{};
 constexpr PropertyValue kOne{1};
 constexpr PropertyValue kUnlimited{-1};  // ULONG_MAX as an unsigned word
-constexpr PropertyValue kNoClip{-1, -1, -1, -1, -1, -1};
 constexpr PropertyValue kSizeSame{16};  // MPSNNPaddingMethodSizeSame, aligned centred
 
 constexpr std::array kUnary{

@@ -24,7 +24,7 @@ enum class PropertyForm {
   count,      // NSUInteger
   flag,       // BOOL
   offset,     // MPSOffset {x, y, z}, signed
-  region,     // MTLRegion {origin, size}; all -1 stands for MPSRectNoClip, "the whole image"
+  region,     // MTLRegion {origin, size}
   edge_mode,  // MPSImageEdgeMode
   padding,    // MPSNNPaddingMethod
   allocator,  // 0: MPSTemporaryImage.defaultAllocator, 1: MPSImage.defaultAllocator
@@ -32,6 +32,8 @@ enum class PropertyForm {
 
 /// Six words hold any form; the unused ones are zero.
 using PropertyValue = std::array<std::int64_t, 6>;
+/// Stands for MPSRectNoClip, "the whole image".
+inline constexpr PropertyValue kNoClip{-1, -1, -1, -1, -1, -1};
 
 struct InheritedProperty {
   const char* name;

@@ -12,7 +12,6 @@ namespace py = pybind11;
 namespace mpsnn_loss::bindings {
 namespace {
 
-constexpr PropertyValue kNoClip{-1, -1, -1, -1, -1, -1};
 constexpr const char* kAllocators[] = {"temporary_image", "image"};
 
 py::tuple triple(const std::int64_t* words) { return py::make_tuple(words[0], words[1], words[2]); }

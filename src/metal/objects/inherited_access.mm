@@ -17,7 +17,7 @@ PropertyValue words(NSUInteger value) { return {static_cast<std::int64_t>(value)
 PropertyValue words(BOOL value) { return {value != NO ? 1 : 0}; }
 PropertyValue words(MPSOffset o) { return {o.x, o.y, o.z}; }
 PropertyValue words(MTLRegion r) {
-  if (std::memcmp(&r, &MPSRectNoClip, sizeof r) == 0) return {-1, -1, -1, -1, -1, -1};
+  if (std::memcmp(&r, &MPSRectNoClip, sizeof r) == 0) return kNoClip;
   const auto word = [](NSUInteger value) { return static_cast<std::int64_t>(value); };
   return {word(r.origin.x),   word(r.origin.y),    word(r.origin.z),
           word(r.size.width), word(r.size.height), word(r.size.depth)};
