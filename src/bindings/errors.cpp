@@ -41,9 +41,9 @@ bool set_own_error(const std::exception_ptr& error) {
 
 void register_errors(py::module_& m) {
   constexpr const char* kDoc =
-      "Work that was committed failed on its device.\n\n"
-      "Raised by CommandBuffer.wait_until_completed and by reading results of that buffer; "
-      "CommandBuffer.error keeps it.";
+      R"(Work that was committed failed on its device.
+
+Raised by CommandBuffer.wait_until_completed and by reading results of that buffer; CommandBuffer.error keeps it.)";
   const std::string with_signature = std::string("DeviceError(*args)\n--\n\n") + kDoc;
   device_error = PyErr_NewExceptionWithDoc("mpsnn_loss.DeviceError", with_signature.c_str(),
                                            PyExc_RuntimeError, nullptr);

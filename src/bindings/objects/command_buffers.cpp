@@ -293,16 +293,19 @@ PyObject* call_wait(PyObject* self, PyObject* const* arguments, Py_ssize_t count
 
 PyMethodDef buffer_methods[] = {
     {"commit", call_commit, METH_NOARGS,
-     "commit($self)\n--\n\n"
-     "Hands the buffer to the device. Small work of the CPU engine is done on return, large "
-     "work goes on meanwhile.\n"
-     "RuntimeError the second time."},
+     R"(commit($self)
+--
+
+Hands the buffer to the device. Small work of the CPU engine is done on return, large work goes on meanwhile.
+RuntimeError the second time.)"},
     {"wait_until_completed", as_method(call_wait), METH_FASTCALL | METH_KEYWORDS,
-     "wait_until_completed($self, timeout=None)\n--\n\n"
-     "Waits until the work is done and all handlers have returned.\n\n"
-     "Raises DeviceError where the work failed, TimeoutError after `timeout` seconds, "
-     "RuntimeError where the buffer was\n"
-     "never committed or inside its own handler."},
+     R"(wait_until_completed($self, timeout=None)
+--
+
+Waits until the work is done and all handlers have returned.
+
+Raises DeviceError where the work failed, TimeoutError after `timeout` seconds, RuntimeError where the buffer was
+never committed or inside its own handler.)"},
 };
 
 }  // namespace
@@ -342,15 +345,17 @@ void register_command_buffers(py::module_& m) {
       "gpu_end_time", [](const CommandBuffer& b) { return b.times().second; },
       "End of the work, likewise.");
   type.def("enqueue", &CommandBuffer::enqueue, py::call_guard<WithoutGil>(),
-           "enqueue(self)\n--\n\n"
-           "Reserves the buffer's place in the queue's order. RuntimeError once committed.");
+           R"(enqueue(self)
+--
+
+Reserves the buffer's place in the queue's order. RuntimeError once committed.)");
   for (PyMethodDef& method : buffer_methods) add_method(type, method);
   type.def("add_completed_handler", &add_completed_handler, py::arg("handler"),
-           "add_completed_handler(self, handler)\n--\n\n"
-           "Calls handler(buffer) once after the work, before wait_until_completed returns. "
-           "RuntimeError once committed.\n"
-           "It may run on another thread than the one that commits. An exception in it goes to "
-           "sys.unraisablehook.");
+           R"(add_completed_handler(self, handler)
+--
+
+Calls handler(buffer) once after the work, before wait_until_completed returns. RuntimeError once committed.
+It may run on another thread than the one that commits. An exception in it goes to sys.unraisablehook.)");
   type.def("__enter__", [](py::object self) { return self; }, "__enter__(self)\n--\n\n");
   type.def(
       "__exit__",

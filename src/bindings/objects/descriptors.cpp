@@ -105,8 +105,10 @@ std::string text_of(const ImageDescriptor& d) {
 void register_image_descriptor(py::module_& m) {
   py::class_<ImageDescriptor> type(
       m, "MPSImageDescriptor", py::custom_type_setup(set_apart),
-      "MPSImageDescriptor(channel_format='float32', *, width, height, feature_channels)\n--\n\n"
-      "Extents and storage format of an image.");
+      R"(MPSImageDescriptor(channel_format='float32', *, width, height, feature_channels)
+--
+
+Extents and storage format of an image.)");
   refuse_empty_instances(type);
   type.def(
       py::init([](py::object channel_format, py::object width, py::object height,
@@ -184,10 +186,8 @@ void register_descriptors(py::module_& m) {
       py::arg("delta") = 1.0,
       constructor_doc(
           type,
-          "Enumerations are taken as member, lower-case name or raw value; reduction_type "
-          "defaults to NONE. Raises ValueError\n"
-          "naming the property that is out of range. Smoothing a softmax with one class gives a "
-          "UserWarning.")
+          R"(Enumerations are taken as member, lower-case name or raw value; reduction_type defaults to NONE. Raises ValueError
+naming the property that is out of range. Smoothing a softmax with one class gives a UserWarning.)")
           .c_str());
   type.def_property(
       "loss_type", [](const LossDescriptor& d) { return member(d.loss_type); },

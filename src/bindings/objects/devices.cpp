@@ -92,24 +92,29 @@ PyObject* make_command_buffer(PyObject* self, PyObject* const* arguments, Py_ssi
 
 PyMethodDef queue_method{"make_command_buffer", as_method(make_command_buffer),
                          METH_FASTCALL | METH_KEYWORDS,
-                         "make_command_buffer($self, label=None)\n--\n\n"
-                         "A new CommandBuffer; many may be open at once."};
+                         R"(make_command_buffer($self, label=None)
+--
+
+A new CommandBuffer; many may be open at once.)"};
 
 }  // namespace
 
 void register_devices(py::module_& m) {
   const auto without_constructor = py::custom_type_setup(refuse_new_instances);
-  py::class_<Device, std::shared_ptr<Device>>(
-      m, "Device", without_constructor,
-      "Device()\n--\n\n"
-      "What computes: the CPU engine, or a Metal device. Compares by identity.")
+  py::class_<Device, std::shared_ptr<Device>>(m, "Device", without_constructor,
+                                              R"(Device()
+--
+
+What computes: the CPU engine, or a Metal device. Compares by identity.)")
       .def_property_readonly("name", &Device::name, "Name of the device.")
       .def_property_readonly("kind", &Device::kind, "\"cpu\" or \"metal\".")
       .def("supports", &supports, py::arg("x"),
-           "supports(self, x)\n--\n\n"
-           "Whether the device can work with x, a descriptor, a kernel or a dtype.\n\n"
-           "Returns (True, \"\") or (False, one sentence why not). Raises TypeError for anything "
-           "else.")
+           R"(supports(self, x)
+--
+
+Whether the device can work with x, a descriptor, a kernel or a dtype.
+
+Returns (True, "") or (False, one sentence why not). Raises TypeError for anything else.)")
       .def(
           "make_command_queue",
           [](Device& device, py::object label) {
@@ -124,12 +129,12 @@ void register_devices(py::module_& m) {
           },
           kReprSignature);
 
-  py::class_<Queue, std::shared_ptr<Queue>> queues(
-      m, "CommandQueue", without_constructor,
-      "CommandQueue()\n--\n\n"
-      "Runs command buffers in the order in which they were enqueued or committed. After a fork, a "
-      "queue of the CPU engine\n"
-      "that was running a buffer is of no more use in the child (RuntimeError).");
+  py::class_<Queue, std::shared_ptr<Queue>> queues(m, "CommandQueue", without_constructor,
+                                                   R"(CommandQueue()
+--
+
+Runs command buffers in the order in which they were enqueued or committed. After a fork, a queue of the CPU engine
+that was running a buffer is of no more use in the child (RuntimeError).)");
   queues.def_property_readonly("device", &Queue::device, "The Device of the queue.")
       .def_property_readonly(
           "label", [](const Queue& queue) { return to_optional(queue.label()); },
@@ -143,36 +148,38 @@ void register_devices(py::module_& m) {
           kReprSignature);
   add_method(queues, queue_method);
 
-  add_function<[] { return devices(); }>(
-      m,
-      "devices()\n--\n\n"
-      "Every usable Device, best first, as a list; the CPU engine is always the last one.");
-  add_function<[] { return default_device(); }>(
-      m,
-      "default_device()\n--\n\n"
-      "The first of devices(), or the one that the environment variable MPSNN_LOSS_DEVICE names "
-      "(\"cpu\", \"metal\" or a\n"
-      "device name). Raises ValueError where that names none.");
+  add_function<[] { return devices(); }>(m,
+                                         R"(devices()
+--
+
+Every usable Device, best first, as a list; the CPU engine is always the last one.)");
+  add_function<[] { return default_device(); }>(m,
+                                                R"(default_device()
+--
+
+The first of devices(), or the one that the environment variable MPSNN_LOSS_DEVICE names ("cpu", "metal" or a
+device name). Raises ValueError where that names none.)");
   add_function<[] { return cpu_device(); }>(
       m, "cpu_device()\n--\n\nThe Device that is the CPU engine.");
-  add_function<[] { return num_threads(); }>(
-      m,
-      "get_num_threads()\n--\n\n"
-      "How many threads the CPU engine may use, an int: what set_num_threads set, else the "
-      "environment variable\n"
-      "MPSNN_LOSS_NUM_THREADS, else OMP_NUM_THREADS, else the smaller of affinity mask and "
-      "cgroup quota.");
+  add_function<[] { return num_threads(); }>(m,
+                                             R"(get_num_threads()
+--
+
+How many threads the CPU engine may use, an int: what set_num_threads set, else the environment variable
+MPSNN_LOSS_NUM_THREADS, else OMP_NUM_THREADS, else the smaller of affinity mask and cgroup quota.)");
   add_function<[](py::handle n) {
     set_num_threads(to_integer("n", n));
     return py::none();
   }>(m,
-     "set_num_threads(n)\n--\n\n"
-     "Sets how many threads the CPU engine may use (at least 1). Results do not depend on it.");
-  add_function<build_info>(
-      m,
-      "build_info()\n--\n\n"
-      "What was built, a dict: version, compiler, instruction_sets, instruction_set_in_use, metal, "
-      "threads.");
+     R"(set_num_threads(n)
+--
+
+Sets how many threads the CPU engine may use (at least 1). Results do not depend on it.)");
+  add_function<build_info>(m,
+                           R"(build_info()
+--
+
+What was built, a dict: version, compiler, instruction_sets, instruction_set_in_use, metal, threads.)");
 }
 
 }  // namespace mpsnn_loss::bindings

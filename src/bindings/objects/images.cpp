@@ -139,18 +139,18 @@ void register_batch(py::module_& m) {
     collect_images(type);
     set_buffer_protocol<BatchPointer>(type);
   });
-  py::class_<ImageBatch, BatchPointer> type(
-      m, "MPSImageBatch", protocol,
-      "MPSImageBatch()\n--\n\n"
-      "N images of one size and format on a device: a Sequence of MPSImage, and an array [N, H, W, "
-      "C]\n"
-      "(buffer protocol, __array__ and DLPack, without a copy on the CPU engine).");
-  add_function<from_array>(
-      type,
-      "from_array(device, array)\n--\n\n"
-      "An MPSImageBatch from an array [N, H, W, C] or [N, C] of a storage format. The CPU engine "
-      "borrows a C-contiguous array\n"
-      "without a copy and keeps it alive; other layouts are copied.");
+  py::class_<ImageBatch, BatchPointer> type(m, "MPSImageBatch", protocol,
+                                            R"(MPSImageBatch()
+--
+
+N images of one size and format on a device: a Sequence of MPSImage, and an array [N, H, W, C]
+(buffer protocol, __array__ and DLPack, without a copy on the CPU engine).)");
+  add_function<from_array>(type,
+                           R"(from_array(device, array)
+--
+
+An MPSImageBatch from an array [N, H, W, C] or [N, C] of a storage format. The CPU engine borrows a C-contiguous array
+without a copy and keeps it alive; other layouts are copied.)");
   type.def("to_array", &to_array, py::arg("out") = py::none(),
            "to_array(self, out=None)\n--\n\n"
            "A NumPy array [N, H, W, C], always a fresh copy, or `out` filled. Raises RuntimeError "
@@ -196,15 +196,15 @@ void register_batch(py::module_& m) {
 
 void register_images(py::module_& m) {
   register_batch(m);
-  py::class_<Image> type(
-      m, "MPSImage", py::custom_type_setup([](PyHeapTypeObject* heap) {
-        set_apart(heap);
-        collect_images(heap);
-        set_buffer_protocol<Image>(heap);
-      }),
-      "MPSImage(device, descriptor)\n--\n\n"
-      "One image of a batch. Equal where it is the same image of the same storage. As an array it "
-      "is [H, W, C].");
+  py::class_<Image> type(m, "MPSImage", py::custom_type_setup([](PyHeapTypeObject* heap) {
+                           set_apart(heap);
+                           collect_images(heap);
+                           set_buffer_protocol<Image>(heap);
+                         }),
+                         R"(MPSImage(device, descriptor)
+--
+
+One image of a batch. Equal where it is the same image of the same storage. As an array it is [H, W, C].)");
   refuse_empty_instances(type);
   attach_when_made<Image>(type);
   type.def(
@@ -238,14 +238,17 @@ void register_images(py::module_& m) {
       },
       "A name for debugging, or None.");
   type.def("read_bytes", &read_bytes, py::arg("data_layout") = 0, py::arg("image_index") = 0,
-           "read_bytes(self, data_layout=0, image_index=0)\n--\n\n"
-           "The elements of the image as bytes in its storage format, [H, W, C] or (data_layout 1) "
-           "[C, H, W].\n"
-           "Raises RuntimeError before the writing command buffer has completed.");
+           R"(read_bytes(self, data_layout=0, image_index=0)
+--
+
+The elements of the image as bytes in its storage format, [H, W, C] or (data_layout 1) [C, H, W].
+Raises RuntimeError before the writing command buffer has completed.)");
   type.def("write_bytes", &write_bytes, py::arg("data"), py::arg("data_layout") = 0,
            py::arg("image_index") = 0,
-           "write_bytes(self, data, data_layout=0, image_index=0)\n--\n\n"
-           "Fills the image from a buffer of exactly its bytes, in its storage format.");
+           R"(write_bytes(self, data, data_layout=0, image_index=0)
+--
+
+Fills the image from a buffer of exactly its bytes, in its storage format.)");
   type.def(
       "__eq__",
       [](const Image& a, py::object b) {

@@ -357,9 +357,12 @@ PyMethodDef encode_methods[] = {
      "source_states (1 or N) replace the\n"
      "kernel's weight, label_smoothing, epsilon and delta.\n\n" ALLOCATOR_DOC},
     {"encode_batch", as_method(encode_initial_gradient), METH_FASTCALL | METH_KEYWORDS,
-     "encode_batch($self, command_buffer, source_images, *, allocator=None)\n--\n\n"
-     "Encodes ones of the size and format of source_images and returns them, an "
-     "MPSImageBatch.\n\n" ALLOCATOR_DOC},
+     R"(encode_batch($self, command_buffer, source_images, *, allocator=None)
+--
+
+Encodes ones of the size and format of source_images and returns them, an MPSImageBatch.
+
+)" ALLOCATOR_DOC},
 };
 
 }  // namespace

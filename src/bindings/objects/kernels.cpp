@@ -92,14 +92,16 @@ Handle unpickle(py::tuple state) {
 }
 
 constexpr const char* kCallOfForwardLoss =
-    "__call__($self, predictions, labels, weights=None, out=None)\n--\n\n"
-    "Encodes, commits and waits in one call. Returns an array of the rank of its arguments: like "
-    "predictions, or one value\n"
-    "per image.";
+    R"(__call__($self, predictions, labels, weights=None, out=None)
+--
+
+Encodes, commits and waits in one call. Returns an array of the rank of its arguments: like predictions, or one value
+per image.)";
 constexpr const char* kCallOfLossGradient =
-    "__call__($self, predictions, labels, source_gradient=None, weights=None, out=None)\n--\n\n"
-    "Encodes, commits and waits in one call; source_gradient 1 where None. Returns an array of the "
-    "shape of its arguments.";
+    R"(__call__($self, predictions, labels, source_gradient=None, weights=None, out=None)
+--
+
+Encodes, commits and waits in one call; source_gradient 1 where None. Returns an array of the shape of its arguments.)";
 
 /// The constructor of a class whose base has none.
 void setup_constructible(PyHeapTypeObject* heap) {
@@ -190,9 +192,10 @@ py::class_<Handle, Base> define_kernel(py::module_& m, const char* doc,
   py::class_<Handle, Base> type(m, class_name(Handle::kind), py::custom_type_setup(setup), doc);
   refuse_empty_instances(type);
   type.def("copy", &copy_kernel<Handle>, py::arg("device") = py::none(),
-           "copy(self, device=None)\n--\n\n"
-           "A kernel of this class on `device` (None: the same) with every property of this one "
-           "(NSCopying).");
+           R"(copy(self, device=None)
+--
+
+A kernel of this class on `device` (None: the same) with every property of this one (NSCopying).)");
   type.def(
       "__copy__", [](const Handle& handle) { return copy_kernel(handle, py::none()); },
       kCopySignature);
@@ -202,16 +205,17 @@ py::class_<Handle, Base> define_kernel(py::module_& m, const char* doc,
       kDeepcopySignature);
   type.def(
       "to_bytes", [](const Handle& handle) { return py::bytes(archive(*handle.kernel)); },
-      "to_bytes(self)\n--\n\n"
-      "The portable archive of the kernel as bytes: every property, versioned, with a checksum "
-      "(layout in\n"
-      "src/objects/archive.hpp).");
-  add_function<from_bytes<Handle>>(
-      type,
-      "from_bytes(data, device)\n--\n\n"
-      "A kernel from an archive (init?(coder:device:)). Raises ValueError for anything "
-      "truncated, altered, of another\n"
-      "class or of another version. Executes nothing.");
+      R"(to_bytes(self)
+--
+
+The portable archive of the kernel as bytes: every property, versioned, with a checksum (layout in
+src/objects/archive.hpp).)");
+  add_function<from_bytes<Handle>>(type,
+                                   R"(from_bytes(data, device)
+--
+
+A kernel from an archive (init?(coder:device:)). Raises ValueError for anything truncated, altered, of another
+class or of another version. Executes nothing.)");
   type.def(py::pickle(
       [](const Handle& handle) {
         return py::make_tuple(py::bytes(archive(*handle.kernel)), handle.kernel->device()->kind());
@@ -333,8 +337,10 @@ void register_kernels(py::module_& m) {
   register_base(m);
   define_loss_kernel<ForwardLoss, CNNKernel, call_forward_loss>(
       m,
-      "MPSNNForwardLoss(device, loss_descriptor)\n--\n\n"
-      "The loss of a batch of images. Calling the kernel takes arrays, and waits for the result.")
+      R"(MPSNNForwardLoss(device, loss_descriptor)
+--
+
+The loss of a batch of images. Calling the kernel takes arrays, and waits for the result.)")
       .def(
           "result_state_batch",
           [](const ForwardLoss& self, py::object source_images) {
@@ -346,13 +352,17 @@ void register_kernels(py::module_& m) {
             return states;
           },
           py::arg("source_images"),
-          "result_state_batch(self, source_images)\n--\n\n"
-          "A list of one MPSState per image, to be filled by an encode.");
+          R"(result_state_batch(self, source_images)
+--
+
+A list of one MPSState per image, to be filled by an encode.)");
   auto gradient = define_loss_kernel<LossGradient, CNNBinaryKernel, call_loss_gradient>(
       m,
-      "MPSNNLossGradient(device, loss_descriptor)\n--\n\n"
-      "The gradient of MPSNNForwardLoss with respect to the predictions, or to the labels.\n"
-      "Calling the kernel takes arrays, and waits for the result.");
+      R"(MPSNNLossGradient(device, loss_descriptor)
+--
+
+The gradient of MPSNNForwardLoss with respect to the predictions, or to the labels.
+Calling the kernel takes arrays, and waits for the result.)");
   gradient.def_property(
       "compute_label_gradients",
       [](const LossGradient& h) { return h.kernel->properties().compute_label_gradients; },
@@ -361,11 +371,12 @@ void register_kernels(py::module_& m) {
         h.kernel->update([&](KernelProperties& p) { p.compute_label_gradients = labels; });
       },
       "False: gradient for the predictions; True: for the labels. Captured at encode.");
-  auto initial = define_kernel<InitialGradient, CNNKernel>(
-      m,
-      "MPSNNInitialGradient(device)\n--\n\n"
-      "Images of ones, of the size of its source: the gradient that a backward pass begins with.",
-      setup_constructible);
+  auto initial = define_kernel<InitialGradient, CNNKernel>(m,
+                                                           R"(MPSNNInitialGradient(device)
+--
+
+Images of ones, of the size of its source: the gradient that a backward pass begins with.)",
+                                                           setup_constructible);
   initial.def(py::init([](py::object device) {
                 InitialGradient handle;
                 handle.kernel = to_device("device", device)->make_kernel(InitialGradient::kind, {});

@@ -86,11 +86,11 @@ void define_archives(py::module_& m) {
         const Kernel& kernel = *handle.kernel;
         return py::bytes(foreign_of(*kernel.device()).archived_data(kernel));
       },
-      "archived_data(self)\n--\n\n"
-      "The archive of Apple's NSKeyedArchiver as bytes, for MPSKeyedUnarchiver; its contents are "
-      "Apple's "
-      "own.\n"
-      "Raises RuntimeError without Metal; to_bytes is the portable archive.");
+      R"(archived_data(self)
+--
+
+The archive of Apple's NSKeyedArchiver as bytes, for MPSKeyedUnarchiver; its contents are Apple's own.
+Raises RuntimeError without Metal; to_bytes is the portable archive.)");
   add_function<[](py::handle data, py::handle device) {
     const auto& target = to_device("device", device);
     const HeldBytes bytes("data", data);
@@ -98,10 +98,11 @@ void define_archives(py::module_& m) {
     handle.kernel = foreign_of(*target).unarchive_kernel(target, Handle::kind, bytes.get());
     return handle;
   }>(type,
-     "from_archived_data(data, device)\n--\n\n"
-     "A kernel from an archive of NSKeyedArchiver, on `device` (MPSKeyedUnarchiver).\n"
-     "Raises ValueError for anything that does not hold a kernel of this class, RuntimeError "
-     "without Metal.");
+     R"(from_archived_data(data, device)
+--
+
+A kernel from an archive of NSKeyedArchiver, on `device` (MPSKeyedUnarchiver).
+Raises ValueError for anything that does not hold a kernel of this class, RuntimeError without Metal.)");
 }
 
 constexpr const char* kErrors =
@@ -137,10 +138,8 @@ void register_objc_pointers(py::module_& m) {
                     return foreign()->adopt_queue(std::move(owner), object);
                   }>(
       queue,
-      "A CommandQueue on an existing id<MTLCommandQueue>, retained. It may allow fewer open "
-      "command buffers than the 64 of a\n"
-      "usual one, and cannot be asked: whoever opens more waits for ever. All who wrap one "
-      "queue share its count here.");
+      R"(A CommandQueue on an existing id<MTLCommandQueue>, retained. It may allow fewer open command buffers than the 64 of a
+usual one, and cannot be asked: whoever opens more waits for ever. All who wrap one queue share its count here.)");
   define_adoption<ForeignKind::command_buffer,
                   [](Owner owner, void* object) {
                     return foreign()->adopt_command_buffer(std::move(owner), object);
@@ -158,10 +157,8 @@ void register_objc_pointers(py::module_& m) {
                         foreign()->adopt_images(std::move(owner), ForeignKind::image, object), 0};
                   }>(
       image,
-      "An existing MPSImage of float16 or float32, retained. Work that others encoded on "
-      "it is theirs to synchronise and to\n"
-      "wait for. Temporary images and those in private storage can be encoded with, and "
-      "raise RuntimeError when read.");
+      R"(An existing MPSImage of float16 or float32, retained. Work that others encoded on it is theirs to synchronise and to
+wait for. Temporary images and those in private storage can be encoded with, and raise RuntimeError when read.)");
   define_adoption<ForeignKind::image_batch,
                   [](Owner owner, void* object) {
                     return foreign()->adopt_images(std::move(owner), ForeignKind::image_batch,

@@ -32,10 +32,12 @@ void define_value(py::class_<State, std::shared_ptr<State>>& type, const char* n
 }  // namespace
 
 void register_states(py::module_& m) {
-  py::class_<State, std::shared_ptr<State>> state(
-      m, "MPSState", py::custom_type_setup(refuse_new_instances),
-      "MPSState()\n--\n\n"
-      "What a forward encode hands to the gradient: four values at encode time.");
+  py::class_<State, std::shared_ptr<State>> state(m, "MPSState",
+                                                  py::custom_type_setup(refuse_new_instances),
+                                                  R"(MPSState()
+--
+
+What a forward encode hands to the gradient: four values at encode time.)");
   define_value(state, "weight", &LossParameters::weight);
   define_value(state, "label_smoothing", &LossParameters::label_smoothing);
   define_value(state, "epsilon", &LossParameters::epsilon);
