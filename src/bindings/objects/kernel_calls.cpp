@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -327,50 +328,58 @@ PyObject* encode_initial_gradient(PyObject* self, PyObject* const* arguments, Py
   });
 }
 
-#define ALLOCATOR_DOC                                                                   \
-  "allocator: None encodes into images made by this package, or given. 'image' and "    \
-  "'temporary_image' have the kernel\n"                                                 \
-  "return images of its own (Metal only; RuntimeError elsewhere), whatever "            \
-  "destination_image_allocator is. Temporary ones\n"                                    \
-  "can be read by later kernels of the same command buffer alone; reading them raises " \
-  "RuntimeError.\n\n"                                                                   \
-  "Raises before anything is encoded."
+struct EncodeMethod {
+  KernelKind kind;
+  FastFunction call;
+  const char* help;
+};
 
-PyMethodDef encode_methods[] = {
-    {"encode_batch", as_method(encode_loss), METH_FASTCALL | METH_KEYWORDS,
-     "encode_batch($self, command_buffer, source_images, labels, weights=None, *, "
-     "destination_states=None, destination_images=None, allocator=None)\n--\n\n"
-     "Encodes the loss of source_images (predictions) and returns it, an MPSImageBatch: of the "
-     "size "
-     "of the predictions, or N images\n"
-     "1x1x1 after a reduction, float32 for float16 and float32. destination_states (1 or N) "
-     "capture "
-     "weight, label_smoothing,\n"
-     "epsilon and delta.\n\n" ALLOCATOR_DOC},
-    {"encode_batch", as_method(encode_gradient), METH_FASTCALL | METH_KEYWORDS,
-     "encode_batch($self, command_buffer, source_gradients, source_images, labels, weights=None, "
-     "source_states=None, destination_gradients=None, *, allocator=None)\n--\n\n"
-     "Encodes the gradient and returns it, an MPSImageBatch, which is (a view of) "
-     "destination_gradients "
-     "where given.\n\n"
-     "source_gradients: N images, 1x1x1 or (reduction none) of the size of source_images. "
-     "source_states (1 or N) replace the\n"
-     "kernel's weight, label_smoothing, epsilon and delta.\n\n" ALLOCATOR_DOC},
-    {"encode_batch", as_method(encode_initial_gradient), METH_FASTCALL | METH_KEYWORDS,
+/// The help of each, to which that of the allocator is added.
+constexpr EncodeMethod kEncodeMethods[] = {
+    {ForwardLoss::kind, encode_loss,
+     R"(encode_batch($self, command_buffer, source_images, labels, weights=None, *, )"
+     R"(destination_states=None, destination_images=None, allocator=None)
+--
+
+Encodes the loss of source_images (predictions) and returns it, an MPSImageBatch: of the size of the predictions, or N images
+1x1x1 after a reduction, float32 for float16 and float32. destination_states (1 or N) capture weight, label_smoothing,
+epsilon and delta.
+)"},
+    {LossGradient::kind, encode_gradient,
+     R"(encode_batch($self, command_buffer, source_gradients, source_images, labels, weights=None, )"
+     R"(source_states=None, destination_gradients=None, *, allocator=None)
+--
+
+Encodes the gradient and returns it, an MPSImageBatch, which is (a view of) destination_gradients where given.
+
+source_gradients: N images, 1x1x1 or (reduction none) of the size of source_images. source_states (1 or N) replace the
+kernel's weight, label_smoothing, epsilon and delta.
+)"},
+    {InitialGradient::kind, encode_initial_gradient,
      R"(encode_batch($self, command_buffer, source_images, *, allocator=None)
 --
 
 Encodes ones of the size and format of source_images and returns them, an MPSImageBatch.
+)"}};
 
-)" ALLOCATOR_DOC},
-};
+constexpr const char* kAllocatorHelp = R"(
+allocator: None encodes into images made by this package, or given. 'image' and 'temporary_image' have the kernel
+return images of its own (Metal only; RuntimeError elsewhere), whatever destination_image_allocator is. Temporary ones
+can be read by later kernels of the same command buffer alone; reading them raises RuntimeError.
+
+Raises before anything is encoded.)";
 
 }  // namespace
 
 void add_encode_methods(py::module_& m) {
-  const KernelKind kinds[] = {ForwardLoss::kind, LossGradient::kind, InitialGradient::kind};
-  for (std::size_t i = 0; i < std::size(kinds); ++i) {
-    add_method(m.attr(class_name(kinds[i])), encode_methods[i]);
+  static std::array<std::string, std::size(kEncodeMethods)> helps;
+  static std::array<PyMethodDef, std::size(kEncodeMethods)> methods;
+  for (std::size_t i = 0; i < std::size(kEncodeMethods); ++i) {
+    const EncodeMethod& row = kEncodeMethods[i];
+    helps[i] = std::string(row.help) + kAllocatorHelp;
+    methods[i] = {"encode_batch", as_method(row.call), METH_FASTCALL | METH_KEYWORDS,
+                  helps[i].c_str()};
+    add_method(m.attr(class_name(row.kind)), methods[i]);
   }
 }
 
