@@ -308,6 +308,33 @@ Raises DeviceError where the work failed, TimeoutError after `timeout` seconds, 
 never committed or inside its own handler.)"},
 };
 
+void define_state(py::class_<CommandBuffer, BufferPointer>& type) {
+  type.def_property_readonly(
+      "status", [](const CommandBuffer& b) { return member(b.status()); }, "CommandBufferStatus.");
+  type.def_property_readonly(
+      "label", [](const CommandBuffer& b) { return to_optional(b.label()); },
+      "Label given at creation, or None.");
+  type.def_property_readonly("device", &CommandBuffer::device, "The Device of the buffer.");
+  type.def_property_readonly(
+      "error",
+      [](const CommandBuffer& b) { return python_exception(ask(b, [&] { return b.error(); })); },
+      "The DeviceError of a failed buffer, else None.");
+  type.def_property_readonly(
+      "gpu_start_time", [](const CommandBuffer& b) { return b.times().first; },
+      "Begin of the work in seconds of a monotonic clock; 0.0 until finished.");
+  type.def_property_readonly(
+      "gpu_end_time", [](const CommandBuffer& b) { return b.times().second; },
+      "End of the work, likewise.");
+  type.def(
+      "__repr__",
+      [](const CommandBuffer& b) {
+        return "<CommandBuffer" + (b.label().empty() ? "" : " '" + b.label() + "'") + " " +
+               py::cast<std::string>(member(b.status()).attr("name")) + " on '" +
+               b.device()->name() + "'>";
+      },
+      kReprSignature);
+}
+
 }  // namespace
 
 void register_command_buffers(py::module_& m) {
@@ -328,22 +355,7 @@ void register_command_buffers(py::module_& m) {
       "work on an image that an unfinished buffer of another queue writes, or a write to one that "
       "it "
       "reads, is a RuntimeError.");
-  type.def_property_readonly(
-      "status", [](const CommandBuffer& b) { return member(b.status()); }, "CommandBufferStatus.");
-  type.def_property_readonly(
-      "label", [](const CommandBuffer& b) { return to_optional(b.label()); },
-      "Label given at creation, or None.");
-  type.def_property_readonly("device", &CommandBuffer::device, "The Device of the buffer.");
-  type.def_property_readonly(
-      "error",
-      [](const CommandBuffer& b) { return python_exception(ask(b, [&] { return b.error(); })); },
-      "The DeviceError of a failed buffer, else None.");
-  type.def_property_readonly(
-      "gpu_start_time", [](const CommandBuffer& b) { return b.times().first; },
-      "Begin of the work in seconds of a monotonic clock; 0.0 until finished.");
-  type.def_property_readonly(
-      "gpu_end_time", [](const CommandBuffer& b) { return b.times().second; },
-      "End of the work, likewise.");
+  define_state(type);
   type.def("enqueue", &CommandBuffer::enqueue, py::call_guard<WithoutGil>(),
            R"(enqueue(self)
 --
@@ -363,15 +375,6 @@ It may run on another thread than the one that commits. An exception in it goes 
         leave(self, py::cast<BufferPointer>(self), exception);
       },
       "__exit__(self, exc_type, exc_value, traceback, /)\n--\n\n");
-  type.def(
-      "__repr__",
-      [](const CommandBuffer& b) {
-        return "<CommandBuffer" + (b.label().empty() ? "" : " '" + b.label() + "'") + " " +
-               py::cast<std::string>(member(b.status()).attr("name")) + " on '" +
-               b.device()->name() + "'>";
-      },
-      kReprSignature);
-
   py::module_::import("atexit").attr("register")(py::cpp_function(&wait_at_exit));
 }
 

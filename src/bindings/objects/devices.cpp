@@ -97,11 +97,9 @@ PyMethodDef queue_method{"make_command_buffer", as_method(make_command_buffer),
 
 A new CommandBuffer; many may be open at once.)"};
 
-}  // namespace
-
-void register_devices(py::module_& m) {
-  const auto without_constructor = py::custom_type_setup(refuse_new_instances);
-  py::class_<Device, std::shared_ptr<Device>>(m, "Device", without_constructor,
+void register_device(py::module_& m) {
+  py::class_<Device, std::shared_ptr<Device>>(m, "Device",
+                                              py::custom_type_setup(refuse_new_instances),
                                               R"(Device()
 --
 
@@ -128,8 +126,11 @@ Returns (True, "") or (False, one sentence why not). Raises TypeError for anythi
             return "<Device '" + device.name() + "' (" + device.kind() + ")>";
           },
           kReprSignature);
+}
 
-  py::class_<Queue, std::shared_ptr<Queue>> queues(m, "CommandQueue", without_constructor,
+void register_queue(py::module_& m) {
+  py::class_<Queue, std::shared_ptr<Queue>> queues(m, "CommandQueue",
+                                                   py::custom_type_setup(refuse_new_instances),
                                                    R"(CommandQueue()
 --
 
@@ -147,7 +148,13 @@ that was running a buffer is of no more use in the child (RuntimeError).)");
           },
           kReprSignature);
   add_method(queues, queue_method);
+}
 
+}  // namespace
+
+void register_devices(py::module_& m) {
+  register_device(m);
+  register_queue(m);
   add_function<[] { return devices(); }>(m,
                                          R"(devices()
 --

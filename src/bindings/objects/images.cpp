@@ -192,6 +192,35 @@ without a copy and keeps it alive; other layouts are copied.)");
     type.attr(name) = sequence.attr(name);
 }
 
+void define_identity(py::class_<Image>& type) {
+  type.def(
+      "__eq__",
+      [](const Image& a, py::object b) {
+        if (!is_instance<Image>(b)) return false;
+        const auto& other = py::cast<const Image&>(b);
+        return a.batch->storage(a.index) == other.batch->storage(other.index);
+      },
+      kEqSignature);
+  type.def(
+      "__hash__",
+      [](const Image& i) {
+        const auto [storage, index] = i.batch->storage(i.index);
+        return py::hash(py::make_tuple(reinterpret_cast<std::uintptr_t>(storage), index));
+      },
+      "__hash__(self)\n--\n\n");
+  type.def(
+      "__repr__",
+      [](const Image& i) {
+        const std::string label = i.batch->label(i.index);
+        return "<MPSImage " + (label.empty() ? "" : "'" + label + "' ") +
+               std::to_string(i.batch->shape().width) + "x" +
+               std::to_string(i.batch->shape().height) + "x" +
+               std::to_string(i.batch->shape().channels) + " " +
+               info(i.batch->descriptor().format).name + " on '" + i.batch->device()->name() + "'>";
+      },
+      kReprSignature);
+}
+
 }  // namespace
 
 void register_images(py::module_& m) {
@@ -249,32 +278,7 @@ Raises RuntimeError before the writing command buffer has completed.)");
 --
 
 Fills the image from a buffer of exactly its bytes, in its storage format.)");
-  type.def(
-      "__eq__",
-      [](const Image& a, py::object b) {
-        if (!is_instance<Image>(b)) return false;
-        const auto& other = py::cast<const Image&>(b);
-        return a.batch->storage(a.index) == other.batch->storage(other.index);
-      },
-      kEqSignature);
-  type.def(
-      "__hash__",
-      [](const Image& i) {
-        const auto [storage, index] = i.batch->storage(i.index);
-        return py::hash(py::make_tuple(reinterpret_cast<std::uintptr_t>(storage), index));
-      },
-      "__hash__(self)\n--\n\n");
-  type.def(
-      "__repr__",
-      [](const Image& i) {
-        const std::string label = i.batch->label(i.index);
-        return "<MPSImage " + (label.empty() ? "" : "'" + label + "' ") +
-               std::to_string(i.batch->shape().width) + "x" +
-               std::to_string(i.batch->shape().height) + "x" +
-               std::to_string(i.batch->shape().channels) + " " +
-               info(i.batch->descriptor().format).name + " on '" + i.batch->device()->name() + "'>";
-      },
-      kReprSignature);
+  define_identity(type);
 }
 
 }  // namespace mpsnn_loss::bindings
