@@ -22,8 +22,12 @@ class RowExponentials : protected RowSums<T> {
   static constexpr std::int64_t kMostRows = 64;
   static_assert(kMostRows * (kMostTransposed + 1) >= kTileElements);
 
+  /// A page of memory. Processors take a load for one that waits for a store where both have the
+  /// same place in their pages, so the exponentials lie half a page from the predictions.
+  static constexpr std::int64_t kPage = 4096 / sizeof(T);
+
   struct Exponentials {
-    TileRoom<T> elements;
+    alignas(V) T elements[kTileElements + kPage + kWidth];
     alignas(V) T maxima[kMostRows];  // max y of each row
     T sums[kMostRows];               // Σ exp, and the largest of them
     T largest[kMostRows];
@@ -33,10 +37,17 @@ class RowExponentials : protected RowSums<T> {
   RowExponentials(std::int64_t channels, Exponentials& room, bool reads_ahead)
       : RowSums<T>(channels), exponentials_(room), reads_ahead_(reads_ahead) {}
 
-  Exponentials& exponentials_;
+  /// What stands there in the next tile. Of one array at a time, as only so many lines can be under
+  /// way.
+  MPSNN_INLINE_MEMBER void read_ahead(const T* at) const {
+    if (reads_ahead_) __builtin_prefetch(at + kTileElements);
+  }
 
-  /// `t`: null, or what is read in the same place a step later.
-  void find_exponentials(const T* y, const T* t) {
+  Exponentials& exponentials_;
+  T* e_ = nullptr;  // exp(y), in its room
+
+  void find_exponentials(const T* y) {
+    e_ = exponentials_.elements + half_a_page_from(y);
     V lowest = broadcast<V>(static_cast<T>(__builtin_inff()));
     fold_rows(exponentials_.maxima, Larger(),
               [&](std::int64_t, std::int64_t at) MPSNN_INLINE_LAMBDA {
@@ -51,13 +62,21 @@ class RowExponentials : protected RowSums<T> {
                 return maximum;
               });
     if (one_shift_does(lowest)) {
-      find_alike(y, t);
+      find_alike(y);
     } else {
-      find_row_by_row(y, t);
+      find_row_by_row(y);
     }
   }
 
  private:
+  std::int64_t half_a_page_from(const T* y) const {
+    const auto place = [](const T* at) {
+      return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(at) / sizeof(T)) % kPage;
+    };
+    const std::int64_t shift =
+        (place(y) + kPage / 2 - place(exponentials_.elements) + kPage) % kPage;
+    return shift / kWidth * kWidth;
+  }
   /// A shift is a power of two, which no digit of an exponential depends on: that of the first row
   /// may do for all of them. Of large arguments the row's own maximum is a part of it.
   bool one_shift_does(V lowest) const {
@@ -69,21 +88,14 @@ class RowExponentials : protected RowSums<T> {
     });
   }
 
-  static void read_ahead(const T* y, const T* t) {
-    __builtin_prefetch(y + kTileElements);
-    __builtin_prefetch(t + kTileElements);
-  }
-
   /// In one go, so that no lane idles at the end of a row.
-  void find_alike(const T* y, const T* t) {
+  void find_alike(const T* y) {
     const std::int64_t count = rows_ * channels_;
-    const bool large = reads_ahead_;
-    if (t == nullptr) t = y;
-    T* const e = exponentials_.elements.elements;
+    T* const e = e_;
     const ExpShift<V> shift(broadcast<V>(exponentials_.maxima[0]));
     std::int64_t i = 0;
     for (; i + kWidth <= count; i += kWidth) {
-      if (large) read_ahead(y + i, t + i);
+      read_ahead(y + i);
       store<V>(e + i, shift.exp(load<V>(y + i)));
     }
     if (i < count)
@@ -95,9 +107,7 @@ class RowExponentials : protected RowSums<T> {
                  MPSNN_INLINE_LAMBDA { return load_at(of_row + k); };
     });
   }
-  void find_row_by_row(const T* y, const T* t) {
-    const bool large = reads_ahead_;
-    if (t == nullptr) t = y;
+  void find_row_by_row(const T* y) {
     ExpShift<V> shifts[kMostRows / kWidth];  // a lane to a row
     for (std::int64_t r = 0; r < rows_; r += kWidth) {
       const V maxima = load<V>(exponentials_.maxima + r);
@@ -106,11 +116,11 @@ class RowExponentials : protected RowSums<T> {
       store<V>(exponentials_.largest + r, shift.exp(maxima));
     }
     sum_rows(exponentials_.sums, [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
-      const T *const of_y = y + at, *const of_t = t + at;
-      T* const e = exponentials_.elements.elements + at;
+      const T* const of_y = y + at;
+      T* const e = e_ + at;
       const auto shift = shifts[r / kWidth].of_lane(static_cast<std::size_t>(r % kWidth));
-      return [=](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
-        if (large) read_ahead(of_y + i, of_t + i);
+      return [=, this](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
+        read_ahead(of_y + i);
         const V x = shift.exp(load_at(of_y + i));
         store<V>(e + i, x);  // the next row overwrites what is beyond this
         return x;

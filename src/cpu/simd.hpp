@@ -1,7 +1,7 @@
 // The vector vocabulary of the formulas and loops, over the compilers' own vector types (gcc,
-// clang); intrinsics stand here alone, where the types have no operator. Every file that includes
-// this is compiled once per instruction set, in a namespace of its own, so that no code for a newer
-// processor can end up in what an older one runs.
+// clang). Intrinsics stand where those have no operator: here, in narrow.hpp and in streams.hpp.
+// Every file that includes this is compiled once per instruction set, in a namespace of its own, so
+// that no code for a newer processor can end up in what an older one runs.
 #pragma once
 
 #include <cstddef>

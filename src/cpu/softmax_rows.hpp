@@ -24,8 +24,8 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-/// A channel with more than this share of S is dominant. Up to it the plain form loses no digit that
-/// docs/contract.md, section 7, wants; any share above 1/2 names one channel.
+/// A channel with more than this share of S is dominant. Up to it the plain form loses no digit
+/// that docs/contract.md, section 7, wants; any share above 1/2 names one channel.
 template <class T>
 inline constexpr T kDominant = T(0.625);
 

@@ -14,7 +14,7 @@ template <class T>
 class ShortRows : RowExponentials<T> {
   using Base = RowExponentials<T>;
   using Base::any_row, Base::for_each_row, Base::for_each_vector, Base::sum_rows, Base::sum_of_row;
-  using Base::exponentials_, Base::kMostRows, Base::kWidth, Base::rows_;
+  using Base::e_, Base::exponentials_, Base::kMostRows, Base::kWidth, Base::rows_;
   using typename Base::V;
 
   struct Room {
@@ -49,7 +49,7 @@ class ShortRows : RowExponentials<T> {
     any_lost_ = false;
     read_row_factors(call_, pixel, rows, room_.staged, room_.weights, room_.scales);
     stage_rows(pixel * call_.channels, rows * call_.channels);
-    this->find_exponentials(y_, t_);
+    this->find_exponentials(y_);
     if (call_.needs_log()) find_logarithms();
     if (call_.writes_values()) write_values();
     if (call_.reduces || call_.pulls) find_label_sums();
@@ -92,7 +92,7 @@ class ShortRows : RowExponentials<T> {
   /// log S.
   void find_logarithms() {
     sum_rows(room_.others, [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
-      const T *const y = y_ + at, *const e = exponentials_.elements.elements + at;
+      const T *const y = y_ + at, *const e = e_ + at;
       const V maximum = broadcast<V>(exponentials_.maxima[r]);
       return [=](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
         return select<V>(load_at(y + i) == maximum, V{}, load_at(e + i));
@@ -255,12 +255,13 @@ class ShortRows : RowExponentials<T> {
   MPSNN_INLINE_MEMBER bool write_plain(MinusA minus_a) {
     V check{};
     for_each_row([&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
-      const T* const e = exponentials_.elements.elements + at;
+      const T* const e = e_ + at;
       T* const out = gradients_out_ + at;
       const Pull<T> pull = pull_of(r);
       const auto of_row = minus_a(r, at, pull);
       for_each_vector(
           at, [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
+            if (t_ != nullptr) this->read_ahead(t_ + at + i);
             const V gradient = mul_add(load_at(e + i), pull.by_e, of_row(i, load_at));
             store_at(out + i, gradient);
             check = mul_add(select<V>(live, gradient, V{}), V{}, check);
@@ -278,21 +279,21 @@ class ShortRows : RowExponentials<T> {
                  MPSNN_INLINE_LAMBDA { return mul_add(e, by_e, of_row(i, load_at)); };
     };
     sum_rows(room_.gradients, [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
-      return [limit = limit_of(r), e = exponentials_.elements.elements + at,
-              gradient = gradients_of(r, at)](std::int64_t i, auto load_at, Mask<V>)
-                 MPSNN_INLINE_LAMBDA {
-                   const V x = load_at(e + i);
-                   return other(gradient(x, i, load_at), x > limit);
-                 };
+      return [limit = limit_of(r), e = e_ + at, gradient = gradients_of(r, at)](
+                 std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
+        const V x = load_at(e + i);
+        return other(gradient(x, i, load_at), x > limit);
+      };
     });
     for_each_row([&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
-      const T *const e = exponentials_.elements.elements + at, others = room_.gradients[r];
+      const T *const e = e_ + at, others = room_.gradients[r];
       const bool finite = others - others == 0;
       note_lost(r, !finite, &Lost::gradient);
       const V limit = finite ? limit_of(r) : broadcast<V>(static_cast<T>(__builtin_inff()));
       const auto gradient = gradients_of(r, at);
       for_each_vector(
           at, [&](std::int64_t i, auto load_at, auto store_at, Mask<V>) MPSNN_INLINE_LAMBDA {
+            if (t_ != nullptr) this->read_ahead(t_ + at + i);
             const V x = load_at(e + i);
             store_at(gradients_out_ + at + i,
                      select<V>(x > limit, broadcast<V>(T(0) - others), gradient(x, i, load_at)));
@@ -304,16 +305,16 @@ class ShortRows : RowExponentials<T> {
     const bool dominant = has_dominant_rows();
     if (dominant) {
       sum_rows(room_.others, [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
-        return [limit = limit_of(r), e = exponentials_.elements.elements + at](
-                   std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
-          const V x = load_at(e + i);
-          return select<V>(x > limit, V{}, x);
-        };
+        return [limit = limit_of(r), e = e_ + at](std::int64_t i, auto load_at, Mask<V>)
+                   MPSNN_INLINE_LAMBDA {
+                     const V x = load_at(e + i);
+                     return select<V>(x > limit, V{}, x);
+                   };
       });
     }
     for_each_row([&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
       if (room_.weights[r] == T(0)) return clear(hessians_out_, at);
-      const T* const e = exponentials_.elements.elements + at;
+      const T* const e = e_ + at;
       T* const out = hessians_out_ + at;
       const V limit = limit_of(r), others = broadcast<V>(dominant ? room_.others[r] : T(0));
       const Curvature<V> curvature(pull_of(r).by_e, broadcast<V>(exponentials_.sums[r]));

@@ -24,7 +24,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// A worker that finished a job, or was woken for one, looks for the next so long before it sleeps.
+/// How long a worker spins for its next job before it goes to sleep.
 constexpr auto kSpin = std::chrono::microseconds(100);
 
 void pause() {

@@ -1,9 +1,9 @@
 // Every rule that the double enforces: name, tag, verdict, and who says so.
-// APPLE  a public header or page of Apple states it. OURS  our own, stricter than any document.
-// raises   Apple's validation asserts there, so the call raises an exception named after the rule.
-// records  Apple calls the outcome undefined, or no exception could be thrown: the rule is noted
-// and
-//          the call goes on as badly as the hardware might.
+//
+// A rule tagged `apple` stands in a public header or page of Apple; one tagged `ours` is stricter
+// than any document. Where Apple's validation asserts, a broken rule raises an exception of its
+// name. Where Apple calls the outcome undefined, or nothing could be thrown, it is recorded, and
+// the call goes on as badly as the hardware might.
 #pragma once
 
 namespace softmetal {
