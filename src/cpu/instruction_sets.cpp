@@ -69,11 +69,12 @@ const KernelSet& active_instruction_set() {
 const KernelSet& kernels_for(const Plan& plan) {
   const KernelSet& active = active_instruction_set();
 #if defined(MPSNN_X86_64_V4) && defined(MPSNN_X86_64_V3)
-  // Rows of 17 to 24 floats take two vectors of 64 bytes, and three of 32 in less time.
+  // Of short rows that lie beyond the first caches, vectors of 32 bytes bring more than those of 64,
+  // nearly all of which straddle two lines.
   const std::int64_t channels = plan.shape.channels;
-  const bool are_half_empty = info(plan.loss_type).couples_channels && !plan.double_precision &&
-                              channels > 16 && channels <= 24;
-  if (are_half_empty && &active == &x86_64_v4::kernel_set) return x86_64_v3::kernel_set;
+  const bool has_short_rows = info(plan.loss_type).couples_channels && !plan.double_precision &&
+                              channels > 16 && channels <= kMostInShortRows;
+  if (has_short_rows && &active == &x86_64_v4::kernel_set) return x86_64_v3::kernel_set;
 #endif
   return active;
 }

@@ -12,8 +12,8 @@ namespace mpsnn_loss::cpu {
 /// ValueError where that names none.
 const KernelSet& active_instruction_set();
 
-/// The one that serves a plan: that, but where its vectors would be half empty. It depends on the
-/// loss, the channels and the precision alone, as a row has the same bits in any batch.
+/// The one that serves a plan: that, but where the next one is faster. It depends on the loss, the
+/// channels and the precision alone, as a row has the same bits in any batch.
 const KernelSet& kernels_for(const Plan& plan);
 
 /// Names of all compiled sets, best first.
