@@ -66,7 +66,7 @@ const KernelSet& active_instruction_set() {
   return active;
 }
 
-const KernelSet& kernels_for(const Plan& plan) {
+const KernelSet& kernels_for([[maybe_unused]] const Plan& plan) {
   const KernelSet& active = active_instruction_set();
 #if defined(MPSNN_X86_64_V4) && defined(MPSNN_X86_64_V3)
   // Of short rows that lie beyond the first caches, vectors of 32 bytes bring more than those of 64,
