@@ -12,7 +12,7 @@ using enum PropertyForm;
 constexpr PropertyValue kZero{};
 constexpr PropertyValue kOne{1};
 constexpr PropertyValue kUnlimited{-1};  // ULONG_MAX as an unsigned word
-constexpr PropertyValue kSizeSame{16};  // MPSNNPaddingMethodSizeSame, aligned centred
+constexpr PropertyValue kSizeSame{16};   // MPSNNPaddingMethodSizeSame, aligned centred
 
 constexpr std::array kUnary{
     InheritedProperty{"offset", offset, false, kZero,
