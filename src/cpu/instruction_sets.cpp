@@ -69,8 +69,8 @@ const KernelSet& active_instruction_set() {
 const KernelSet& kernels_for([[maybe_unused]] const Plan& plan) {
   const KernelSet& active = active_instruction_set();
 #if defined(MPSNN_X86_64_V4) && defined(MPSNN_X86_64_V3)
-  // Of short rows that lie beyond the first caches, vectors of 32 bytes bring more than those of 64,
-  // nearly all of which straddle two lines.
+  // Of short rows that lie beyond the first caches, vectors of 32 bytes bring more than those of
+  // 64, nearly all of which straddle two lines.
   const std::int64_t channels = plan.shape.channels;
   const bool has_short_rows = info(plan.loss_type).couples_channels && !plan.double_precision &&
                               channels > 16 && channels <= kMostInShortRows;

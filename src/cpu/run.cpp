@@ -96,8 +96,7 @@ void cut(Plan& plan, const Computation& call) {
   plan.image_units = by_pixel ? shape.pixels() : shape.image_elements();
   const std::int64_t images = shape.images;
   if (shape.elements() == 0) return;
-  const std::int64_t of_chunk =
-      std::clamp(shape.elements() / kChunks, kLeastInChunk, kMostInChunk);
+  const std::int64_t of_chunk = std::clamp(shape.elements() / kChunks, kLeastInChunk, kMostInChunk);
   std::int64_t units = std::max<std::int64_t>(1, of_chunk / plan.unit_elements);
   const std::int64_t multiple = by_pixel && units >= kRowsOfLine ? kRowsOfLine : std::int64_t{1};
   units = units / multiple * multiple;
