@@ -132,11 +132,21 @@ MPSNN_INLINE void for_each_pixel(const Shape& shape, std::int64_t first, std::in
   }
 }
 
+/// Whether all pixels of an image have the same values.
+MPSNN_INLINE bool is_one_for_pixels(const Source& source) {
+  return source.strides[1] == 0 && source.strides[2] == 0;
+}
+
 /// The values of a source that has one per pixel, or fewer.
 template <class T>
 void stage_pixels(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
                   T* to) {
   if (source.one_per_pixel) return convert_in(source.data, source.format, first, count, to);
+  if (source.strides[0] == 0 && is_one_for_pixels(source)) {
+    const T value = read_element<T>(source.data, source.format, 0);
+    for (std::int64_t i = 0; i < count; ++i) to[i] = value;
+    return;
+  }
   for (std::int64_t done = 0, run = 0; done < count; done += run) {
     const std::int64_t rest = shape.width - (first + done) % shape.width;
     run = rest < count - done ? rest : count - done;
@@ -223,11 +233,6 @@ MPSNN_INLINE void for_each_image(const Shape& shape, std::int64_t first, std::in
     length = of_image - at < count - done ? of_image - at : count - done;
     run(done, length, image, at);
   }
-}
-
-/// Whether all pixels of an image have the same values.
-MPSNN_INLINE bool is_one_for_pixels(const Source& source) {
-  return source.strides[1] == 0 && source.strides[2] == 0;
 }
 
 /// Elements of a source that is not dense.
