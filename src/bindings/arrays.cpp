@@ -50,9 +50,8 @@ bool HostArray::look_at(PyObject* value, Look& look) {
     look.axes[i] = array.dimensions[i];
     look.strides[i] = array.strides[i];
   }
-  look.whole_strides = look.in_place;
-  if (look.in_place || look.swapped || (array.flags & Api::NPY_ARRAY_ALIGNED_) == 0) return true;
-  look.whole_strides = true;
+  look.whole_strides = (array.flags & Api::NPY_ARRAY_ALIGNED_) != 0 && !look.swapped;
+  if (look.in_place) return true;
   const std::int64_t size = size_of(look.type);
   for (std::size_t i = 0; i < look.rank; ++i) {
     // Of types as large as they are aligned, which all but long double are.

@@ -14,7 +14,7 @@ namespace mpsnn_loss::cpu::MPSNN_ISA {
 template <class T>
 struct ElementScratch {
   TileRooms<T> rooms;
-  typename WeightTiles<T>::Room weights;
+  typename WeightTiles<T>::Repeated weights;
   WriterRoom<T> losses, gradients, hessians;
   T image_losses[kTileElements];
   // For float64 to look again at what float32 computed.
@@ -204,7 +204,7 @@ void run_element_chunk(const Plan& plan, std::int64_t chunk, std::byte* memory) 
     if (run_narrow<F, Float16>(plan, range) || run_narrow<F, BFloat16>(plan, range)) return;
   }
   auto& scratch = *new (memory) ElementScratch<T>;
-  WeightTiles<T> weights(plan, scratch.weights);
+  WeightTiles<T> weights(plan, scratch.rooms.v, scratch.weights);
   ResultWriters<T> writers(plan, scratch);
   CompensatedSum sum;
   for (std::int64_t first = range.first; first < range.last; first += kTileElements) {

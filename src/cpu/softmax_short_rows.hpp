@@ -250,6 +250,14 @@ class ShortRows : RowExponentials<T> {
   }
   V limit_of(std::int64_t r) const { return broadcast<V>(exponentials_.sums[r] * kDominant<T>); }
 
+  /// (exponential, index, load) -> gradient, of a row.
+  template <class MinusA>
+  MPSNN_INLINE_MEMBER auto gradients_of(std::int64_t r, std::int64_t at, MinusA minus_a) const {
+    const Pull<T> pull = pull_of(r);
+    return [by_e = pull.by_e, of_row = minus_a(r, at, pull)](V e, std::int64_t i, auto load_at)
+               MPSNN_INLINE_LAMBDA { return mul_add(e, by_e, of_row(i, load_at)); };
+  }
+
   /// Of rows without a dominant channel; false where a gradient is not finite.
   template <class MinusA>
   MPSNN_INLINE_MEMBER bool write_plain(MinusA minus_a) {
@@ -257,12 +265,11 @@ class ShortRows : RowExponentials<T> {
     for_each_row([&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
       const T* const e = e_ + at;
       T* const out = gradients_out_ + at;
-      const Pull<T> pull = pull_of(r);
-      const auto of_row = minus_a(r, at, pull);
+      const auto gradient_of = gradients_of(r, at, minus_a);
       for_each_vector(
           at, [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
             if (t_ != nullptr) this->read_ahead(t_ + at + i);
-            const V gradient = mul_add(load_at(e + i), pull.by_e, of_row(i, load_at));
+            const V gradient = gradient_of(load_at(e + i), i, load_at);
             store_at(out + i, gradient);
             check = mul_add(select<V>(live, gradient, V{}), V{}, check);
           });
@@ -273,16 +280,11 @@ class ShortRows : RowExponentials<T> {
   /// limit, whose place it takes.
   template <class MinusA>
   MPSNN_INLINE_MEMBER void write_row_by_row(MinusA minus_a) {
-    const auto gradients_of = [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
-      const Pull<T> pull = pull_of(r);
-      return [by_e = pull.by_e, of_row = minus_a(r, at, pull)](V e, std::int64_t i, auto load_at)
-                 MPSNN_INLINE_LAMBDA { return mul_add(e, by_e, of_row(i, load_at)); };
-    };
     sum_rows(room_.gradients, [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
-      return [limit = limit_of(r), e = e_ + at, gradient = gradients_of(r, at)](
+      return [limit = limit_of(r), e = e_ + at, gradient_of = gradients_of(r, at, minus_a)](
                  std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
         const V x = load_at(e + i);
-        return other(gradient(x, i, load_at), x > limit);
+        return other(gradient_of(x, i, load_at), x > limit);
       };
     });
     for_each_row([&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
@@ -290,13 +292,13 @@ class ShortRows : RowExponentials<T> {
       const bool finite = others - others == 0;
       note_lost(r, !finite, &Lost::gradient);
       const V limit = finite ? limit_of(r) : broadcast<V>(static_cast<T>(__builtin_inff()));
-      const auto gradient = gradients_of(r, at);
+      const auto gradient_of = gradients_of(r, at, minus_a);
       for_each_vector(
           at, [&](std::int64_t i, auto load_at, auto store_at, Mask<V>) MPSNN_INLINE_LAMBDA {
             if (t_ != nullptr) this->read_ahead(t_ + at + i);
             const V x = load_at(e + i);
             store_at(gradients_out_ + at + i,
-                     select<V>(x > limit, broadcast<V>(T(0) - others), gradient(x, i, load_at)));
+                     select<V>(x > limit, broadcast<V>(T(0) - others), gradient_of(x, i, load_at)));
           });
     });
   }

@@ -132,6 +132,13 @@ MPSNN_INLINE void for_each_pixel(const Shape& shape, std::int64_t first, std::in
   }
 }
 
+/// One element of a source, so many times.
+template <class T>
+void repeat_element(const Source& source, std::int64_t from, std::int64_t count, T* to) {
+  const T value = read_element<T>(source.data, source.format, from);
+  for (std::int64_t i = 0; i < count; ++i) to[i] = value;
+}
+
 /// Whether all pixels of an image have the same values.
 MPSNN_INLINE bool is_one_for_pixels(const Source& source) {
   return source.strides[1] == 0 && source.strides[2] == 0;
@@ -142,11 +149,8 @@ template <class T>
 void stage_pixels(const Source& source, const Shape& shape, std::int64_t first, std::int64_t count,
                   T* to) {
   if (source.one_per_pixel) return convert_in(source.data, source.format, first, count, to);
-  if (source.strides[0] == 0 && is_one_for_pixels(source)) {
-    const T value = read_element<T>(source.data, source.format, 0);
-    for (std::int64_t i = 0; i < count; ++i) to[i] = value;
-    return;
-  }
+  if (source.strides[0] == 0 && is_one_for_pixels(source))
+    return repeat_element(source, 0, count, to);
   for (std::int64_t done = 0, run = 0; done < count; done += run) {
     const std::int64_t rest = shape.width - (first + done) % shape.width;
     run = rest < count - done ? rest : count - done;
@@ -154,8 +158,7 @@ void stage_pixels(const Source& source, const Shape& shape, std::int64_t first, 
     if (source.strides[2] != 0) {
       convert_in(source.data, source.format, from, run, to + done, source.strides[2]);
     } else {
-      const T value = read_element<T>(source.data, source.format, from);
-      for (std::int64_t i = 0; i < run; ++i) to[done + i] = value;
+      repeat_element(source, from, run, to + done);
     }
   }
 }
@@ -241,11 +244,8 @@ void spread(const Source& source, const Shape& shape, std::int64_t first, std::i
             T* to) {
   const std::int64_t by_image = source.strides[0], by_channel = source.strides[3];
   const bool one_for_pixels = is_one_for_pixels(source);
-  if (one_for_pixels && by_image == 0 && by_channel == 0) {
-    const T value = read_element<T>(source.data, source.format, 0);
-    for (std::int64_t i = 0; i < count; ++i) to[i] = value;
-    return;
-  }
+  if (one_for_pixels && by_image == 0 && by_channel == 0)
+    return repeat_element(source, 0, count, to);
   if (one_for_pixels && by_image == 0)
     return repeat_pixel(source, 0, shape.channels, first % shape.channels, count, to);
   if (by_channel == 0 && shape.channels > 1)

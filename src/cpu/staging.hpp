@@ -275,14 +275,15 @@ const T* stage_weights(const Plan& plan, std::int64_t first, std::int64_t count,
 template <class T>
 class WeightTiles {
  public:
-  struct Room {
-    TileRoom<T> tile;
-    T repeated[2 * kTileElements + static_cast<std::int64_t>(lanes<Vector<T>>)];
+  /// A tile of them, from any channel on.
+  struct Repeated {
+    T elements[2 * kTileElements + static_cast<std::int64_t>(lanes<Vector<T>>)];
   };
 
-  WeightTiles(const Plan& plan, Room& room)
+  WeightTiles(const Plan& plan, TileRoom<T>& room, Repeated& repeated)
       : plan_(plan),
         room_(room),
+        repeated_(repeated),
         repeats_(plan.weight_count == 1 && !plan.has_ignored_class &&
                  is_one_for_pixels(plan.weights[0]) && plan.shape.channels <= kTileElements) {}
 
@@ -290,20 +291,21 @@ class WeightTiles {
   const T* tile(std::int64_t first, std::int64_t count) {
     const std::int64_t of_image = plan_.shape.image_elements(), channels = plan_.shape.channels;
     if (!repeats_ || first % of_image + count > of_image)
-      return stage_weights(plan_, first, count, room_.tile);
+      return stage_weights(plan_, first, count, room_);
     const std::int64_t image = first / of_image;
     if (image != image_) {
       const Source& weights = plan_.weights[0];
       repeat_pixel(weights, image * weights.strides[0], channels, 0, kTileElements + channels,
-                   room_.repeated);
+                   repeated_.elements);
       image_ = image;
     }
-    return room_.repeated + first % channels;
+    return repeated_.elements + first % channels;
   }
 
  private:
   const Plan& plan_;
-  Room& room_;
+  TileRoom<T>& room_;
+  Repeated& repeated_;
   const bool repeats_;
   std::int64_t image_ = -1;  // whose weights are spread
 };

@@ -43,6 +43,10 @@ class Row:
     unit: str
 
     @property
+    def kind(self) -> tuple[str, str]:
+        return self.dtype, f"{self.bound:g} {self.unit}"
+
+    @property
     def holds(self) -> bool:
         return self.worst <= self.bound
 
@@ -323,19 +327,14 @@ def shown(row: Row) -> str:
 
 def report(measured: dict[str, list[Row]]) -> str:
     """The worst of each kind of bound: a row for each bound and dtype, a column for each set."""
-    kinds = dict.fromkeys(
-        (r.dtype, f"{r.bound:g} {r.unit}") for rows in measured.values() for r in rows
-    )
     rows = []
-    for dtype, bound in kinds:
-        row = [dtype, bound]
-        for all_of_set in measured.values():
-            of_kind = [
-                r for r in all_of_set if (r.dtype, f"{r.bound:g} {r.unit}") == (dtype, bound)
-            ]
-            worst = max(of_kind, key=lambda r: (not r.holds, r.worst))
-            row.append(f"{shown(worst)}: {worst.what}")
-        rows.append(row)
+    for kind in dict.fromkeys(row.kind for of_set in measured.values() for row in of_set):
+        line = [*kind]
+        for of_set in measured.values():
+            of_kind = (row for row in of_set if row.kind == kind)
+            worst = max(of_kind, key=lambda row: (not row.holds, row.worst))
+            line.append(f"{shown(worst)}: {worst.what}")
+        rows.append(line)
     return table(["dtype", "bound", *measured], rows)
 
 

@@ -89,14 +89,14 @@ def fused(losses: Iterable[str], choice: Choice) -> Callable[[Results], Values]:
 
 
 def by_gradient(
-    variant: str | tuple[str, ...], losses: Iterable[str], choice: Choice, one_thread: bool = False
+    variant: str | tuple[str, ...], losses: Iterable[str], choice: Choice
 ) -> Callable[[Results], Values]:
     """Works whose names begin so, by the plain gradient of the same arrays."""
 
     def values(results: Results) -> Values:
         for cell in chosen(results, losses, choice):
             gradient = results.ours(cell, "gradient", "out=")
-            if gradient is None or (one_thread and cell.threads != 1):
+            if gradient is None:
                 continue
             for task, seconds in results.cells[cell].items():
                 if task.candidate == OURS and task.work.startswith(variant):
@@ -193,6 +193,11 @@ TARGETS = (
         faster([SOFTMAX], shaped("65536x128", "16384x1024"), destinations=["out="]),
     ),
     Target(
+        "softmax, 128 to 1024 classes from memory: of the triad",
+        0.8,
+        of_triad([SOFTMAX], shaped("65536x128", "16384x1024")),
+    ),
+    Target(
         "softmax, channels first: × the best peer with out=",
         2.5,
         faster([SOFTMAX, INDICES], shaped(*CHANNELS_FIRST), destinations=["out="]),
@@ -205,15 +210,21 @@ TARGETS = (
     Target("sigmoid, in cache: × the best peer", 2.0, faster(SIGMOID, in_cache)),
     Target("log and categorical, in cache: × the best peer", 1.5, faster(DIVIDING, in_cache)),
     Target(
-        f"sigmoid, log and categorical, {LARGE}: of the triad",
+        "sigmoid, log and categorical, from memory: of the triad",
         0.85,
-        of_triad((*DIVIDING, *SIGMOID), shaped(LARGE)),
+        of_triad((*DIVIDING, *SIGMOID), from_memory),
     ),
     Target(
         "the others: × numba and torch closed form with out=",
         1.0,
         faster(CHEAP, anywhere, ["numba", "numba parallel", "torch closed"], ["out="]),
     ),
+    Target(
+        "the others, from memory: × the best of torch and JAX with out=",
+        1.3,
+        faster(CHEAP, from_memory, COMPILED, ["out="]),
+    ),
+    Target("the others, from memory: of the triad", 0.85, of_triad(CHEAP, from_memory)),
     Target(f"the others, {LARGE}: of the triad", 0.95, of_triad(CHEAP, shaped(LARGE))),
     Target(
         f"losses of elements, {LARGE}: × the best peer with out=",
@@ -236,8 +247,7 @@ TARGETS = (
         by_gradient(
             "loss and gradient",
             (*DIVIDING, *SIGMOID, "kullback_leibler_divergence"),
-            shaped(LARGE),
-            one_thread=True,
+            lambda results, cell: (cell.shape, cell.threads) == (LARGE, 1),
         ),
     ),
     most("with the Hessian, in cache: × the gradient", 1.3, by_gradient(HESSIAN, LOSSES, in_cache)),

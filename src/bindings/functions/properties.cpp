@@ -31,7 +31,7 @@ LossDescriptor read_descriptor(const FunctionArguments& a) {
     check_number_of_classes(d.number_of_classes);
   }
   check_reduction(d, "reduction");
-  if (p.label_smoothing != 0) check_smoothing_counts(d);
+  check_smoothing_counts(d);
   return d;
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from typing import Any
 
 import mpsnn_loss as ml
@@ -100,17 +101,14 @@ def weight_shapes(
     problem: Problem, shape: tuple[int, ...], axis: int
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Each way to broadcast along batch, pixels and channels; softmax has one weight per pixel."""
-    axis %= len(shape)
-    batch = 1 if axis == 0 else 0
-    for kept in ("N..C", "N..1", "1..C", "1..1", "NHWC", "NHW1", "1HWC", "1HW1"):
-        if problem.loss_type == SOFTMAX and kept[-1] == "C":
+    kinds = ["pixels"] * len(shape)
+    kinds[axis] = "channels"
+    kinds[kinds.index("pixels")] = "batch"
+    for flags in product((True, False), repeat=3):
+        kept = dict(zip(("batch", "pixels", "channels"), flags, strict=True))
+        if problem.loss_type == SOFTMAX and kept["channels"]:
             continue
-        if len(shape) == 2 and "H" in kept:
+        if "pixels" not in kinds and kept["pixels"]:
             continue
-        extents = tuple(
-            extent
-            if (kept[-1] == "C" if i == axis else kept[0] == "N" if i == batch else "H" in kept)
-            else 1
-            for i, extent in enumerate(shape)
-        )
+        extents = tuple(n if kept[kind] else 1 for n, kind in zip(shape, kinds, strict=True))
         yield "x".join(map(str, extents)), extents
