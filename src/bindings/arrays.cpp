@@ -91,7 +91,13 @@ void HostArray::hold(py::handle array) {
 
 bool HostArray::take_memory(const char* name, py::handle value) {
   name_ = name;
-  if (Py_TYPE(value.ptr()) == ndarray()) return hold(value), true;
+  if (Py_TYPE(value.ptr()) != ndarray()) return take_other_memory(value);
+  hold(value);
+  return true;
+}
+
+bool HostArray::take_other_memory(py::handle value) {
+  const char* const name = name_;
   may_have_run_code_ = true;
   if (is_numpy_array(value)) {
     refuse_hidden(name, value);
@@ -134,14 +140,17 @@ bool HostArray::take_tensor(py::handle value) {
 }
 
 void HostArray::take(const char* name, py::handle value) {
-  if (take_memory(name, value)) return;
-  if (value.is_none()) throw TypeError(refusal(name, "be an array", "None"));
-  hold(to_numpy(name, value));
+  if (!take_memory(name, value)) take_converted(value);
+}
+
+void HostArray::take_converted(py::handle value) {
+  if (value.is_none()) throw TypeError(refusal(name_, "be an array", "None"));
+  hold(to_numpy(name_, value));
 }
 
 void HostArray::take_destination(const char* name, py::handle value) {
-  if (!take_memory(name, value))
-    throw TypeError(refusal(name, "be a writable array", describe(value)));
+  if (take_memory(name, value)) return;
+  throw_made([=] { return TypeError(refusal(name, "be a writable array", describe(value))); });
 }
 
 void HostArray::check_unchanged() const {
@@ -159,10 +168,16 @@ void HostArray::refuse_strides(const char* expectation) const {
   throw ValueError(refusal(name_, expectation, aligned ? strides : "memory that is not aligned"));
 }
 
+void HostArray::refuse_read_only() const {
+  throw ValueError(refusal(name_, "be writable", "read-only memory"));
+}
+
 void HostArray::require_native() const {
   if (!look_.swapped) return;
-  throw TypeError(refusal(name_, "have a dtype in native byte order",
-                          std::string(name_of(look_.type)) + " in the other"));
+  throw_made([&] {
+    return TypeError(refusal(name_, "have a dtype in native byte order",
+                             std::string(name_of(look_.type)) + " in the other"));
+  });
 }
 
 Format HostArray::require_in_place() const {
@@ -179,19 +194,21 @@ void HostArray::require_destination(Format format) const {
     throw TypeError(
         refusal(name_, std::string("have dtype ") + info(format).name, name_of(look_.type)));
   require_in_place();
-  if (!look_.writable) throw ValueError(refusal(name_, "be writable", "read-only memory"));
+  if (!look_.writable) refuse_read_only();
 }
 
 Format HostArray::require_strided_destination(Format format, Format wide) const {
   const auto own = storage_format(look_.type);
   if (own != format && own != wide) {
-    const std::string also = format == wide ? "" : std::string(" or ") + info(wide).name;
-    throw TypeError(
-        refusal(name_, std::string("have dtype ") + info(format).name + also, name_of(look_.type)));
+    throw_made([&] {
+      const std::string also = format == wide ? "" : std::string(" or ") + info(wide).name;
+      return TypeError(refusal(name_, std::string("have dtype ") + info(format).name + also,
+                               name_of(look_.type)));
+    });
   }
   require_native();
   if (!look_.whole_strides) refuse_strides("be aligned");
-  if (!look_.writable) throw ValueError(refusal(name_, "be writable", "read-only memory"));
+  if (!look_.writable) refuse_read_only();
   if (!look_.in_place && self_overlap(strided()) != Overlap::none)
     refuse_strides("have no two elements in the same memory");
   return *own;

@@ -110,11 +110,16 @@ class HostArray {
 
   /// DLPack; false where `value` has none, or its memory is not the host's.
   bool take_tensor(pybind11::handle value);
+  /// What has no memory of its own.
+  void take_converted(pybind11::handle value);
+  /// That of anything but an exact numpy.ndarray.
+  bool take_other_memory(pybind11::handle value);
   static bool look_at(PyObject* array, Look& look);
   bool look_at(const Py_buffer& buffer);
   void hold(pybind11::handle array);
   [[noreturn]] void refuse_type(pybind11::handle value) const;
   [[noreturn]] void refuse_strides(const char* expectation) const;
+  [[noreturn]] void refuse_read_only() const;
   void require_native() const;
 
   const char* name_ = "";

@@ -97,15 +97,11 @@ py::dtype bfloat16_dtype() {
   return found;
 }
 
-}  // namespace
+/// NumPy has one object for each of its own types, which nearly all arrays share. One that was
+/// found right stays so, and is kept, so that no other can come to lie where it does.
+std::array<PyObject*, kNumpyTypes.size()> known_dtypes{};
 
-PyObject* imported(const char* module, const char* name) {
-  PyObject* const found = PyDict_GetItemString(PyImport_GetModuleDict(), module);
-  if (found == nullptr || PyModule_Check(found) == 0) return nullptr;
-  return PyDict_GetItemString(PyModule_GetDict(found), name);
-}
-
-bool numpy_type_of(PyObject* dtype, ElementType& type) {
+[[gnu::noinline]] bool look_up(PyObject* dtype, ElementType& type) {
   const auto& descriptor = *py::detail::array_descriptor_proxy(dtype);
   const auto number = static_cast<std::size_t>(descriptor.type_num);
   if (number >= kNumpyTypes.size()) {
@@ -114,13 +110,24 @@ bool numpy_type_of(PyObject* dtype, ElementType& type) {
   }
   const NumpyType& row = kNumpyTypes[number];
   type = row.type;
-  // NumPy has one object for each of its own types, which nearly all arrays share. One that was
-  // found right stays so, and is kept, so that no other can come to lie where it does.
-  static std::array<PyObject*, kNumpyTypes.size()> known{};
-  if (dtype == known[number]) return true;
   if (descriptor.kind != row.kind || item_size(dtype) != row.size) return false;
-  if (known[number] == nullptr) known[number] = Py_NewRef(dtype);
+  if (known_dtypes[number] == nullptr) known_dtypes[number] = Py_NewRef(dtype);
   return true;
+}
+
+}  // namespace
+
+bool numpy_type_of(PyObject* dtype, ElementType& type) {
+  const auto number = static_cast<std::size_t>(py::detail::array_descriptor_proxy(dtype)->type_num);
+  if (number >= kNumpyTypes.size() || dtype != known_dtypes[number]) return look_up(dtype, type);
+  type = kNumpyTypes[number].type;
+  return true;
+}
+
+PyObject* imported(const char* module, const char* name) {
+  PyObject* const found = PyDict_GetItemString(PyImport_GetModuleDict(), module);
+  if (found == nullptr || PyModule_Check(found) == 0) return nullptr;
+  return PyDict_GetItemString(PyModule_GetDict(found), name);
 }
 
 bool buffer_type_of(const Py_buffer& buffer, ElementType& type, bool& swapped) {

@@ -38,12 +38,15 @@ std::string position(Axes axes, std::int64_t flat) {
 
 Folding::Folding(const char* name, Axes axes, std::int64_t axis) : axes_(axes) {
   const auto rank = static_cast<std::int64_t>(axes_.size());
-  if (rank == 0) throw ValueError(refusal(name, "have at least 1 axis", "shape ()"));
+  if (rank == 0)
+    throw_made([=] { return ValueError(refusal(name, "have at least 1 axis", "shape ()")); });
   if (axis < -rank || axis >= rank) {
-    throw ValueError(refusal("axis",
-                             "be in [" + std::to_string(-rank) + ", " + std::to_string(rank) +
-                                 ") for " + name + " of shape " + text(axes_),
-                             std::to_string(axis)));
+    throw_made([=] {
+      return ValueError(refusal("axis",
+                                "be in [" + std::to_string(-rank) + ", " + std::to_string(rank) +
+                                    ") for " + name + " of shape " + text(axes),
+                                std::to_string(axis)));
+    });
   }
   channel_axis_ = static_cast<std::size_t>(axis < 0 ? axis + rank : axis);
   batch_axis_ = rank == 1 ? kMostAxes : channel_axis_ == 0 ? 1 : 0;
@@ -174,16 +177,16 @@ void require_class_weight(const ArrayView& array, const Folding& predictions,
 
 void require_axes(const ArrayView& array, Axes axes) {
   if (same_axes(axes, array.axes)) return;
-  throw ValueError(refusal(array.name, "have shape " + text(axes), text(array.axes)));
+  throw_made([&] {
+    return ValueError(refusal(array.name, "have shape " + text(axes), text(array.axes)));
+  });
 }
 
-LabelKind judge_labels(const ArrayView& labels, ElementType type, const Folding& predictions,
-                       const LossInfo& loss) {
+[[noreturn, gnu::cold]] static void refuse_labels(const ArrayView& labels, ElementType type,
+                                                  const Folding& predictions,
+                                                  const LossInfo& loss) {
   const Axes pixels = predictions.axes_without_channels();
   const auto has_axes = [&](Axes axes) { return same_axes(labels.axes, axes); };
-  if (has_axes(predictions.axes())) return LabelKind::dense;
-  if (loss.takes_class_indices && has_axes(pixels) && is_integer(type))
-    return LabelKind::class_indices;
   const std::string given = name_of(type) + (" of shape " + text(labels.axes));
   const std::string dense = "have shape " + text(predictions.axes());
   if (!loss.takes_class_indices) {
@@ -203,6 +206,16 @@ LabelKind judge_labels(const ArrayView& labels, ElementType type, const Folding&
                            dense + ", or " + text(pixels) + " where they are class indices" +
                                (has_channel_of_1 ? ", without a channel axis" : ""),
                            given));
+}
+
+LabelKind judge_labels(const ArrayView& labels, ElementType type, const Folding& predictions,
+                       const LossInfo& loss) {
+  if (same_axes(labels.axes, predictions.axes())) return LabelKind::dense;
+  if (loss.takes_class_indices && is_integer(type) &&
+      same_axes(labels.axes, predictions.axes_without_channels())) {
+    return LabelKind::class_indices;
+  }
+  refuse_labels(labels, type, predictions, loss);
 }
 
 void refuse_class_index(const ArrayView& labels, std::int64_t place, const std::string& index,

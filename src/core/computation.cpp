@@ -43,8 +43,22 @@ auto with_array(const Extent& extent, F f) {
 }
 
 MemoryRange memory_of(const Operand& operand) {
-  const std::int64_t size = info(operand.descriptor.format).size;
-  return mpsnn_loss::memory_of(operand.data, size, operand.shape().axes(), operand.strides, size);
+  const Shape& shape = operand.shape();
+  const auto& [of_images, of_rows, of_columns, of_channels] = operand.strides;
+  // How far they lie from element 0; unsigned, so that an array that claims too much wraps around.
+  std::uintptr_t first = 0, last = 0;
+  const auto add = [&](std::int64_t axis, std::int64_t stride) {
+    const auto reach = static_cast<std::uintptr_t>(axis - 1) * static_cast<std::uintptr_t>(stride);
+    last += reach;
+    if (stride < 0) first += reach;
+  };
+  add(shape.images, of_images);
+  add(shape.height, of_rows);
+  add(shape.width, of_columns);
+  add(shape.channels, of_channels);
+  const auto data = reinterpret_cast<std::uintptr_t>(operand.data);
+  const auto size = static_cast<std::uintptr_t>(info(operand.descriptor.format).size);
+  return {data + first * size, data + (last - first + 1) * size};
 }
 
 bool overlaps(const Extent& a, const Extent& b) {
@@ -91,24 +105,29 @@ class Extents {
 
 void require_shape(const Operand& operand, const Shape& expected) {
   if (operand.shape() == expected) return;
-  throw ValueError(
-      refusal(operand.name, "have shape " + to_string(expected), to_string(operand.shape())));
+  throw_made([&] {
+    return ValueError(
+        refusal(operand.name, "have shape " + to_string(expected), to_string(operand.shape())));
+  });
 }
 
 void require_format(const Operand& operand, Format expected) {
   if (operand.descriptor.format == expected) return;
-  throw TypeError(refusal(operand.name, std::string("have dtype ") + info(expected).name,
-                          info(operand.descriptor.format).name));
+  throw_made([&] {
+    return TypeError(refusal(operand.name, std::string("have dtype ") + info(expected).name,
+                             info(operand.descriptor.format).name));
+  });
 }
 
 void require_same_precision(const Operand& operand, const Operand& predictions) {
   const bool wide = is_double(predictions.descriptor.format);
   if (is_double(operand.descriptor.format) == wide) return;
-  throw TypeError(refusal(operand.name,
-                          wide
-                              ? "have dtype float64, as the predictions have"
-                              : "have dtype float16 or float32, as the predictions are not float64",
-                          info(operand.descriptor.format).name));
+  const char* const expectation =
+      wide ? "have dtype float64, as the predictions have"
+           : "have dtype float16 or float32, as the predictions are not float64";
+  throw_made([&] {
+    return TypeError(refusal(operand.name, expectation, info(operand.descriptor.format).name));
+  });
 }
 
 void require_weights_shape(const Operand& weights, const Operand& predictions,
@@ -201,7 +220,7 @@ void require_output(const Operand& output, const Shape& shape, Format format, Fo
   require_shape(output, shape);
   if (output.descriptor.format != wide) require_format(output, format);
   if (!output.writable) {
-    throw ValueError(refusal(output.name, "be writable", "read-only memory"));
+    throw_made([&] { return ValueError(refusal(output.name, "be writable", "read-only memory")); });
   }
 }
 

@@ -38,9 +38,13 @@ struct Operand {
   const MemoryRange* extents = nullptr;  // or one for each image, which lies C-contiguously
   bool writable = false;
   bool on_host = true;
-  Strides strides = contiguous_strides(descriptor.shape);
+  Strides strides{};  // those of one element; `place` sets all of these at once
 
-  /// One stretch of host memory.
+  Operand() = default;
+  /// One stretch of host memory, C-contiguously.
+  Operand(const char* argument, const BatchDescriptor& batch, void* memory, bool is_writable) {
+    place(argument, batch, memory, is_writable);
+  }
   void place(const char* argument, const BatchDescriptor& batch, void* memory, bool is_writable) {
     name = argument;
     descriptor = batch;
@@ -60,14 +64,6 @@ struct Operand {
     return reinterpret_cast<std::byte*>(extents[image].begin);
   }
 };
-
-/// A new operand of that kind.
-inline Operand make_operand(const char* name, const BatchDescriptor& descriptor, void* data,
-                            bool writable) {
-  Operand operand;
-  operand.place(name, descriptor, data, writable);
-  return operand;
-}
 
 /// Labels as one class index per pixel, instead of a dense batch.
 struct ClassIndices {

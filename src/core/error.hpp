@@ -51,6 +51,13 @@ struct TimeoutError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Throws what `make` returns. Apart, so that a check which holds does not pay for the words of the
+/// error.
+template <class Make>
+[[noreturn, gnu::cold, gnu::noinline]] void throw_made(Make make) {
+  throw make();
+}
+
 /// The one form of a refusal: "<argument> must <expectation>, got <what came>".
 inline std::string refusal(const std::string& argument, const std::string& expectation,
                            const std::string& given) {

@@ -9,11 +9,14 @@
 namespace mpsnn_loss {
 namespace {
 
-void require(bool holds, const char* property, const char* expectation, double given) {
-  if (holds) return;
+ValueError out_of_range(const char* property, const std::string& expectation, double given) {
   char text[32];
   std::snprintf(text, sizeof text, "%.17g", given);
-  throw ValueError(refusal(property, expectation, text));
+  return ValueError(refusal(property, expectation, text));
+}
+
+void require(bool holds, const char* property, const char* expectation, double given) {
+  if (!holds) throw_made([=] { return out_of_range(property, expectation, given); });
 }
 
 }  // namespace
@@ -49,8 +52,10 @@ void check(const LossParameters& parameters) {
 void check_reduction(const LossDescriptor& descriptor, const char* name) {
   const LossInfo& loss = info(descriptor.loss_type);
   if (!loss.sums_only || descriptor.reduction_type == ReductionType::sum) return;
-  throw ValueError(refusal(name, std::string("be \"sum\" for ") + loss.name,
-                           '"' + std::string(info(descriptor.reduction_type).name) + '"'));
+  throw_made([&] {
+    return ValueError(refusal(name, std::string("be \"sum\" for ") + loss.name,
+                              '"' + std::string(info(descriptor.reduction_type).name) + '"'));
+  });
 }
 
 void check(const LossDescriptor& descriptor) {
@@ -63,8 +68,11 @@ void check_smoothing_counts(const LossDescriptor& descriptor) {
   const LossInfo& loss = info(descriptor.loss_type);
   const double smoothing = descriptor.parameters.label_smoothing;
   if (loss.smoothing != Smoothing::none || smoothing == 0) return;
-  require(false, "label_smoothing",
-          (std::string("be 0 for ") + loss.name + ", which smooths no labels").c_str(), smoothing);
+  throw_made([&] {
+    return out_of_range("label_smoothing",
+                        std::string("be 0 for ") + loss.name + ", which smooths no labels",
+                        smoothing);
+  });
 }
 
 bool smooths_with_one_class(const LossDescriptor& descriptor) {

@@ -39,19 +39,18 @@ std::string names_of_image_formats(const char* quote) { return names_of(quote, t
 std::string names_of_formats() { return names_of("", false); }
 
 void check_shape(const char* argument, const BatchDescriptor& descriptor) {
+  const auto refuse = [&](const char* expectation) {
+    throw_made([&] {
+      return ValueError(refusal(argument, expectation, "shape " + to_string(descriptor.shape)));
+    });
+  };
   std::int64_t bytes = info(descriptor.format).size;
   bool fits = true;
   for (const std::int64_t axis : descriptor.shape.axes()) {
-    if (axis < 1) {
-      throw ValueError(
-          refusal(argument, "have no empty axis", "shape " + to_string(descriptor.shape)));
-    }
+    if (axis < 1) refuse("have no empty axis");
     fits = !__builtin_mul_overflow(bytes, axis, &bytes) && fits;
   }
-  if (!fits) {
-    throw ValueError(
-        refusal(argument, "fit in 63-bit addresses", "shape " + to_string(descriptor.shape)));
-  }
+  if (!fits) refuse("fit in 63-bit addresses");
 }
 
 }  // namespace mpsnn_loss

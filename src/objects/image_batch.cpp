@@ -109,8 +109,10 @@ MemoryRange ImageBatch::extent(std::int64_t image) const {
 }
 
 Operand ImageBatch::operand(const char* name) const {
-  const MemoryRange* const extents = data_ == nullptr ? extents_.data() : nullptr;
-  return {name, descriptor_, data_, extents, writable_, on_host_};
+  Operand operand(name, descriptor_, data_, writable_);
+  if (data_ == nullptr) operand.extents = extents_.data();
+  operand.on_host = on_host_;
+  return operand;
 }
 
 void ImageBatch::check_readable(ImageRange images) const {

@@ -176,7 +176,7 @@ inline Request request_of(const Problem& problem, Inputs& in, Work work) {
   request.wrt = problem.wrt;
   request.descriptor = problem.descriptor;
   const auto operand = [](const char* name, const Shape& shape, Array& array) {
-    return make_operand(name, {shape, array.format()}, array.data(), false);
+    return Operand(name, {shape, array.format()}, array.data(), false);
   };
   request.predictions = operand("predictions", problem.shape, in.predictions);
   if (in.classes.empty()) {
@@ -203,13 +203,13 @@ inline Outputs run(const Problem& problem, Inputs& in, Work work, std::int64_t o
     const Shape shape = loss_shape(problem.descriptor, problem.shape);
     const Format format = info(problem.formats.predictions).of_losses;
     out.loss = Array(format, shape.elements(), offset, true);
-    request.loss = make_operand("loss", {shape, format}, out.loss.data(), true);
+    request.loss = Operand("loss", {shape, format}, out.loss.data(), true);
   }
   if (work != Work::loss) {
     const bool by_labels = problem.wrt == Wrt::labels;
     const Format format = by_labels ? problem.formats.labels : problem.formats.predictions;
     out.gradient = Array(format, problem.shape.elements(), offset + 1, true);
-    request.gradient = make_operand("gradient", {problem.shape, format}, out.gradient.data(), true);
+    request.gradient = Operand("gradient", {problem.shape, format}, out.gradient.data(), true);
   }
   device->engine().compute(Computation(std::move(request)), nullptr);
   return out;

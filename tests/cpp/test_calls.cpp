@@ -141,11 +141,9 @@ TEST_CASE("a gathered batch gives the results of the same images in one piece") 
         out.loss = Array(expected.loss.format(), expected.loss.count(), 0);
         out.gradient = Array(expected.gradient.format(), expected.gradient.count(), 0);
         Request request = request_of(problem, in, Work::loss_and_gradient);
-        request.loss =
-            make_operand("loss", {loss_shape(problem.descriptor, shape), Format::float32},
-                         out.loss.data(), true);
-        request.gradient =
-            make_operand("gradient", {shape, Format::float32}, out.gradient.data(), true);
+        request.loss = Operand("loss", {loss_shape(problem.descriptor, shape), Format::float32},
+                               out.loss.data(), true);
+        request.gradient = Operand("gradient", {shape, Format::float32}, out.gradient.data(), true);
         std::vector<std::shared_ptr<ImageBatch>> batches;
         for (Operand* operand : {&request.predictions, &*request.labels, &*request.weights,
                                  &*request.source_gradients, &*request.loss, &*request.gradient}) {

@@ -32,7 +32,7 @@ constexpr std::pair<const char*, std::optional<Operand> Request::*> kWeights[] =
 Operand images(const char* name, const Shape& shape, Format format = Format::float32) {
   static std::uintptr_t next = 0;
   next += std::uintptr_t{1} << 20;
-  return make_operand(name, {shape, format}, reinterpret_cast<void*>(next), true);
+  return Operand(name, {shape, format}, reinterpret_cast<void*>(next), true);
 }
 
 bool writes_loss(Work work) { return work == Work::loss || work == Work::loss_and_gradient; }
@@ -305,7 +305,7 @@ TEST_CASE("results have the one format that belongs to the inputs") {
 TEST_CASE("read-only destinations are refused by name") {
   std::vector<float> memory(static_cast<std::size_t>(kShape.elements()));
   const auto read_only = [&](const char* name) {
-    return make_operand(name, {kShape, Format::float32}, memory.data(), false);
+    return Operand(name, {kShape, Format::float32}, memory.data(), false);
   };
   check_spoilt<ValueError>("loss", [&](Request& r) { r.loss = read_only("loss"); });
   check_spoilt<ValueError>("gradient", [&](Request& r) { r.gradient = read_only("gradient"); });

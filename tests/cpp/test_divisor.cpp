@@ -56,7 +56,7 @@ class Scattered {
       }
     }
     memory_ = std::make_shared<Array>(format, count, 0);
-    operand_ = make_operand(name, {shape, format}, memory_->data(), false);
+    operand_ = Operand(name, {shape, format}, memory_->data(), false);
     if (kind == by_image) {
       const std::int64_t bytes = operand_.descriptor.image_bytes();
       extents_ = std::make_shared<std::vector<MemoryRange>>();
@@ -165,7 +165,7 @@ Case random_case(const LossInfo& loss, const ReductionInfo& reduction, Random& r
   r.by_functions = true;
   r.descriptor = {loss.type, reduction.type, random.one_in(2), 1, {}};
   // Never read.
-  r.predictions = make_operand("predictions", {shape, random_format(wide, random)}, nullptr, false);
+  r.predictions = Operand("predictions", {shape, random_format(wide, random)}, nullptr, false);
   const auto add_weights = [&](auto& operand, const Shape& axes) {
     c.weights.emplace_back("weights", axes, random_format(wide, random), random).fill(weight);
     operand = c.weights.back().operand();
@@ -201,8 +201,8 @@ Request unread(const LossInfo& loss, ReductionType reduction, const Shape& shape
   Request r;
   r.by_functions = true;
   r.descriptor = {loss.type, reduction, true, 1, {}};
-  r.predictions = make_operand("predictions", {shape, Format::float64}, nullptr, false);
-  r.labels = make_operand("labels", {shape, Format::float64}, nullptr, false);
+  r.predictions = Operand("predictions", {shape, Format::float64}, nullptr, false);
+  r.labels = Operand("labels", {shape, Format::float64}, nullptr, false);
   return r;
 }
 

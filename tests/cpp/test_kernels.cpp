@@ -257,8 +257,8 @@ TEST_CASE("an initial gradient is 1 in every element, and nothing else is writte
       const BatchDescriptor d{{1, 1, 1, length}, format};
       Request request;
       request.work = Work::initial_gradient;
-      request.predictions = make_operand("predictions", d, source.data(), false);
-      request.gradient = make_operand("gradient", d, ones.data(), true);
+      request.predictions = Operand("predictions", d, source.data(), false);
+      request.gradient = Operand("gradient", d, ones.data(), true);
       cpu_device()->engine().compute(Computation(request), nullptr);
       std::int64_t wrong = 0;
       for (std::int64_t i = 0; i < length; ++i) wrong += ones.get(i) != 1;

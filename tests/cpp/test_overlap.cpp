@@ -88,8 +88,7 @@ TEST_CASE("arrays anywhere in memory are refused exactly where a destination is 
     std::vector<Places> places;
     for (const char* const name : kNames) {
       const std::int64_t first = random.below(58);
-      operands.push_back(
-          make_operand(name, {kShape, Format::float32}, memory.data() + first, true));
+      operands.push_back(Operand(name, {kShape, Format::float32}, memory.data() + first, true));
       places.emplace_back();
       for (std::int64_t i = 0; i < kShape.elements(); ++i) places.back().push_back(first + i);
     }
@@ -119,7 +118,7 @@ TEST_CASE("strided arrays are refused exactly where a destination shares a byte"
       if (!transposed) strides = {3 * step + gap, step};
       if (random.one_in(2)) strides[transposed ? 0 : 1] *= -1;
       const std::int64_t first = 80 + 2 * random.below(120);
-      Operand one = make_operand(kNames[k], {kShape, format}, memory.data() + first, true);
+      Operand one = Operand(kNames[k], {kShape, format}, memory.data() + first, true);
       one.strides = {strides[0], 0, 0, strides[1]};
       operands.push_back(one);
       places.emplace_back();
@@ -148,12 +147,12 @@ TEST_CASE("an array elsewhere is told apart by its elements, and all of a range 
     return reinterpret_cast<const std::byte*>(memory.data() + i);
   };
   // Columns 0 to 2 of three rows of six.
-  Operand gradient = make_operand("gradient", {{3, 1, 1, 3}, Format::float32}, memory.data(), true);
+  Operand gradient = Operand("gradient", {{3, 1, 1, 3}, Format::float32}, memory.data(), true);
   gradient.strides = {6, 0, 0, 1};
   Request r;
   r.by_functions = true;
-  r.predictions = make_operand("predictions", gradient.descriptor, nullptr, false);
-  r.labels = make_operand("labels", gradient.descriptor, nullptr, false);
+  r.predictions = Operand("predictions", gradient.descriptor, nullptr, false);
+  r.labels = Operand("labels", gradient.descriptor, nullptr, false);
   r.gradient = gradient;
   const std::int64_t axes[] = {3, 1}, strides[] = {24, 4};
   for (std::size_t column = 0; column < 6; ++column) {
@@ -188,7 +187,7 @@ TEST_CASE("what cannot be decided is refused") {
                             axes, strides};
   Request r;
   r.predictions = r.labels.emplace();
-  r.gradient = make_operand("gradient", {}, reinterpret_cast<void*>(first + reach / 2), true);
+  r.gradient = Operand("gradient", {}, reinterpret_cast<void*>(first + reach / 2), true);
   r.elsewhere = {{"labels", memory_of(labels), labels}};
   check_refused<ValueError>("gradient must share no memory", [&] { Computation{r}; });
 }
@@ -200,7 +199,7 @@ Request in_place_request(Work work) {
   std::uintptr_t next = 0;
   const auto operand = [&](const char* name, const Shape& shape = kShape) {
     next += 4096;
-    return make_operand(name, {shape, Format::float32}, reinterpret_cast<void*>(next), true);
+    return Operand(name, {shape, Format::float32}, reinterpret_cast<void*>(next), true);
   };
   Request r;
   r.work = work;
@@ -272,12 +271,11 @@ TEST_CASE("arrays that touch are accepted, and so are empty arrays anywhere") {
   std::vector<float> memory(30);
   std::vector<Operand> operands;
   for (std::size_t i = 0; i < kOperands; ++i) {
-    operands.push_back(
-        make_operand(kNames[i], {kShape, Format::float32}, memory.data() + 6 * i, true));
+    operands.push_back(Operand(kNames[i], {kShape, Format::float32}, memory.data() + 6 * i, true));
   }
   CHECK(refusal_of<ValueError>([&] { Computation{request_of(operands)}; }) == "(no error)");
   for (std::size_t i = 0; i < kOperands; ++i) {
-    operands[i] = make_operand(kNames[i], {{0, 1, 1, 3}, Format::float32}, memory.data(), true);
+    operands[i] = Operand(kNames[i], {{0, 1, 1, 3}, Format::float32}, memory.data(), true);
   }
   CHECK(refusal_of<ValueError>([&] { Computation{request_of(operands)}; }) == "(no error)");
 }
@@ -287,8 +285,7 @@ TEST_CASE("inputs may share memory with each other") {
   std::vector<Operand> operands;
   for (std::size_t i = 0; i < kOperands; ++i) {
     const std::size_t first = i < kFirstWritten ? 0 : 6 * (i - 2);
-    operands.push_back(
-        make_operand(kNames[i], {kShape, Format::float32}, memory.data() + first, true));
+    operands.push_back(Operand(kNames[i], {kShape, Format::float32}, memory.data() + first, true));
   }
   CHECK(refusal_of<ValueError>([&] { Computation{request_of(operands)}; }) == "(no error)");
 }
@@ -381,7 +378,7 @@ TEST_CASE("columns are apart whatever else there is") {
   std::vector<float> memory(72), others(12);
   // Three columns each of twelve rows of six.
   const auto columns = [&](const char* name, std::size_t first) {
-    Operand one = make_operand(name, {{12, 1, 1, 3}, Format::float32}, memory.data() + first, true);
+    Operand one = Operand(name, {{12, 1, 1, 3}, Format::float32}, memory.data() + first, true);
     one.strides = {6, 0, 0, 1};
     return one;
   };

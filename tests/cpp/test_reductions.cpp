@@ -47,7 +47,7 @@ TEST_CASE("across the batch, one value or one per image: image 0 is the same, th
       Array one(Format::float32, 1, 0, true);
       Request request = request_of(problem, in, Work::loss);
       request.loss_is_one_value = true;
-      request.loss = make_operand("loss", {{}, Format::float32}, one.data(), true);
+      request.loss = Operand("loss", {{}, Format::float32}, one.data(), true);
       cpu_device()->engine().compute(Computation(request), nullptr);
       INFO(problem.text());
       CHECK(one.guards_intact());

@@ -54,7 +54,7 @@ Results run_with(const Problem& problem, Inputs& in, Work work, unsigned first) 
   Results out;
   const auto output = [&](unsigned bit, const char* name, Array& array, Format format) {
     array = Array(format, s.elements(), bit, true);
-    Operand operand = make_operand(name, {s, format}, array.data(), true);
+    Operand operand = Operand(name, {s, format}, array.data(), true);
     if ((first >> bit & 1u) != 0) operand.strides = channels_first(s);
     return operand;
   };
@@ -67,7 +67,7 @@ Results run_with(const Problem& problem, Inputs& in, Work work, unsigned first) 
     if (problem.descriptor.reduces()) {
       const Shape reduced = loss_shape(problem.descriptor, s);
       out.loss = Array(of_losses, reduced.elements(), 4, true);
-      request.loss = make_operand("loss", {reduced, of_losses}, out.loss.data(), true);
+      request.loss = Operand("loss", {reduced, of_losses}, out.loss.data(), true);
     } else {
       request.loss = output(4, "loss", out.loss, of_losses);
     }

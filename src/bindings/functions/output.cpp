@@ -48,7 +48,7 @@ void Output::place_like_predictions(Request& request, std::optional<Operand>& op
     data = fresh.mutable_data();
     result_ = std::move(fresh);
   }
-  operand.emplace().place(name, {request.predictions.shape(), format}, data, true);
+  operand.emplace(name, BatchDescriptor{request.predictions.shape(), format}, data, true);
   if (is_dense_ || folding.is_empty()) return;
   Folding::PerAxis strides;
   set_contiguous_strides(axes, info(format).size, strides.data());
@@ -82,14 +82,14 @@ void Output::place_reduced(std::optional<Operand>& operand, const char* name,
   if (array_.is_taken()) {
     array_.require_strided_destination(format, format);
     require_axes(array_.view(), axes);
-    operand.emplace().place(name, descriptor, array_.data(), true);
+    operand.emplace(name, descriptor, array_.data(), true);
     if (images > 1) operand->strides[0] = array_.strided().strides[0] / info(format).size;
   } else if (axes.empty()) {
-    operand.emplace().place(name, descriptor, &scalar_, true);
+    operand.emplace(name, descriptor, &scalar_, true);
     scalar_format_ = format;
   } else {
     py::array fresh = make_array(axes, format);
-    operand.emplace().place(name, descriptor, fresh.mutable_data(), true);
+    operand.emplace(name, descriptor, fresh.mutable_data(), true);
     result_ = std::move(fresh);
   }
 }

@@ -56,7 +56,9 @@ double to_divisor(PyObject* value) {
 Format format_of_predictions(ElementType type) {
   if (is_integer(type) || type == ElementType::boolean) return Format::float64;
   if (const auto format = storage_format(type)) return *format;
-  throw TypeError(refusal("predictions", "have dtype " + names_of_formats(), name_of(type)));
+  throw_made([=] {
+    return TypeError(refusal("predictions", "have dtype " + names_of_formats(), name_of(type)));
+  });
 }
 
 }  // namespace mpsnn_loss::bindings

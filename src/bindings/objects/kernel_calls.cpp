@@ -230,12 +230,12 @@ class KernelCall {
     if (given(out_)) {
       arrays_[kOut].require_destination(output.format);
       require_axes(arrays_[kOut].view(), axes);
-      request.result().emplace().place("out", output, arrays_[kOut].data(), true);
+      request.result().emplace("out", output, arrays_[kOut].data(), true);
       result_ = py::reinterpret_borrow<py::object>(out_);
       return;
     }
     py::array fresh = make_array(axes, output.format);
-    request.result().emplace().place("out", output, fresh.mutable_data(), true);
+    request.result().emplace("out", output, fresh.mutable_data(), true);
     result_ = std::move(fresh);
   }
 

@@ -15,7 +15,7 @@ namespace mpsnn_loss::metal {
 struct WeightValues {
   explicit WeightValues(const BatchDescriptor& its_descriptor)
       : descriptor(its_descriptor), values(static_cast<std::size_t>(its_descriptor.bytes())) {}
-  Operand operand(const char* name) { return make_operand(name, descriptor, values.data(), false); }
+  Operand operand(const char* name) { return {name, descriptor, values.data(), false}; }
 
   BatchDescriptor descriptor;
   std::vector<std::byte> values;

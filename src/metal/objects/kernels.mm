@@ -77,7 +77,7 @@ objc_ptr<ImageArray> uploaded_source_gradients(const Device& device, const Reque
   one.shape.images = 1;
   std::vector<float> values(static_cast<std::size_t>(one.shape.elements()),
                             static_cast<float>(request.uniform_source_gradient));
-  return uploaded(device, make_operand("source_gradient", one, values.data(), false));
+  return uploaded(device, Operand("source_gradient", one, values.data(), false));
 }
 
 }  // namespace
