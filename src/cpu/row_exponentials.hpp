@@ -6,17 +6,18 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-template <class T>
-class RowExponentials : protected RowSums<T> {
+template <class T, int kBefore>
+class RowExponentials : protected RowSums<T, kBefore> {
+  using Rows = RowSums<T, kBefore>;
   /// Maxima this near share a shift, which is 12 of the powers of two that are head room; if no
   /// element is so far below that its own row's shift would make it 0.
   static constexpr T kNear = 8, kFar = 90;
 
  protected:
-  using typename RowSums<T>::V;
-  using RowSums<T>::channels_, RowSums<T>::kWidth, RowSums<T>::rows_;
-  using RowSums<T>::any_row, RowSums<T>::for_each_row, RowSums<T>::for_each_vector;
-  using RowSums<T>::fold_rows, RowSums<T>::sum_rows, RowSums<T>::sum_of_row;
+  using Rows::any_row, Rows::for_each_row, Rows::for_each_vector;
+  using Rows::channels_, Rows::kWidth, Rows::rows_;
+  using Rows::fold_rows, Rows::sum_rows, Rows::sum_of_row;
+  using typename Rows::V;
 
   /// As many rows as a tile has of those that are too long to be transposed.
   static constexpr std::int64_t kMostRows = 64;
@@ -35,7 +36,7 @@ class RowExponentials : protected RowSums<T> {
 
   /// `reads_ahead`: the next tile is fetched meanwhile.
   RowExponentials(std::int64_t channels, Exponentials& room, bool reads_ahead)
-      : RowSums<T>(channels), exponentials_(room), reads_ahead_(reads_ahead) {}
+      : Rows(channels), exponentials_(room), reads_ahead_(reads_ahead) {}
 
   /// What stands there in the next tile. Of one array at a time, as only so many lines can be under
   /// way.

@@ -6,7 +6,9 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-template <class T>
+/// `kBefore`: how many vectors of each row stand before its last one, as a constant that loops are
+/// unrolled by; -1: any number.
+template <class T, int kBefore>
 class RowSums {
  protected:
   using V = Vector<T>;
@@ -22,11 +24,15 @@ class RowSums {
     const auto load_whole = [](const T* at) MPSNN_INLINE_LAMBDA { return load<V>(at); };
     const auto store_whole = [](T* to, V x) MPSNN_INLINE_LAMBDA { store<V>(to, x); };
     std::int64_t i = 0;
-    for (; i + kWidth <= channels_; i += kWidth) body(i, load_whole, store_whole, ~Mask<V>{});
-    if (i == channels_) return;
+    if constexpr (kBefore >= 0) {
+      for (int k = 0; k < kBefore; ++k, i += kWidth) body(i, load_whole, store_whole, ~Mask<V>{});
+    } else {
+      for (; i + kWidth <= channels_; i += kWidth) body(i, load_whole, store_whole, ~Mask<V>{});
+      if (i == channels_) return;
+    }
     const auto rest = static_cast<std::size_t>(channels_ - i);
     const Mask<V> live = first_lanes<V>(rest);
-    if (first + i + kWidth <= rows_ * channels_) return body(i, load_whole, store_whole, live);
+    if (first < first_to_end_) return body(i, load_whole, store_whole, live);
     body(
         i, [rest](const T* at) MPSNN_INLINE_LAMBDA { return load_first<V>(at, rest); },
         [rest](T* to, V x) MPSNN_INLINE_LAMBDA { store_first<V>(to, x, rest); }, live);
@@ -50,7 +56,9 @@ class RowSums {
   }
 
   /// Rows of so few channels may go side by side too, with the parts of their sums as registers.
-  bool sums_by_parts() const { return channels_ <= kMostTransposed; }
+  bool sums_by_parts() const {
+    return (kBefore + 1) * kWidth <= kMostTransposed && channels_ <= kMostTransposed;
+  }
   template <class Term>
   MPSNN_INLINE_MEMBER T sum_by_parts(std::int64_t first, Term term) const {
     constexpr std::int64_t parts = kParts<V>;
@@ -106,8 +114,18 @@ class RowSums {
     });
   }
 
+  void begin_rows(std::int64_t rows) {
+    rows_ = rows;
+    const std::int64_t last = (channels_ - 1) / kWidth * kWidth;  // vector of a row
+    first_to_end_ = rows * channels_ - last - kWidth + 1;
+  }
+
   const std::int64_t channels_;
   std::int64_t rows_ = 0;
+
+ private:
+  /// Of the tile's elements the first from which a row's last vector would reach beyond it.
+  std::int64_t first_to_end_ = 0;
 };
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

@@ -148,8 +148,15 @@ void run_softmax_chunk(const Plan& plan, std::int64_t chunk, std::byte* memory) 
   switch (layout_of<T>(plan)) {
     case SoftmaxLayout::long_rows: run_long_rows(call, range, rooms, sum); break;
     case SoftmaxLayout::short_rows: {
-      ShortRows<T> rows(call, rooms);
-      run_blocks(call, range, rows, rooms, sum, [&](std::int64_t) { return rows.most_rows(); });
+      const auto run = [&](auto rows) {
+        run_blocks(call, range, rows, rooms, sum, [&](std::int64_t) { return rows.most_rows(); });
+      };
+      constexpr auto kWidth = static_cast<std::int64_t>(lanes<Vector<T>>);
+      if (kWidth == 8 && call.channels > 2 * kWidth && call.channels <= 3 * kWidth) {
+        run(ShortRows<T, 2>(call, rooms));
+      } else {
+        run(ShortRows<T>(call, rooms));
+      }
       break;
     }
     case SoftmaxLayout::side_by_side: {

@@ -123,7 +123,7 @@ struct Pull {
 /// dominant channel makes none of the sum either.
 template <class V>
 MPSNN_INLINE V other(V gradient, Mask<V> dominant) {
-  return gradient * select<V>(dominant, V{}, broadcast<V>(1));
+  return gradient - select<V>(dominant, gradient, V{});
 }
 
 /// The diagonal of the Hessian from exponentials: p (1 - p) Σ a.

@@ -10,9 +10,9 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-template <class T>
-class ShortRows : RowExponentials<T> {
-  using Base = RowExponentials<T>;
+template <class T, int kBefore = -1>
+class ShortRows : RowExponentials<T, kBefore> {
+  using Base = RowExponentials<T, kBefore>;
   using Base::any_row, Base::for_each_row, Base::for_each_vector, Base::sum_rows, Base::sum_of_row;
   using Base::e_, Base::exponentials_, Base::kMostRows, Base::kWidth, Base::rows_;
   using typename Base::V;
@@ -45,7 +45,7 @@ class ShortRows : RowExponentials<T> {
 
   RowsDone<T> run(std::int64_t pixel, std::int64_t rows) {
     pixel_ = pixel;
-    rows_ = rows;
+    this->begin_rows(rows);
     any_lost_ = false;
     read_row_factors(call_, pixel, rows, room_.staged, room_.weights, room_.scales);
     stage_rows(pixel * call_.channels, rows * call_.channels);
@@ -239,7 +239,7 @@ class ShortRows : RowExponentials<T> {
   template <class MinusA>
   MPSNN_INLINE_MEMBER void write_rows(MinusA minus_a) {
     if (has_dominant_rows() || !write_plain(minus_a)) write_row_by_row(minus_a);
-    for (std::int64_t r = 0; r < rows_; ++r) {
+    for (std::int64_t r = 0; call_.weighted && r < rows_; ++r) {
       if (room_.weights[r] == T(0)) clear(gradients_out_, r * call_.channels);
     }
   }
@@ -280,6 +280,7 @@ class ShortRows : RowExponentials<T> {
   /// limit, whose place it takes.
   template <class MinusA>
   MPSNN_INLINE_MEMBER void write_row_by_row(MinusA minus_a) {
+    if constexpr (kBefore >= 0) return write_from_registers(minus_a);
     sum_rows(room_.gradients, [&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
       return [limit = limit_of(r), e = e_ + at, gradient_of = gradients_of(r, at, minus_a)](
                  std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
@@ -300,6 +301,33 @@ class ShortRows : RowExponentials<T> {
             store_at(gradients_out_ + at + i,
                      select<V>(x > limit, broadcast<V>(T(0) - others), gradient_of(x, i, load_at)));
           });
+    });
+  }
+
+  template <class MinusA>
+  MPSNN_INLINE_MEMBER void write_from_registers(MinusA minus_a) {
+    for_each_row([&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
+      const T* const e = e_ + at;
+      const auto gradient_of = gradients_of(r, at, minus_a);
+      V limit = limit_of(r), sum{}, gradients[kBefore + 1];
+      int k = 0;
+      for_each_vector(at,
+                      [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
+                        if (t_ != nullptr) this->read_ahead(t_ + at + i);
+                        const V x = load_at(e + i);
+                        gradients[k] = gradient_of(x, i, load_at);
+                        sum += select<V>(live, other(gradients[k++], x > limit), V{});
+                      });
+      const T others = sum_of_lanes(sum);
+      const bool finite = others - others == 0;
+      note_lost(r, !finite, &Lost::gradient);
+      if (!finite) limit = broadcast<V>(static_cast<T>(__builtin_inff()));
+      k = 0;
+      for_each_vector(at, [&](std::int64_t i, auto load_at, auto store_at,
+                              Mask<V>) MPSNN_INLINE_LAMBDA {
+        store_at(gradients_out_ + at + i,
+                 select<V>(load_at(e + i) > limit, broadcast<V>(T(0) - others), gradients[k++]));
+      });
     });
   }
 
