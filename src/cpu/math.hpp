@@ -209,6 +209,10 @@ class ExpShift {
     const V rest = x - origin_;
     return select<V>(rest < floor_, V{}, Exp<V>::combine(reduce<Exp<V>>(rest), exponent_));
   }
+  /// The same of x that is not too large for the reduction, and not so small that it gives 0.
+  MPSNN_INLINE_MEMBER V exp_in_range(V x) const {
+    return Exp<V>::combine(reduce<Exp<V>>(x), exponent_);
+  }
 
  private:
   V origin_, floor_;

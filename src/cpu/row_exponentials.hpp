@@ -97,10 +97,10 @@ class RowExponentials : protected RowSums<T, kBefore> {
     std::int64_t i = 0;
     for (; i + kWidth <= count; i += kWidth) {
       read_ahead(y + i);
-      store<V>(e + i, shift.exp(load<V>(y + i)));
+      store<V>(e + i, shift.exp_in_range(load<V>(y + i)));
     }
     if (i < count)
-      store<V>(e + i, shift.exp(load_first<V>(y + i, static_cast<std::size_t>(count - i))));
+      store<V>(e + i, shift.exp_in_range(load_first<V>(y + i, static_cast<std::size_t>(count - i))));
     for (std::int64_t r = 0; r < rows_; r += kWidth)
       store<V>(exponentials_.largest + r, shift.exp(load<V>(exponentials_.maxima + r)));
     sum_rows(exponentials_.sums, [&](std::int64_t, std::int64_t at) MPSNN_INLINE_LAMBDA {
