@@ -38,16 +38,12 @@ class RowExponentials : protected RowSums<T, kBefore> {
   RowExponentials(std::int64_t channels, Exponentials& room, bool reads_ahead)
       : Rows(channels), exponentials_(room), reads_ahead_(reads_ahead) {}
 
-  /// What stands there in the next tile. Of one array at a time, as only so many lines can be under
-  /// way.
-  MPSNN_INLINE_MEMBER void read_ahead(const T* at) const {
-    if (reads_ahead_) __builtin_prefetch(at + kTileElements);
-  }
-
   Exponentials& exponentials_;
   T* e_ = nullptr;  // exp(y), in its room
 
-  void find_exponentials(const T* y) {
+  /// Of predictions; labels, where they are not null, are fetched ahead too.
+  void find_exponentials(const T* y, const T* t) {
+    t_ = t;
     e_ = exponentials_.elements + half_a_page_from(y);
     V lowest = broadcast<V>(static_cast<T>(__builtin_inff()));
     fold_rows(exponentials_.maxima, Larger(),
@@ -96,11 +92,12 @@ class RowExponentials : protected RowSums<T, kBefore> {
     const ExpShift<V> shift(broadcast<V>(exponentials_.maxima[0]));
     std::int64_t i = 0;
     for (; i + kWidth <= count; i += kWidth) {
-      read_ahead(y + i);
+      read_ahead(y, i);
       store<V>(e + i, shift.exp_in_range(load<V>(y + i)));
     }
     if (i < count)
-      store<V>(e + i, shift.exp_in_range(load_first<V>(y + i, static_cast<std::size_t>(count - i))));
+      store<V>(e + i,
+               shift.exp_in_range(load_first<V>(y + i, static_cast<std::size_t>(count - i))));
     for (std::int64_t r = 0; r < rows_; r += kWidth)
       store<V>(exponentials_.largest + r, shift.exp(load<V>(exponentials_.maxima + r)));
     sum_rows(exponentials_.sums, [&](std::int64_t, std::int64_t at) MPSNN_INLINE_LAMBDA {
@@ -121,7 +118,7 @@ class RowExponentials : protected RowSums<T, kBefore> {
       T* const e = e_ + at;
       const auto shift = shifts[r / kWidth].of_lane(static_cast<std::size_t>(r % kWidth));
       return [=, this](std::int64_t i, auto load_at, Mask<V>) MPSNN_INLINE_LAMBDA {
-        read_ahead(of_y + i);
+        read_ahead(y, at + i);
         const V x = shift.exp(load_at(of_y + i));
         store<V>(e + i, x);  // the next row overwrites what is beyond this
         return x;
@@ -129,7 +126,15 @@ class RowExponentials : protected RowSums<T, kBefore> {
     });
   }
 
+  /// What stands at this place of the next tile: while exponentials are computed, memory has time.
+  MPSNN_INLINE_MEMBER void read_ahead(const T* y, std::int64_t at) const {
+    if (!reads_ahead_) return;
+    __builtin_prefetch(y + at + kTileElements);
+    if (t_ != nullptr) __builtin_prefetch(t_ + at + kTileElements);
+  }
+
   const bool reads_ahead_;
+  const T* t_ = nullptr;
 };
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

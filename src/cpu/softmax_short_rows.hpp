@@ -49,7 +49,7 @@ class ShortRows : RowExponentials<T, kBefore> {
     any_lost_ = false;
     read_row_factors(call_, pixel, rows, room_.staged, room_.weights, room_.scales);
     stage_rows(pixel * call_.channels, rows * call_.channels);
-    this->find_exponentials(y_);
+    this->find_exponentials(y_, t_);
     if (call_.needs_log()) find_logarithms();
     if (call_.writes_values()) write_values();
     if (call_.reduces || call_.pulls) find_label_sums();
@@ -268,7 +268,6 @@ class ShortRows : RowExponentials<T, kBefore> {
       const auto gradient_of = gradients_of(r, at, minus_a);
       for_each_vector(
           at, [&](std::int64_t i, auto load_at, auto store_at, Mask<V> live) MPSNN_INLINE_LAMBDA {
-            if (t_ != nullptr) this->read_ahead(t_ + at + i);
             const V gradient = gradient_of(load_at(e + i), i, load_at);
             store_at(out + i, gradient);
             check = mul_add(select<V>(live, gradient, V{}), V{}, check);
@@ -296,7 +295,6 @@ class ShortRows : RowExponentials<T, kBefore> {
       const auto gradient_of = gradients_of(r, at, minus_a);
       for_each_vector(
           at, [&](std::int64_t i, auto load_at, auto store_at, Mask<V>) MPSNN_INLINE_LAMBDA {
-            if (t_ != nullptr) this->read_ahead(t_ + at + i);
             const V x = load_at(e + i);
             store_at(gradients_out_ + at + i,
                      select<V>(x > limit, broadcast<V>(T(0) - others), gradient_of(x, i, load_at)));
@@ -313,7 +311,6 @@ class ShortRows : RowExponentials<T, kBefore> {
       int k = 0;
       for_each_vector(at,
                       [&](std::int64_t i, auto load_at, auto, Mask<V> live) MPSNN_INLINE_LAMBDA {
-                        if (t_ != nullptr) this->read_ahead(t_ + at + i);
                         const V x = load_at(e + i);
                         gradients[k] = gradient_of(x, i, load_at);
                         sum += select<V>(live, other(gradients[k++], x > limit), V{});
