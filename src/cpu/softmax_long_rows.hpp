@@ -175,6 +175,7 @@ class LongRows {
     // Next to the largest, float32 has no places for what log S is made of.
     Accumulator<T> exponentials;
     TileSum<T> label_sums, cross;
+    const bool reads_ahead = call.plan.gradient.streams;
     for_each_tile([&](std::int64_t c, std::int64_t count) MPSNN_INLINE_LAMBDA {
       const T* const y = predictions(c, count);
       const T* const t = kLabels ? labels(c, count) : nullptr;
@@ -182,6 +183,11 @@ class LongRows {
       Block<V> block;
       const auto step = [&](std::size_t k, std::int64_t i, auto load_at, auto store_at,
                             Mask<V> live) MPSNN_INLINE_LAMBDA {
+        if (reads_ahead) {  // the next tile or row: while exponentials are computed, memory has
+                            // time
+          __builtin_prefetch(y + i + kTileElements);
+          if constexpr (kLabels) __builtin_prefetch(t + i + kTileElements);
+        }
         const V in = load_at(y + i), x = shift.exp(in);
         store_at(e + i, x);
         block[k] = select<V>(live, x, V{});
@@ -291,7 +297,7 @@ class LongRows {
     const Curvature<V> curvature(pull.by_e, broadcast<V>(sum_));
     const V others_of_e = others_of(all, limit);
     Accumulator<T> others;
-    std::int64_t dominant = -1;
+    const std::int64_t dominant = kDominated ? find_above(all, limit) : -1;
     V check{};
     for_each_tile([&](std::int64_t c, std::int64_t count) MPSNN_INLINE_LAMBDA {
       const T* const t = kLabels ? labels(c, count) : nullptr;
@@ -314,10 +320,7 @@ class LongRows {
         store_at(out + i, gradient);
         check = mul_add(gradient, V{}, check);
         if constexpr (kDominated) {
-          const Mask<V> above = x > limit;
-          block[k] = select<V>(live & ~above, gradient, V{});
-          if (any<V>(above)) [[unlikely]]
-            dominant = c + i + first_true<V>(above);
+          block[k] = select<V>(live & ~(x > limit), gradient, V{});
         }
       };
       for_each_vector(count, step, [&](std::size_t vectors) MPSNN_INLINE_LAMBDA {
@@ -330,6 +333,19 @@ class LongRows {
     lost_.gradient = has_nan(check);
     lost_.hessian = call_.plan.want_hessian && has_nan(curvature.check(broadcast<V>(largest_)));
     if (dominant >= 0 && !lost_.gradient) put_dominant(dominant, static_cast<T>(others.total()));
+  }
+
+  /// The channel whose exponential is above the limit; -1 for none.
+  std::int64_t find_above(const T* all, V limit) const {
+    std::int64_t c = 0;
+    for (; c + kWidth <= call_.channels; c += kWidth) {
+      const Mask<V> above = load<V>(all + c) > limit;
+      if (any<V>(above)) return c + first_true<V>(above);
+    }
+    for (; c < call_.channels; ++c) {
+      if (all[c] > limit[0]) return c;
+    }
+    return -1;
   }
 
   /// Σ e without the dominant channel, of which the Hessian makes 1 - p.
