@@ -182,8 +182,8 @@ void sort_arguments(Signature<N>& signature, PyObject* const* arguments, std::si
     throw TypeError(std::string(signature.function) + "() " + why);
   };
   if (given > signature.positional) {
-    refuse("takes at most " + std::to_string(signature.positional) + " positional arguments, got " +
-           std::to_string(given));
+    refuse("takes at most " + std::to_string(signature.positional) + " positional argument" +
+           (signature.positional == 1 ? "" : "s") + ", got " + std::to_string(given));
   }
   for (std::size_t i = 0; i < given; ++i) slot(i) = arguments[i];
   const Py_ssize_t named = keywords == nullptr ? 0 : PyTuple_GET_SIZE(keywords);

@@ -1,8 +1,48 @@
 #include "bindings/definitions.hpp"
 
+#include <algorithm>
+
+#include "core/error.hpp"
+
 namespace py = pybind11;
 
 namespace mpsnn_loss::bindings {
+
+TextSignature read_signature(std::string_view text) {
+  TextSignature signature{std::string(text.substr(0, text.find('('))), {}, {}, 0};
+  const std::size_t first = signature.function.size() + 1;
+  std::string_view rest = text.substr(first, text.find(")\n") - first);
+  bool only_by_name = false;
+  while (!rest.empty()) {
+    const std::string_view one = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(rest.size(), one.size() + 2));  // ", "
+    if (one == "*") only_by_name = true;
+    if (one == "*" || one == "/" || one == "self" || one == "$self") continue;
+    const std::size_t end = std::min(one.find('='), one.size());
+    signature.names.emplace_back(one.substr(0, end));
+    signature.initial.emplace_back(one.substr(std::min(one.size(), end + 1)));
+    if (!only_by_name) ++signature.positional;
+  }
+  return signature;
+}
+
+PyObject* make_default(const std::string& initial) {
+  return py::module_::import("ast").attr("literal_eval")(initial).release().ptr();
+}
+
+void refuse_missing(const char* function, const char* parameter) {
+  throw TypeError(std::string(function) + "() missing required argument '" + parameter + "'");
+}
+
+KeywordsApart::KeywordsApart(const py::args& arguments, const py::kwargs& named)
+    : names_(named.size()) {
+  for (const py::handle value : arguments) values_.push_back(value.ptr());
+  std::size_t i = 0;
+  for (const auto& [name, value] : named) {
+    names_[i++] = name;
+    values_.push_back(value.ptr());
+  }
+}
 
 std::string constructor_doc(py::handle type, const char* doc) {
   constexpr std::string_view kEnd = ")\n--\n\n";

@@ -28,9 +28,9 @@ enum class Work : std::uint8_t {
 };
 enum class Wrt : std::uint8_t { predictions, labels };
 
-/// A batch that is read or written. It lies in one array in host memory, or each image has an
-/// extent of its own, which only tells overlaps where a device keeps the images. An input whose
-/// elements have yet to be converted lies nowhere.
+/// A batch that is read or written: one array in host memory, or a range of addresses for each
+/// image. Where a device keeps the images, ranges only tell whether they overlap. An input that has
+/// yet to be converted has no address.
 struct Operand {
   const char* name = "";  // the argument, as the caller knows it
   BatchDescriptor descriptor;

@@ -1,4 +1,4 @@
-// Enumerations as data: names, raw values and doc strings, and those of the functions. The Python
+// Enumerations as data: names, raw values and doc strings, of Apple's and of our own. The Python
 // enumerations and every check of a raw value follow from these rows.
 #pragma once
 

@@ -15,7 +15,7 @@ namespace mpsnn_loss {
 #if defined(__x86_64__) || defined(__aarch64__)
 
 /// The words of the processor that rule floating point. `control` says how it computes; the flags
-/// are what happened so far. (The x87 unit of x86 has others, but nothing here uses it.)
+/// are what happened so far. (The x87 unit of x86 has others, for long double: strided_array.cpp.)
 struct FloatingPointState {
 #if defined(__x86_64__)
   static constexpr std::uint32_t kFlags = 0x3F, kInexact = 0x20, kDefault = 0x1F80;
@@ -27,7 +27,7 @@ struct FloatingPointState {
     return state;
   }
   void write() const { asm volatile("ldmxcsr %0" ::"m"(control_and_flags) : "memory"); }
-  /// A flag that goes up takes the processor longer than a small call, so they are up beforehand.
+  /// To raise a flag costs more than a small call, so all of them are raised beforehand.
   bool is_default() const {
     return (control_and_flags & ~kFlags) == kDefault && (control_and_flags & kInexact) != 0;
   }

@@ -22,8 +22,7 @@ class BoundedSum {
   explicit BoundedSum(std::vector<Term> terms) : terms_(std::move(terms)) {
     std::erase_if(terms_, [](const Term& term) { return term.step == 0 || term.most == 0; });
     std::ranges::sort(terms_, std::greater(), &Term::step);
-    // Where a term fills the gaps of a larger one both are one term: rows of both arrays, above
-    // all.
+    // A term that fills the gaps of a larger one is merged with it: mostly the rows of both arrays.
     for (std::size_t i = terms_.size(); i-- > 1;) {
       const std::int64_t times = terms_[i - 1].step / terms_[i].step;
       if (terms_[i - 1].step % terms_[i].step != 0 || terms_[i].most < times - 1) continue;

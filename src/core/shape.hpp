@@ -59,7 +59,7 @@ struct Shape {
   friend constexpr bool operator==(const Shape&, const Shape&) = default;
 };
 
-/// Compared one by one, as they were written a moment ago: memcmp would wait to read two at once.
+/// Compared one by one: memcmp would read two at once, and wait, as they were written a moment ago.
 constexpr bool same_axes(std::span<const std::int64_t> a, std::span<const std::int64_t> b) {
   if (a.size() != b.size()) return false;
   for (std::size_t i = 0; i < a.size(); ++i) {

@@ -152,7 +152,7 @@ double run_element_tile(const Plan& plan, std::int64_t first, std::int64_t count
 template <class F, class T>
 bool run_without_staging(const Plan& plan, std::int64_t chunk, const Range& range) {
   if (plan.sums_per_image || !is_direct<T>(plan)) return false;
-  const bool stream = plan.gradient.streams || plan.loss.streams;
+  const bool stream = has_streams(plan);
   const ResultTiles<T> to{place_of<T>(plan.loss, range.first),
                           place_of<T>(plan.gradient, range.first),
                           place_of<T>(plan.hessian, range.first), stream};
@@ -215,7 +215,7 @@ void run_element_chunk(const Plan& plan, std::int64_t chunk, std::byte* memory) 
   for (TileWriter<T>* writer : {&writers.loss, &writers.gradient, &writers.hessian})
     writer->flush();
   if (is_summed(plan)) plan.sums[chunk] = sum.total();
-  if (plan.gradient.streams || plan.loss.streams) finish_streams();
+  if (has_streams(plan)) finish_streams();
 }
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

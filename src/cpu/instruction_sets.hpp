@@ -8,8 +8,8 @@
 
 namespace mpsnn_loss::cpu {
 
-/// The best compiled set that this processor has, or the one that MPSNN_LOSS_ISA names. Throws
-/// ValueError where that names none.
+/// The best compiled set that this processor has, or the one that MPSNN_LOSS_ISA names (which still
+/// leaves to the one below what is faster there). Throws ValueError where that names none.
 const KernelSet& active_instruction_set();
 
 /// The one that serves a plan: that, but where the next one is faster. It depends on the loss, the

@@ -11,8 +11,8 @@
 
 namespace mpsnn_loss::cpu {
 
-/// Work is cut into about so many chunks, each of so many elements at least and at most. The cut
-/// depends on the shape alone, so that results do not depend on the number of threads.
+/// Work is cut into about 64 chunks of 16384 to 65536 elements: a large call has more of them, a
+/// small one fewer. Threads have no say in the cut, so that results do not depend on their number.
 inline constexpr std::int64_t kChunks = 64, kLeastInChunk = 16384, kMostInChunk = 65536;
 /// Elements that are staged at a time: a few such arrays stay in the first-level cache.
 inline constexpr std::int64_t kTileElements = 1024;
@@ -71,10 +71,15 @@ struct Plan {
   std::int64_t copy_scratch = 0;      // bytes for its predictions, where results take their place
 };
 
-/// The most channels of rows that are short, and the least rows that go side by side.
+/// Whether a result is stored past the caches, which has to end before others read it.
+[[gnu::always_inline]] inline bool has_streams(const Plan& plan) {
+  return plan.gradient.streams || plan.hessian.streams || plan.loss.streams;
+}
+
+/// A row is short up to 255 channels. Fewer than 8 rows never go side by side.
 inline constexpr std::int64_t kMostInShortRows = 255, kLeastSideBySide = 8;
-/// Chunks have a multiple of so many rows, unless those are long: planes then begin with a line of
-/// the cache.
+/// A chunk has a multiple of 16 rows, unless rows are long, so that its part of each plane begins
+/// with a line of the cache.
 inline constexpr std::int64_t kRowsOfLine = 16;
 
 /// The class of a pixel as the caller's memory says at this moment: read once, as another thread

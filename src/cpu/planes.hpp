@@ -9,7 +9,7 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-/// How many pixels after another, from the first of that many on, lie one element apart.
+/// How many pixels in a row lie one element apart, counted from a multiple of that number.
 inline std::int64_t pixels_in_line(const Strides& strides, const Shape& shape) {
   std::int64_t line = 1;
   const std::int64_t axes[] = {shape.width, shape.height, shape.images};

@@ -9,8 +9,9 @@ namespace mpsnn_loss::cpu::MPSNN_ISA {
 template <class T, int kBefore>
 class RowExponentials : protected RowSums<T, kBefore> {
   using Rows = RowSums<T, kBefore>;
-  /// Maxima this near share a shift, which is 12 of the powers of two that are head room; if no
-  /// element is so far below that its own row's shift would make it 0.
+  /// Rows whose maxima differ by less than 8 share a shift: that is a factor of 2^12, and there is
+  /// head room for 2^24. Not where an element is so far below that its own row's shift would make
+  /// it 0.
   static constexpr T kNear = 8, kFar = 90;
 
  protected:
@@ -23,8 +24,9 @@ class RowExponentials : protected RowSums<T, kBefore> {
   static constexpr std::int64_t kMostRows = 64;
   static_assert(kMostRows * (kMostTransposed + 1) >= kTileElements);
 
-  /// A page of memory. Processors take a load for one that waits for a store where both have the
-  /// same place in their pages, so the exponentials lie half a page from the predictions.
+  /// A page of memory. A processor that loads from the place in a page where it has just stored in
+  /// another takes the one for the other and waits, so the exponentials lie half a page from the
+  /// predictions.
   static constexpr std::int64_t kPage = 4096 / sizeof(T);
 
   struct Exponentials {
@@ -34,7 +36,7 @@ class RowExponentials : protected RowSums<T, kBefore> {
     T largest[kMostRows];
   };
 
-  /// `reads_ahead`: the next tile is fetched meanwhile.
+  /// `reads_ahead`: whether the next tile is fetched while this one is computed.
   RowExponentials(std::int64_t channels, Exponentials& room, bool reads_ahead)
       : Rows(channels), exponentials_(room), reads_ahead_(reads_ahead) {}
 
@@ -74,8 +76,8 @@ class RowExponentials : protected RowSums<T, kBefore> {
         (place(y) + kPage / 2 - place(exponentials_.elements) + kPage) % kPage;
     return shift / kWidth * kWidth;
   }
-  /// A shift is a power of two, which no digit of an exponential depends on: that of the first row
-  /// may do for all of them. Of large arguments the row's own maximum is a part of it.
+  /// A shift is a power of two, on which no digit of an exponential depends, so that of the first
+  /// row may do for all of them. Not for large arguments: they subtract their own maximum first.
   bool one_shift_does(V lowest) const {
     const V first = broadcast<V>(exponentials_.maxima[0]);
     const Mask<V> far = ~(lowest > first - kFar) |

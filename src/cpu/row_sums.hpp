@@ -17,8 +17,8 @@ class RowSums {
   explicit RowSums(std::int64_t channels) : channels_(channels) {}
 
   /// Calls body(index, load, store, live lanes) along the row that begins at this element of the
-  /// tile. Its last vector is a whole one too where enough rows follow: what it leaves beyond its
-  /// row is overwritten by the next, so rows are to be written in their order.
+  /// tile. Where memory follows, the last vector is stored whole too: the next row overwrites what
+  /// is too much, so rows are to be written in their order.
   template <class Body>
   MPSNN_INLINE_MEMBER void for_each_vector(std::int64_t first, Body body) const {
     const auto load_whole = [](const T* at) MPSNN_INLINE_LAMBDA { return load<V>(at); };
@@ -124,7 +124,7 @@ class RowSums {
 
   void begin_rows(std::int64_t rows) {
     rows_ = rows;
-    const std::int64_t last = (channels_ - 1) / kWidth * kWidth;  // vector of a row
+    const std::int64_t last = (channels_ - 1) / kWidth * kWidth;  // where the last vector begins
     first_to_end_ = rows * channels_ - last - kWidth + 1;
   }
 

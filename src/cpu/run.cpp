@@ -120,9 +120,8 @@ void cut(Plan& plan, const Computation& call) {
     plan.copy_scratch = plan.chunk_units * plan.unit_elements * std::int64_t{sizeof(double)};
 }
 
-/// True where float32 holds the value without loss of range, and products with it keep theirs: a
-/// factor smaller or larger than this would move results, or what softmax divides by the sum of its
-/// scaled exponentials, in or out of the normal range.
+/// True where float32 holds the value, and products with it stay in range: results, and what
+/// softmax divides by the sum of its scaled exponentials. 0 and what is not finite pass.
 bool fits_float(double value) {
   constexpr double kSmallest = 0x1p-80, kLargest = 0x1p60;
   const double size = std::abs(value);

@@ -1,5 +1,6 @@
 // The vector vocabulary of the formulas and loops, over the compilers' own vector types (gcc,
-// clang). Intrinsics stand where those have no operator: here, in narrow.hpp and in streams.hpp.
+// clang). Intrinsics stand where those have no operator: here, in narrow.hpp, streams.hpp and
+// sums.hpp.
 // Every file that includes this is compiled once per instruction set, in a namespace of its own, so
 // that no code for a newer processor can end up in what an older one runs.
 #pragma once

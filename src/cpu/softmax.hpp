@@ -9,11 +9,12 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-/// Elements of a block of rows that are transposed, of one that is copied plane by plane, and the
-/// most rows of either.
-inline constexpr std::int64_t kRowBlock = 2048, kPlaneBlock = 32768, kMostBlockRows = 1024;
+/// How many elements a block of rows has that are transposed, and one that is copied plane by
+/// plane; and how many rows either has at most.
+inline constexpr std::int64_t kElementsOfBlock = 2048, kElementsOfPlanes = 32768,
+                              kRowsOfBlock = 1024;
 
-/// Calls f(end) for each array that rows side by side copy plane by plane.
+/// Calls f(strides) for each array that rows side by side copy plane by plane.
 template <class T, class F>
 void for_each_in_planes(const Plan& plan, F f) {
   for (const Source* source : {&plan.predictions, &plan.labels, &plan.source_gradients}) {
@@ -31,8 +32,8 @@ bool has_planes(const Plan& plan) {
   return found;
 }
 
-/// Each instruction set has every layout, with vectors of its own width: their exponentials differ
-/// in the last place, and a row has the same bits in any batch.
+/// One instruction set serves all layouts of a row: exponentials differ between them in the last
+/// place, and a row has the same bits in any batch.
 enum class SoftmaxLayout { long_rows, short_rows, side_by_side };
 
 template <class T>
@@ -44,15 +45,15 @@ SoftmaxLayout layout_of(const Plan& plan) {
   return channels <= kMostTransposed || has_planes<T>(plan) ? side_by_side : short_rows;
 }
 
-/// The most rows of a block side by side, whole groups of them: those that stay in the first-level
-/// cache, but of planes as much as is worth going there for.
+/// The most rows of a block side by side, in whole groups: as many as stay in the first-level
+/// cache. Of planes more, so that each visit to one copies a longer stretch.
 template <class T>
 std::int64_t most_rows(const Plan& plan) {
   constexpr auto width = static_cast<std::int64_t>(lanes<Vector<T>>);
-  const std::int64_t elements = has_planes<T>(plan) ? kPlaneBlock : kRowBlock;
+  const std::int64_t elements = has_planes<T>(plan) ? kElementsOfPlanes : kElementsOfBlock;
   const std::int64_t fit = elements / plan.shape.channels,
                      most = fit < plan.chunk_units ? fit : plan.chunk_units;
-  const std::int64_t bounded = most < kMostBlockRows ? most : kMostBlockRows;
+  const std::int64_t bounded = most < kRowsOfBlock ? most : kRowsOfBlock;
   return bounded < width ? width : (bounded + width - 1) / width * width;
 }
 
@@ -168,11 +169,11 @@ void run_softmax_chunk(const Plan& plan, std::int64_t chunk, std::byte* memory) 
     }
   }
   if (is_summed(plan)) plan.sums[chunk] = sum.total();
-  if (plan.gradient.streams || plan.hessian.streams || plan.loss.streams) finish_streams();
+  if (has_streams(plan)) finish_streams();
 }
 
-/// What a chunk works in; enough for either layout of short rows, as results in place of
-/// predictions change where those lie.
+/// What a chunk works in. Enough for either layout of short rows: where results take the place of
+/// predictions, a chunk copies those, and their copy may have another layout.
 template <class T>
 std::int64_t softmax_scratch(const Plan& plan) {
   const std::int64_t channels = plan.shape.channels;

@@ -1,6 +1,6 @@
 // Softmax over long rows, one at a time: maximum, exponentials and sums, then the results, tile by
-// tile. Sums are in float64 beyond a tile, and so are those of any number of channels for float64,
-// which looks again at what left the range of float32.
+// tile. Sums are in float64 beyond a tile. Rows of any length that left the range of float32 come
+// here too, to be computed once more in float64.
 #pragma once
 
 #include <type_traits>
@@ -72,9 +72,9 @@ class LongRows {
     }
   }
 
-  /// Calls body(part, index, load, store, live lanes) for each vector of a tile, the last time with
-  /// the lanes that are left, and after(vectors) after each block of them or each one alone, which
-  /// is of part 0.
+  /// Calls body(part, index, load, store, live lanes) for each vector of a tile, the last of which
+  /// may be a part of one. Calls after(vectors) after each block, whose parts count from 0, and
+  /// after each vector that is left over, which is of part 0.
   template <class Body, class After>
   MPSNN_INLINE void for_each_vector(std::int64_t count, Body body, After after) {
     const auto whole_load = [](const T* at) { return load<V>(at); };
@@ -132,15 +132,12 @@ class LongRows {
   /// True where v is 0 in every channel.
   bool weighs_nothing() {
     if (!call_.has_factors || !call_.weighted) return false;
-    for (std::int64_t c = 0; c < call_.channels; c += kTileElements) {
-      const std::int64_t rest = call_.channels - c,
-                         count = rest < kTileElements ? rest : kTileElements;
+    bool weighs = false;
+    for_each_tile([&](std::int64_t c, std::int64_t count) {
       const T* const v = stage_weights(call_.plan, first_ + c, count, tiles_.v);
-      for (std::int64_t i = 0; i < count; ++i) {
-        if (v[i] != T(0)) return false;
-      }
-    }
-    return true;
+      for (std::int64_t i = 0; i < count; ++i) weighs = weighs || v[i] != T(0);
+    });
+    return !weighs;
   }
 
   void find_maximum() {
@@ -172,7 +169,7 @@ class LongRows {
     const ExpShift<V> shift(maximum);
     T* const all = place_of_exponentials();
     const SoftmaxCall<T> call = call_;  // stores could change what is read through a reference
-    // Next to the largest, float32 has no places for what log S is made of.
+    // In float32 small exponentials would be rounded away beside the largest.
     Accumulator<T> exponentials;
     TileSum<T> label_sums, cross;
     const bool reads_ahead = call.plan.gradient.streams;
@@ -297,7 +294,7 @@ class LongRows {
     const Curvature<V> curvature(pull.by_e, broadcast<V>(sum_));
     const V others_of_e = others_of(all, limit);
     Accumulator<T> others;
-    const std::int64_t dominant = kDominated ? find_above(all, limit) : -1;
+    const std::int64_t dominant = kDominated ? first_above(all, call_.channels, limit) : -1;
     V check{};
     for_each_tile([&](std::int64_t c, std::int64_t count) MPSNN_INLINE_LAMBDA {
       const T* const t = kLabels ? labels(c, count) : nullptr;
@@ -333,19 +330,6 @@ class LongRows {
     lost_.gradient = has_nan(check);
     lost_.hessian = call_.plan.want_hessian && has_nan(curvature.check(broadcast<V>(largest_)));
     if (dominant >= 0 && !lost_.gradient) put_dominant(dominant, static_cast<T>(others.total()));
-  }
-
-  /// The channel whose exponential is above the limit; -1 for none.
-  std::int64_t find_above(const T* all, V limit) const {
-    std::int64_t c = 0;
-    for (; c + kWidth <= call_.channels; c += kWidth) {
-      const Mask<V> above = load<V>(all + c) > limit;
-      if (any<V>(above)) return c + first_true<V>(above);
-    }
-    for (; c < call_.channels; ++c) {
-      if (all[c] > limit[0]) return c;
-    }
-    return -1;
   }
 
   /// Σ e without the dominant channel, of which the Hessian makes 1 - p.

@@ -119,8 +119,19 @@ struct Pull {
   }
 };
 
-/// What a gradient adds to the sum of those of the other channels. What is no number of the
-/// dominant channel makes none of the sum either.
+/// NaN in the lanes of rows whose Σ a is so small that Σ a / S could be subnormal: with S that
+/// other rows of a tile have a say in, through the shift, so would have its digits.
+template <class V>
+MPSNN_INLINE V check_of_pull(V labels, V scales) {
+  const V a = abs(labels * scales);
+  const V nan = broadcast<V>(static_cast<Scalar<V>>(__builtin_nanf("")));
+  constexpr Scalar<V> least =
+      sizeof(Scalar<V>) == sizeof(float) ? Scalar<V>(0x1p-80) : Scalar<V>(0);
+  return select<V>((a < broadcast<V>(least)) & (a != V{}), nan, V{});
+}
+
+/// What a gradient adds to the sum of those of the other channels: nothing where it is dominant,
+/// and NaN where it is so and not finite.
 template <class V>
 MPSNN_INLINE V other(V gradient, Mask<V> dominant) {
   return gradient - select<V>(dominant, gradient, V{});
@@ -135,8 +146,8 @@ struct Curvature {
   MPSNN_INLINE_MEMBER V operator()(V e) const {
     return e * by_e * mul_add(-e, inverse, broadcast<V>(1));
   }
-  /// Of the dominant channel; `others`: Σ e without it. In this order nothing is subnormal on the
-  /// way that is not in the end.
+  /// Of the dominant channel; `others`: Σ e without it. This order keeps what is on the way from
+  /// being subnormal.
   MPSNN_INLINE_MEMBER V of_dominant(V e, V others) const { return others * (e * by_e) * inverse; }
   /// Of a channel that is dominant if its exponential is above the limit.
   MPSNN_INLINE_MEMBER V operator()(V e, V limit, V others) const {
@@ -186,9 +197,9 @@ void read_row_factors(const SoftmaxCall<T>& call, std::int64_t pixel, std::int64
 /// leaves few lanes idle and needs no transposition.
 inline constexpr std::int64_t kMostTransposed = 16;
 
-/// The channels of a row of up to kMostInShortRows are added in parts, wherever it lies: with up to
-/// kMostTransposed those of every fourth channel (of every second, where vectors have two lanes),
-/// with more those that fall into the same lane of a row's vectors.
+/// Rows of up to kMostInShortRows channels are summed in parts, which are the same in every layout:
+/// up to kMostTransposed channels, every fourth channel is of one part (every second, where vectors
+/// have two lanes); beyond that, channels in the same lane of a row's vectors are.
 template <class V>
 inline constexpr std::int64_t kParts = lanes<V> < 4 ? lanes<V> : 4;
 
@@ -215,8 +226,8 @@ MPSNN_INLINE V sum_of_channels(Count channels, Term term) {
   return fold_in_parts<static_cast<std::int64_t>(lanes<V>)>(channels, V{}, term, Add());
 }
 
-/// log S of rows with this largest exponential and these others, which may be far smaller than 1:
-/// S is as many times the largest as that stands in a row, and what the others add.
+/// log S of rows with this largest exponential and these others. S / largest is how often the
+/// largest stands in the row, and others / largest: kept apart, as that may be far smaller than 1.
 template <class V>
 MPSNN_INLINE V log_of_sum(V sum, V largest, V others) {
   const V magic = broadcast<V>(MathConstants<Scalar<V>>::round_magic);

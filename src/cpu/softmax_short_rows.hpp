@@ -207,8 +207,14 @@ class ShortRows : RowExponentials<T, kBefore> {
 
   void write_gradients() {
     for (std::int64_t r = 0; r < rows_; r += kWidth) {
-      const V ratio = load<V>(room_.labels + r) / load<V>(exponentials_.sums + r);
-      room_.pulls[r / kWidth] = Pull<T>(call_, ratio, load<V>(room_.scales + r));
+      const V labels = load<V>(room_.labels + r), scales = load<V>(room_.scales + r);
+      room_.pulls[r / kWidth] = Pull<T>(call_, labels / load<V>(exponentials_.sums + r), scales);
+      const V check = check_of_pull(labels, scales);
+      for (std::int64_t k = 0; has_nan(check) && k < kWidth && r + k < rows_; ++k) {
+        const bool lost = check[k] != check[k];
+        note_lost(r + k, lost, &Lost::gradient);
+        note_lost(r + k, lost && call_.plan.want_hessian, &Lost::hessian);
+      }
     }
     if (call_.plan.want_hessian) write_curvatures();
     if (call_.by_class) {
@@ -290,7 +296,6 @@ class ShortRows : RowExponentials<T, kBefore> {
     for_each_row([&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
       const T *const e = e_ + at, others = room_.gradients[r];
       const bool finite = others - others == 0;
-      note_lost(r, !finite, &Lost::gradient);
       const V limit = finite ? limit_of(r) : broadcast<V>(static_cast<T>(__builtin_inff()));
       const auto gradient_of = gradients_of(r, at, minus_a);
       for_each_vector(
@@ -299,9 +304,12 @@ class ShortRows : RowExponentials<T, kBefore> {
             store_at(gradients_out_ + at + i,
                      select<V>(x > limit, broadcast<V>(T(0) - others), gradient_of(x, i, load_at)));
           });
+      if (!finite) [[unlikely]]
+        note_gradients(r, at);
     });
   }
 
+  /// The same of rows that fit into registers, where no gradient is computed twice.
   template <class MinusA>
   MPSNN_INLINE_MEMBER void write_from_registers(MinusA minus_a) {
     for_each_row([&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
@@ -317,7 +325,6 @@ class ShortRows : RowExponentials<T, kBefore> {
                       });
       const T others = sum_of_lanes(sum);
       const bool finite = others - others == 0;
-      note_lost(r, !finite, &Lost::gradient);
       if (!finite) limit = broadcast<V>(static_cast<T>(__builtin_inff()));
       k = 0;
       for_each_vector(at, [&](std::int64_t i, auto load_at, auto store_at,
@@ -325,7 +332,18 @@ class ShortRows : RowExponentials<T, kBefore> {
         store_at(gradients_out_ + at + i,
                  select<V>(load_at(e + i) > limit, broadcast<V>(T(0) - others), gradients[k++]));
       });
+      if (!finite) [[unlikely]]
+        note_gradients(r, at);
     });
+  }
+  /// Of a row whose sum is not finite: of finite gradients only a dominant channel gets the sum.
+  void note_gradients(std::int64_t r, std::int64_t at) {
+    bool lost = exponentials_.largest[r] > exponentials_.sums[r] * kDominant<T>;
+    for (std::int64_t c = 0; c < call_.channels; ++c) {
+      const T gradient = gradients_out_[at + c];
+      lost = lost || gradient - gradient != 0;
+    }
+    note_lost(r, lost, &Lost::gradient);
   }
 
   void write_curvatures() {

@@ -1,5 +1,5 @@
 // Softmax over rows of up to kMostInShortRows channels side by side, one to a lane: no lane idles,
-// nothing is folded, and each row has its own shift of the exponentials for nothing. A block of
+// nothing is folded, and each row has its own shift of the exponentials at no cost. A block of
 // rows is brought into planes (transpose.hpp), computed group by group, and its results leave from
 // there. What lies channels-first is copied plane by plane: planes are often a power of two apart,
 // so that the channels of a pixel share a set of the cache, and each line is touched once.
@@ -61,8 +61,8 @@ class SideBySide {
   MPSNN_INLINE_MEMBER void for_each_group(Body body) const {
     for (std::int64_t r = 0; r < rows_; r += kWidth) body(r, r * pitch_);
   }
-  /// Calls body(channels) with their number, a constant where they are few, or as many as digits:
-  /// such a group stays in registers.
+  /// Calls body(channels) with their number, as a constant where that is common and small: such a
+  /// group stays in registers.
   template <class Body>
   MPSNN_INLINE_MEMBER void with_channels(Body body) const {
     const auto as_constant = [&]<std::int64_t... few>(
@@ -283,8 +283,10 @@ class SideBySide {
   MPSNN_INLINE_MEMBER void write_groups(Count channels, Hessian hessian) {
     for_each_group([&](std::int64_t r, std::int64_t at) MPSNN_INLINE_LAMBDA {
       const T* const t = t_ + at;
-      const V ratio = load<V>(label_sum_ + r) / load<V>(sum_ + r);
-      const Pull<T> pull(call_, ratio, load<V>(scale_ + r));
+      const V labels = load<V>(label_sum_ + r), scales = load<V>(scale_ + r);
+      const Pull<T> pull(call_, labels / load<V>(sum_ + r), scales);
+      note_lost(r, check_of_pull(labels, scales), &Lost::gradient);
+      if constexpr (Hessian::value) note_lost(r, check_of_pull(labels, scales), &Lost::hessian);
       if (call_.by_class) {
         const V classes = load<V>(class_ + r);
         write_group(channels, hessian, r, at, pull.by_e, [&](std::int64_t c) MPSNN_INLINE_LAMBDA {
@@ -323,11 +325,25 @@ class SideBySide {
     } else {
       others = sum_of_channels<V>(channels, write);
     }
-    note_lost(r, select<V>(weightless, V{}, others - others), &Lost::gradient);
+    V lost = select<V>(weightless, V{}, others - others);
+    if (has_nan(lost))
+        [[unlikely]]  // of finite gradients only the sum that a dominant channel gets
+      lost = select<V>(load<V>(largest_ + r) > limit, lost, check_of_gradients(channels, at));
+    note_lost(r, lost, &Lost::gradient);
     if constexpr (kHessian) {
       const V check = curvature.check(load<V>(largest_ + r));
       note_lost(r, select<V>(weightless, V{}, check), &Lost::hessian);
     }
+  }
+  /// NaN in the lanes of rows that have a gradient which is not finite.
+  template <class Count>
+  V check_of_gradients(Count channels, std::int64_t at) const {
+    V check{};
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const V gradient = load<V>(t_ + at + c * kWidth);
+      check += gradient - gradient;
+    }
+    return check;
   }
   template <class Count>
   MPSNN_INLINE_MEMBER void replace_curvatures(Count channels, std::int64_t r, std::int64_t at,
@@ -355,7 +371,7 @@ class SideBySide {
     }
   }
 
-  /// `check` is not 0 where a row of the group has lost that result.
+  /// `check` is NaN where a row of the group has lost that result.
   MPSNN_INLINE_MEMBER void note_lost(std::int64_t r, V check, bool Lost::* what) {
     if (!has_nan(check)) [[likely]]
       return;

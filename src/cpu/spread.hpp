@@ -24,8 +24,8 @@ MPSNN_INLINE std::int64_t place_of_element(const Strides& strides, const Shape& 
          element % shape.channels * strides[3];
 }
 
-/// How many elements lie next to each other wherever those of predictions do, each time: all of an
-/// image, of a line or of a pixel; 1 where not even channels do.
+/// The length of the runs that are contiguous both here and in the predictions: an image, a line or
+/// a pixel; 1 where not even the channels of a pixel are.
 MPSNN_INLINE std::int64_t run_length(const Strides& strides, const Shape& shape) {
   const auto axes = shape.axes();
   std::int64_t run = 1;

@@ -119,8 +119,8 @@ class TileWriter {
   std::int64_t first_ = 0, filled_ = 0;
 };
 
-/// Whether loops store past the caches vector by vector. Those in float64 do it tile by tile: it is
-/// for checking gradients, and each loop would have to be compiled once more.
+/// Whether loops store single vectors past the caches. Those in float64 store whole tiles so: that
+/// is for checking gradients, and not worth compiling each loop once more.
 template <class T>
 inline constexpr bool kStreams = kJoinsLanes && sizeof(T) == sizeof(float);
 
@@ -262,7 +262,7 @@ const T* stage_weights(const Plan& plan, std::int64_t first, std::int64_t count,
   T* const scratch = room.elements;
   for_each_pixel(plan.shape, first, count,
                  [&](std::int64_t at, std::int64_t length, std::int64_t pixel, std::int64_t) {
-                   const bool ignored = plan.class_indices[pixel] == plan.ignored_class;
+                   const bool ignored = read_class(plan, pixel) == plan.ignored_class;
                    for (std::int64_t i = 0; i < length; ++i) {
                      scratch[at + i] = ignored ? T(0) : weights != nullptr ? weights[at + i] : T(1);
                    }

@@ -5,7 +5,7 @@
 
 namespace mpsnn_loss::cpu::MPSNN_ISA {
 
-/// Stores past the caches, for results larger than they are. `to` is aligned to a vector.
+/// `to` is aligned to a vector.
 MPSNN_INLINE void stream([[maybe_unused]] float* to, [[maybe_unused]] FloatVector v) {
 #if defined(__AVX512F__)
   _mm512_stream_ps(to, (__m512)v);
@@ -20,14 +20,14 @@ MPSNN_INLINE void stream([[maybe_unused]] float* to, [[maybe_unused]] FloatVecto
 MPSNN_INLINE void stream(double* to, DoubleVector v) {
   stream(reinterpret_cast<float*>(to), reinterpret_cast<FloatVector>(v));
 }
-/// The last `count` lanes of one vector and the first of the next, where few instructions put them
-/// together.
+/// Whether few instructions join lanes of two vectors to one.
 #if defined(__AVX2__)
 inline constexpr bool kJoinsLanes = true;
 #else
 inline constexpr bool kJoinsLanes = false;
 #endif
 
+/// The last `count` lanes of one vector and the first of the next.
 template <class V>
 class JoinedLanes {
  public:

@@ -96,8 +96,8 @@ MPSNN_INLINE V sum_of(const Block<V>& u) {
   return (u[0] + u[1]) + (u[2] + u[3]);
 }
 
-/// Sums over vectors in float64, which do not lose what a long sum of doubles would. A block is
-/// added in its own precision before it is widened.
+/// Sums over vectors in float64; that of doubles also keeps what each addition rounds away. A block
+/// is added in its own precision before it is widened.
 template <class T>
 class Accumulator;
 
@@ -150,5 +150,17 @@ class TileSum {
   Block<Vector<T>> parts_{};
   Accumulator<T> tiles_;
 };
+
+/// The place of the first value that is above the limit; -1 where none is.
+template <class V>
+std::int64_t first_above(const Scalar<V>* values, std::int64_t count, V limit) {
+  constexpr auto kWidth = static_cast<std::int64_t>(lanes<V>);
+  for (std::int64_t i = 0; i < count; i += kWidth) {
+    const auto rest = static_cast<std::size_t>(count - i);
+    const V x = rest < lanes<V> ? load_first<V>(values + i, rest) : load<V>(values + i);
+    if (any<V>(x > limit)) return i + first_true<V>(x > limit);
+  }
+  return -1;
+}
 
 }  // namespace mpsnn_loss::cpu::MPSNN_ISA

@@ -103,7 +103,7 @@ class Worker {
   void give(Job& job) {
     job_.store(&job);
     if (!asleep_.load()) return;
-    // A kernel likes to wake a thread where its waker runs, where it had to wait for all of the
+    // Systems tend to wake a thread on its waker's processor, where it would wait for the whole
     // job.
     if (processor_.load(std::memory_order_relaxed) == current_processor()) send_away(handle_);
     {

@@ -101,8 +101,8 @@ class CommandBuffer {
   /// The same for a thread that must not run handlers.
   void complete_elsewhere() noexcept;
   bool has_handlers() const;
-  /// What destructors do in place of discard: asks nobody but ourselves whether the buffer was
-  /// committed, as what tells otherwise may be on its way out.
+  /// What destructors do in place of discard. Looks at our own flag alone to know whether the
+  /// buffer was committed, as the derived object may be half destroyed.
   void abandon();
 
  private:

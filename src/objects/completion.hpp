@@ -3,9 +3,9 @@
 //
 // Handlers run on the thread that finished the work. A handler may itself commit: what that ends
 // has its handlers called by another thread, and never on top of the handler that runs, so that a
-// chain of any length is flat. As a rule that is one thread of ours, whose next task is the one
-// that its handler has just left behind; where that handler takes long, perhaps because it waits
-// for the other, a second thread helps out.
+// chain of any length is flat. Usually that is one thread of ours, which takes each new task when
+// its handler returns. Where that handler takes long, perhaps because it waits for the new task, a
+// second thread helps out.
 #pragma once
 
 #include <functional>
@@ -25,7 +25,7 @@ void after_fork_in_child();
 class WorkInFlight {
  public:
   WorkInFlight() : WorkInFlight(false) {}
-  /// What ends work that began before counts always.
+  /// `always`: counted at the end of the process too, as it ends what began before.
   explicit WorkInFlight(bool always);
   ~WorkInFlight();
   WorkInFlight(WorkInFlight&& other) noexcept;
@@ -37,8 +37,8 @@ class WorkInFlight {
   int counted_in_;  // the process, by number of forks
 };
 
-/// The end of the process: while it lives, only what handlers commit counts as work in flight, and
-/// not what threads go on committing that nobody waits for.
+/// The end of the process. While this lives, new work counts only where a handler commits it; other
+/// threads may go on committing, and nobody waits for that.
 class LastWork {
  public:
   LastWork();

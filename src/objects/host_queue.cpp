@@ -45,7 +45,7 @@ HostQueue::BufferPointer HostQueue::begin_next() noexcept {
 
 void HostQueue::run(HostCommandBuffer& buffer) noexcept {
   buffer.execute();
-  running_in_ = kNowhere;  // whoever still saw a buffer run has left its own to us
+  running_in_ = kNowhere;  // a thread that found the turn taken left its buffer for us to run
   // A handler may commit to this queue and wait, so whoever is ready must not wait for it.
   if (buffer.has_handlers()) start_worker();
   buffer.complete();

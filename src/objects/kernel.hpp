@@ -57,8 +57,8 @@ class Kernel {
   /// NSCopying: a kernel on `device` with every property of this one.
   std::shared_ptr<Kernel> copy(const std::shared_ptr<Device>& device) const;
 
-  /// kernel(y, t): runs a computation that was made of request() on host memory, and returns when
-  /// it is done.
+  /// kernel(y, t): runs a computation on host memory whose request fill() has made, and returns
+  /// when it is done.
   virtual void run(const Computation& computation, Waiting waiting) = 0;
   /// A state for one image, to be filled by an encode.
   virtual std::shared_ptr<State> make_state() const { return std::make_shared<State>(device_); }

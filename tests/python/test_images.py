@@ -387,3 +387,34 @@ def test_a_dropped_buffer_lets_go_of_what_it_would_have_used() -> None:
     ml.MPSNNInitialGradient(ml.cpu_device()).encode_batch(buffer, array)
     del array, buffer
     assert becomes_true(lambda: alive() is None)
+
+
+class OnlyDLPack:
+    """An array that shows itself through DLPack alone, as tensors of other libraries do."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __dlpack__(self, **arguments: Any) -> Any:
+        return self._array.__dlpack__(**arguments)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        device: tuple[int, int] = self._array.__dlpack_device__()
+        return device
+
+
+class WeaklyReferenced(np.ndarray):
+    pass
+
+
+def test_images_keep_the_memory_of_a_tensor_that_nobody_else_has() -> None:
+    memory = np.full((2, 3, 3, 4), 7, "f4").view(WeaklyReferenced)
+    alive = weakref.ref(memory)
+    images = ml.MPSImageBatch.from_array(ml.cpu_device(), OnlyDLPack(memory))
+    del memory
+    gc.collect()
+    assert alive() is not None
+    assert np.all(images.to_array() == 7)
+    del images
+    gc.collect()
+    assert alive() is None

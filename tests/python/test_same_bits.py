@@ -7,6 +7,7 @@ from typing import Any
 
 import mpsnn_loss as ml
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import losses
@@ -94,3 +95,30 @@ def test_fused_and_separate_calls_give_the_same_bits(
         fused = ml.loss_and_gradient(y, t, loss_type, **common, **own)
     assert same_bits(fused[0], loss)
     assert same_bits(fused[1], gradient)
+
+
+def softmax_rows(rng: np.random.Generator, rows: int, channels: int) -> tuple[Any, Any, Any]:
+    """Predictions, labels and weights: with and without dominant channels, and over their range."""
+    y = rng.normal(size=(rows, channels)) * np.where(rng.random((rows, 1)) < 0.5, 1, 60)
+    y[rng.random(rows) < 0.2, :2] = 300  # two that are as likely, so that none is dominant
+    low, high = FLOAT32
+    powers = rng.uniform(*((low, high), (-40, -20), (30, high))[rng.integers(3)], size=(rows, 1))
+    return y.astype("f4"), rng.random((rows, channels), "f4"), (10.0**powers).astype("f4")
+
+
+@pytest.mark.parametrize("channels", [2, 3, 10, 16, 17, 21, 24, 40, 150, 255, 300])
+def test_a_softmax_row_has_the_same_bits_among_others_as_alone(channels: int) -> None:
+    """Whatever it weighs: what float64 looks at again is decided row by row."""
+    rng = np.random.default_rng(channels)
+    for rows in 20 * [2, 7, 8, 9, 64, 70]:
+        y, t, v = softmax_rows(rng, rows, channels)
+        one = slice(k := int(rng.integers(rows)), k + 1)
+        for function in (ml.loss_gradient, ml.loss_and_gradient, ml.loss_gradient_and_hessian):
+            among, alone = (
+                function(y[of], t[of], "softmax_cross_entropy", reduction="sum", weights=v[of])
+                for of in (slice(None), one)
+            )
+            results = [(among, alone)] if function is ml.loss_gradient else zip(among, alone)
+            for a, b in results:
+                if np.ndim(a):  # the loss is that of all rows
+                    assert same_bits(a[one], b)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import mpsnn_loss as ml
+import numpy as np
 import pytest
 
 PACKAGE = Path(ml.__file__).parent
@@ -144,3 +145,38 @@ def test_the_literals_name_what_the_enumerations_have() -> None:
     assert list(get_args(ml.ReductionName)) == [*reductions, "mean_by_weights"]
     with pytest.raises(AttributeError, match="LosName"):
         ml.LosName  # noqa: B018
+
+
+def wrong_calls() -> dict[str, Any]:
+    """Every constructor, and every method of one object of each class, by the name that it says."""
+    queue = ml.cpu_device().make_command_queue()
+    descriptor = ml.MPSCNNLossDescriptor("hinge", "sum")
+    kernels = [
+        cls(ml.cpu_device(), descriptor) for cls in (ml.MPSNNForwardLoss, ml.MPSNNLossGradient)
+    ]
+    images = ml.MPSImageBatch.from_array(ml.cpu_device(), np.ones((1, 1, 1, 2), "f4"))
+    objects = [ml.cpu_device(), queue, queue.make_command_buffer(), *kernels, images, images[0],
+               ml.MPSNNInitialGradient(ml.cpu_device())]  # fmt: skip
+    calls: dict[str, Any] = {
+        cls.__name__: cls
+        for cls in (type(x) for x in (descriptor, *objects))
+        if "__init__" in METHODS.get(cls.__name__, {})
+    }
+    for x in objects:
+        for cls in type(x).__mro__:
+            names = (name for name in METHODS.get(cls.__name__, {}) if not name.startswith("_"))
+            calls |= {f"{type(x).__name__}.{name}": getattr(x, name) for name in names}
+    for name in ("index", "count"):  # of collections.abc.Sequence
+        del calls[f"MPSImageBatch.{name}"]
+    return calls | {name: getattr(ml, name) for name in FUNCTIONS}
+
+
+@pytest.mark.parametrize("name", wrong_calls())
+def test_a_wrong_call_reads_as_one_of_python_would(name: str) -> None:
+    call, function = wrong_calls()[name], name.rpartition(".")[2]
+    with pytest.raises(
+        TypeError, match=rf"^{function}\(\) got an unexpected keyword argument 'bogus'"
+    ):
+        call(bogus=1)
+    with pytest.raises(TypeError, match=rf"^{function}\(\) takes at most \d+ positional argument"):
+        call(*range(30))

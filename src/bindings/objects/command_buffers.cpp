@@ -164,10 +164,10 @@ std::shared_ptr<Handlers> open_handlers(const BufferPointer& buffer) {
   return handlers;
 }
 
-void add_completed_handler(const BufferPointer& buffer, py::object handler) {
+void add_completed_handler(const BufferPointer& buffer, py::handle handler) {
   if (PyCallable_Check(handler.ptr()) == 0)
     throw TypeError(refusal("handler", "be callable", describe(handler)));
-  open_handlers(buffer)->add(std::move(handler));
+  open_handlers(buffer)->add(py::reinterpret_borrow<py::object>(handler));
 }
 
 /// The handlers of a Python object whose buffer is still open; null where there are none.
@@ -274,39 +274,10 @@ void wait_at_exit() {
   if (PyErr_WarnEx(PyExc_RuntimeWarning, words.c_str(), 1) != 0) throw py::error_already_set();
 }
 
-PyObject* call_commit(PyObject* self, PyObject*) {
-  return translated([&] {
-    commit(self, *contents<CommandBuffer>(self));
-    return py::none().release().ptr();
-  });
+void call_commit(py::handle self) { commit(self.ptr(), *contents<CommandBuffer>(self.ptr())); }
+void call_wait(py::handle self, py::handle timeout) {
+  wait(*contents<CommandBuffer>(self.ptr()), timeout);
 }
-
-PyObject* call_wait(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
-                    PyObject* keywords) {
-  static Signature<1> signature{"wait_until_completed", {"timeout"}, 0, 1};
-  return translated([&] {
-    const auto a = sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
-    wait(*contents<CommandBuffer>(self), a[0]);
-    return py::none().release().ptr();
-  });
-}
-
-PyMethodDef buffer_methods[] = {
-    {"commit", call_commit, METH_NOARGS,
-     R"(commit($self)
---
-
-Hands the buffer to the device. Small work of the CPU engine is done on return, large work goes on meanwhile.
-RuntimeError the second time.)"},
-    {"wait_until_completed", as_method(call_wait), METH_FASTCALL | METH_KEYWORDS,
-     R"(wait_until_completed($self, timeout=None)
---
-
-Waits until the work is done and all handlers have returned.
-
-Raises DeviceError where the work failed, TimeoutError after `timeout` seconds, RuntimeError where the buffer was
-never committed or inside its own handler.)"},
-};
 
 void define_state(py::class_<CommandBuffer, BufferPointer>& type) {
   type.def_property_readonly(
@@ -356,14 +327,30 @@ void register_command_buffers(py::module_& m) {
       "it "
       "reads, is a RuntimeError.");
   define_state(type);
-  type.def("enqueue", &CommandBuffer::enqueue, py::call_guard<WithoutGil>(),
-           R"(enqueue(self)
+  add_method<[](CommandBuffer& buffer) {
+    const WithoutGil released;
+    buffer.enqueue();
+  }>(type,
+     R"(enqueue($self)
 --
 
 Reserves the buffer's place in the queue's order. RuntimeError once committed.)");
-  for (PyMethodDef& method : buffer_methods) add_method(type, method);
-  type.def("add_completed_handler", &add_completed_handler, py::arg("handler"),
-           R"(add_completed_handler(self, handler)
+  add_method<call_commit>(type,
+                          R"(commit($self)
+--
+
+Hands the buffer to the device. Small work of the CPU engine is done on return, large work goes on meanwhile.
+RuntimeError the second time.)");
+  add_method<call_wait>(type,
+                        R"(wait_until_completed($self, timeout=None)
+--
+
+Waits until the work is done and all handlers have returned.
+
+Raises DeviceError where the work failed, TimeoutError after `timeout` seconds, RuntimeError where the buffer was
+never committed or inside its own handler.)");
+  add_method<add_completed_handler>(type,
+                                    R"(add_completed_handler($self, handler)
 --
 
 Calls handler(buffer) once after the work, before wait_until_completed returns. RuntimeError once committed.

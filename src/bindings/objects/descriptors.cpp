@@ -27,10 +27,10 @@ std::string text_of(const LossDescriptor& d) {
          ", epsilon=" + number_text(p.epsilon) + ", delta=" + number_text(p.delta) + ")";
 }
 
-LossDescriptor make_descriptor(py::object loss_type, py::object reduction_type,
-                               py::object reduce_across_batch, py::object weight,
-                               py::object label_smoothing, py::object number_of_classes,
-                               py::object epsilon, py::object delta) {
+LossDescriptor make_descriptor(py::handle loss_type, py::handle reduction_type,
+                               py::handle reduce_across_batch, py::handle weight,
+                               py::handle label_smoothing, py::handle number_of_classes,
+                               py::handle epsilon, py::handle delta) {
   LossDescriptor d;
   d.loss_type = to_loss_type("loss_type", loss_type);
   d.reduction_type = to_reduction_type("reduction_type", reduction_type);
@@ -110,20 +110,14 @@ void register_image_descriptor(py::module_& m) {
 
 Extents and storage format of an image.)");
   refuse_empty_instances(type);
-  type.def(
-      py::init([](py::object channel_format, py::object width, py::object height,
-                  py::object feature_channels) {
-        const Shape shape{1, size("height", height), size("width", width),
-                          size("feature_channels", feature_channels)};
-        return ImageDescriptor{{shape, to_format("channel_format", channel_format)}};
-      }),
-      py::arg("channel_format") = "float32", py::kw_only(), py::arg("width"), py::arg("height"),
-      py::arg("feature_channels"),
-      constructor_doc(
-          type,
-          "channel_format is \"float32\", \"float16\" or (CPU engine) \"float64\"; sizes are at "
-          "least 1 (ValueError).")
-          .c_str());
+  add_constructor<[](py::handle channel_format, py::handle width, py::handle height,
+                     py::handle feature_channels) {
+    const Shape shape{1, size("height", height), size("width", width),
+                      size("feature_channels", feature_channels)};
+    return ImageDescriptor{{shape, to_format("channel_format", channel_format)}};
+  }>(type,
+     "channel_format is \"float32\", \"float16\" or (CPU engine) \"float64\"; sizes are at least 1 "
+     "(ValueError).");
   type.def_property(
       "channel_format", [](const ImageDescriptor& d) { return info(d.batch.format).name; },
       [](ImageDescriptor& d, py::object value) {
@@ -179,16 +173,10 @@ void register_descriptors(py::module_& m) {
       "label_smoothing=0.0, number_of_classes=1, epsilon=1e-07, delta=1.0)\n--\n\n"
       "What a loss computes. Mutable; compares by value, therefore unhashable.");
   refuse_empty_instances(type);
-  type.def(
-      py::init(&make_descriptor), py::arg("loss_type"), py::arg("reduction_type") = 0,
-      py::kw_only(), py::arg("reduce_across_batch") = false, py::arg("weight") = 1.0,
-      py::arg("label_smoothing") = 0.0, py::arg("number_of_classes") = 1, py::arg("epsilon") = 1e-7,
-      py::arg("delta") = 1.0,
-      constructor_doc(
-          type,
-          R"(Enumerations are taken as member, lower-case name or raw value; reduction_type defaults to NONE. Raises ValueError
-naming the property that is out of range. Smoothing a softmax with one class gives a UserWarning.)")
-          .c_str());
+  add_constructor<make_descriptor>(
+      type,
+      R"(Enumerations are taken as member, lower-case name or raw value; reduction_type defaults to NONE. Raises ValueError
+naming the property that is out of range. Smoothing a softmax with one class gives a UserWarning.)");
   type.def_property(
       "loss_type", [](const LossDescriptor& d) { return member(d.loss_type); },
       [](LossDescriptor& d, py::object value) { d.loss_type = to_loss_type("loss_type", value); },

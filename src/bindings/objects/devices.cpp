@@ -80,46 +80,29 @@ py::dict build_info() {
   return info;
 }
 
-PyObject* make_command_buffer(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
-                              PyObject* keywords) {
-  static Signature<1> signature{"make_command_buffer", {"label"}, 0, 1};
-  return translated([&] {
-    const auto a = sort_arguments(signature, arguments, static_cast<std::size_t>(count), keywords);
-    const std::string label = given(a[0]) ? to_label(a[0]).value_or("") : std::string();
-    return py::cast(contents<Queue>(self)->make_command_buffer(label)).release().ptr();
-  });
+std::shared_ptr<CommandBuffer> make_command_buffer(py::handle self, py::handle label) {
+  return contents<Queue>(self.ptr())->make_command_buffer(to_label(label).value_or(""));
 }
 
-PyMethodDef queue_method{"make_command_buffer", as_method(make_command_buffer),
-                         METH_FASTCALL | METH_KEYWORDS,
-                         R"(make_command_buffer($self, label=None)
---
-
-A new CommandBuffer; many may be open at once.)"};
-
 void register_device(py::module_& m) {
-  py::class_<Device, std::shared_ptr<Device>>(m, "Device",
-                                              py::custom_type_setup(refuse_new_instances),
-                                              R"(Device()
+  py::class_<Device, std::shared_ptr<Device>> type(m, "Device",
+                                                   py::custom_type_setup(refuse_new_instances),
+                                                   R"(Device()
 --
 
-What computes: the CPU engine, or a Metal device. Compares by identity.)")
-      .def_property_readonly("name", &Device::name, "Name of the device.")
-      .def_property_readonly("kind", &Device::kind, "\"cpu\" or \"metal\".")
-      .def("supports", &supports, py::arg("x"),
-           R"(supports(self, x)
+What computes: the CPU engine, or a Metal device. Compares by identity.)");
+  add_method<supports>(type,
+                       R"(supports($self, x)
 --
 
 Whether the device can work with x, a descriptor, a kernel or a dtype.
 
-Returns (True, "") or (False, one sentence why not). Raises TypeError for anything else.)")
-      .def(
-          "make_command_queue",
-          [](Device& device, py::object label) {
-            return device.make_queue(to_label(label).value_or(""));
-          },
-          py::arg("label") = py::none(),
-          "make_command_queue(self, label=None)\n--\n\nA new CommandQueue.")
+Returns (True, "") or (False, one sentence why not). Raises TypeError for anything else.)");
+  add_method<[](Device& device, py::handle label) {
+    return device.make_queue(to_label(label).value_or(""));
+  }>(type, "make_command_queue($self, label=None)\n--\n\nA new CommandQueue.");
+  type.def_property_readonly("name", &Device::name, "Name of the device.")
+      .def_property_readonly("kind", &Device::kind, "\"cpu\" or \"metal\".")
       .def(
           "__repr__",
           [](const Device& device) {
@@ -147,7 +130,11 @@ that was running a buffer is of no more use in the child (RuntimeError).)");
                    " on '" + queue.device()->name() + "'>";
           },
           kReprSignature);
-  add_method(queues, queue_method);
+  add_method<make_command_buffer>(queues,
+                                  R"(make_command_buffer($self, label=None)
+--
+
+A new CommandBuffer; many may be open at once.)");
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ namespace py = pybind11;
 namespace mpsnn_loss::bindings {
 namespace {
 
-py::array to_array(const ImageBatch& batch, py::object out) {
+py::array to_array(const ImageBatch& batch, py::handle out) {
   batch.check_readable();
   const auto axes = batch.shape().axes();
   const Format format = batch.descriptor().format;
@@ -90,7 +90,7 @@ void check_image_index(py::handle value) {
   }
 }
 
-py::bytes read_bytes(const Image& image, py::object data_layout, py::object image_index) {
+py::bytes read_bytes(const Image& image, py::handle data_layout, py::handle image_index) {
   const std::uint64_t layout = to_member_value(kDataLayout, "data_layout", data_layout);
   check_image_index(image_index);
   image.batch->check_readable({image.index, 1});
@@ -104,8 +104,8 @@ py::bytes read_bytes(const Image& image, py::object data_layout, py::object imag
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-void write_bytes(const Image& image, py::object data, py::object data_layout,
-                 py::object image_index) {
+void write_bytes(const Image& image, py::handle data, py::handle data_layout,
+                 py::handle image_index) {
   const std::uint64_t layout = to_member_value(kDataLayout, "data_layout", data_layout);
   check_image_index(image_index);
   const BatchDescriptor& d = image.batch->descriptor();
@@ -151,11 +151,12 @@ N images of one size and format on a device: a Sequence of MPSImage, and an arra
 
 An MPSImageBatch from an array [N, H, W, C] or [N, C] of a storage format. The CPU engine borrows a C-contiguous array
 without a copy and keeps it alive; other layouts are copied.)");
-  type.def("to_array", &to_array, py::arg("out") = py::none(),
-           "to_array(self, out=None)\n--\n\n"
-           "A NumPy array [N, H, W, C], always a fresh copy, or `out` filled. Raises RuntimeError "
-           "before the writing "
-           "command buffer has completed.");
+  add_method<to_array>(type,
+                       R"(to_array($self, out=None)
+--
+
+A NumPy array [N, H, W, C], always a fresh copy, or `out` filled. Raises RuntimeError before the writing command
+buffer has completed.)");
   type.def_property_readonly(
       "shape", [](const ImageBatch& b) { return py::tuple(py::cast(b.shape().axes())); },
       "(N, H, W, C).");
@@ -236,17 +237,14 @@ void register_images(py::module_& m) {
 One image of a batch. Equal where it is the same image of the same storage. As an array it is [H, W, C].)");
   refuse_empty_instances(type);
   attach_when_made<Image>(type);
-  type.def(
-      py::init([](py::object device, py::object descriptor) {
-        const auto& target = to_device("device", device);
-        const BatchDescriptor& d =
-            to_object<ImageDescriptor>("descriptor", "an MPSImageDescriptor", descriptor).batch;
-        check_shape("descriptor", d);
-        target->check_images("descriptor", d);
-        return Image{target->make_images(d), 0};
-      }),
-      py::arg("device"), py::arg("descriptor"),
-      constructor_doc(type, "A zero-filled image.").c_str());
+  add_constructor<[](py::handle device, py::handle descriptor) {
+    const auto& target = to_device("device", device);
+    const BatchDescriptor& d =
+        to_object<ImageDescriptor>("descriptor", "an MPSImageDescriptor", descriptor).batch;
+    check_shape("descriptor", d);
+    target->check_images("descriptor", d);
+    return Image{target->make_images(d), 0};
+  }>(type, "A zero-filled image.");
   define_array_protocols<Image>(type);
   const auto define_size = [&](const char* name, std::int64_t Shape::* field, const char* doc) {
     type.def_property_readonly(
@@ -266,15 +264,14 @@ One image of a batch. Equal where it is the same image of the same storage. As a
         i.batch->set_label(i.index, to_label(label).value_or(""));
       },
       "A name for debugging, or None.");
-  type.def("read_bytes", &read_bytes, py::arg("data_layout") = 0, py::arg("image_index") = 0,
-           R"(read_bytes(self, data_layout=0, image_index=0)
+  add_method<read_bytes>(type,
+                         R"(read_bytes($self, data_layout=0, image_index=0)
 --
 
 The elements of the image as bytes in its storage format, [H, W, C] or (data_layout 1) [C, H, W].
 Raises RuntimeError before the writing command buffer has completed.)");
-  type.def("write_bytes", &write_bytes, py::arg("data"), py::arg("data_layout") = 0,
-           py::arg("image_index") = 0,
-           R"(write_bytes(self, data, data_layout=0, image_index=0)
+  add_method<write_bytes>(type,
+                          R"(write_bytes($self, data, data_layout=0, image_index=0)
 --
 
 Fills the image from a buffer of exactly its bytes, in its storage format.)");

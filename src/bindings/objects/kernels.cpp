@@ -64,7 +64,7 @@ std::string debug_description(const KernelHandle& handle) {
 }
 
 template <class Handle>
-Handle copy_kernel(const Handle& handle, py::object device) {
+Handle copy_kernel(const Handle& handle, py::handle device) {
   const auto& target = device.is_none() ? handle.kernel->device() : to_device("device", device);
   Handle copy;
   copy.kernel = handle.kernel->copy(target);
@@ -191,8 +191,8 @@ py::class_<Handle, Base> define_kernel(py::module_& m, const char* doc,
                                        void (*setup)(PyHeapTypeObject*)) {
   py::class_<Handle, Base> type(m, class_name(Handle::kind), py::custom_type_setup(setup), doc);
   refuse_empty_instances(type);
-  type.def("copy", &copy_kernel<Handle>, py::arg("device") = py::none(),
-           R"(copy(self, device=None)
+  add_method<copy_kernel<Handle>>(type,
+                                  R"(copy($self, device=None)
 --
 
 A kernel of this class on `device` (None: the same) with every property of this one (NSCopying).)");
@@ -203,9 +203,9 @@ A kernel of this class on `device` (None: the same) with every property of this 
       "__deepcopy__",
       [](const Handle& handle, py::dict) { return copy_kernel(handle, py::none()); },
       kDeepcopySignature);
-  type.def(
-      "to_bytes", [](const Handle& handle) { return py::bytes(archive(*handle.kernel)); },
-      R"(to_bytes(self)
+  add_method<[](const Handle& handle) { return py::bytes(archive(*handle.kernel)); }>(
+      type,
+      R"(to_bytes($self)
 --
 
 The portable archive of the kernel as bytes: every property, versioned, with a checksum (layout in
@@ -227,21 +227,16 @@ class or of another version. Executes nothing.)");
 template <class Handle, class Base, vectorcallfunc call>
 py::class_<Handle, Base> define_loss_kernel(py::module_& m, const char* doc) {
   auto type = define_kernel<Handle, Base>(m, doc, setup_callable<call>);
-  type.def(
-      py::init([](py::object device, py::object loss_descriptor) {
-        const auto& target = to_device("device", device);
-        const auto& descriptor = to_object<LossDescriptor>(
-            "loss_descriptor", "an MPSCNNLossDescriptor", loss_descriptor);
-        Handle handle;
-        handle.kernel = target->make_kernel(Handle::kind, descriptor);
-        warn_of_one_class(descriptor);
-        return handle;
-      }),
-      py::arg("device"), py::arg("loss_descriptor"),
-      constructor_doc(
-          type,
-          "Copies the descriptor. Raises ValueError where the loss does not accept the reduction.")
-          .c_str());
+  add_constructor<[](py::handle device, py::handle loss_descriptor) {
+    const auto& target = to_device("device", device);
+    const auto& descriptor =
+        to_object<LossDescriptor>("loss_descriptor", "an MPSCNNLossDescriptor", loss_descriptor);
+    Handle handle;
+    handle.kernel = target->make_kernel(Handle::kind, descriptor);
+    warn_of_one_class(descriptor);
+    return handle;
+  }>(type,
+     "Copies the descriptor. Raises ValueError where the loss does not accept the reduction.");
   const auto define_fixed = [&type](const char* name, auto get, const char* doc_text) {
     type.def_property_readonly(
         name, [get](const Handle& handle) { return get(handle.kernel->descriptor()); }, doc_text);
@@ -335,24 +330,20 @@ void register_base(py::module_& m) {
 
 void register_kernels(py::module_& m) {
   register_base(m);
-  define_loss_kernel<ForwardLoss, CNNKernel, call_forward_loss>(
+  auto forward = define_loss_kernel<ForwardLoss, CNNKernel, call_forward_loss>(
       m,
       R"(MPSNNForwardLoss(device, loss_descriptor)
 --
 
-The loss of a batch of images. Calling the kernel takes arrays, and waits for the result.)")
-      .def(
-          "result_state_batch",
-          [](const ForwardLoss& self, py::object source_images) {
-            const auto images = to_images("source_images", source_images, self.kernel->device());
-            py::list states;
-            for (std::int64_t i = 0; i < images->shape().images; ++i) {
-              states.append(self.kernel->make_state());
-            }
-            return states;
-          },
-          py::arg("source_images"),
-          R"(result_state_batch(self, source_images)
+The loss of a batch of images. Calling the kernel takes arrays, and waits for the result.)");
+  add_method<[](const ForwardLoss& self, py::handle source_images) {
+    const auto images = to_images("source_images", source_images, self.kernel->device());
+    py::list states;
+    for (std::int64_t i = 0; i < images->shape().images; ++i)
+      states.append(self.kernel->make_state());
+    return states;
+  }>(forward,
+     R"(result_state_batch($self, source_images)
 --
 
 A list of one MPSState per image, to be filled by an encode.)");
@@ -377,12 +368,11 @@ Calling the kernel takes arrays, and waits for the result.)");
 
 Images of ones, of the size of its source: the gradient that a backward pass begins with.)",
                                                            setup_constructible);
-  initial.def(py::init([](py::object device) {
-                InitialGradient handle;
-                handle.kernel = to_device("device", device)->make_kernel(InitialGradient::kind, {});
-                return handle;
-              }),
-              py::arg("device"), constructor_doc(initial, "").c_str());
+  add_constructor<[](py::handle device) {
+    InitialGradient handle;
+    handle.kernel = to_device("device", device)->make_kernel(InitialGradient::kind, {});
+    return handle;
+  }>(initial, "");
   add_encode_methods(m);
 }
 

@@ -80,13 +80,11 @@ const metal::Foreign& foreign_of(const Device& device) {
 template <class Handle, class Base>
 void define_archives(py::module_& m) {
   auto type = registered<Handle, Base>(m, class_name(Handle::kind));
-  type.def(
-      "archived_data",
-      [](const Handle& handle) {
-        const Kernel& kernel = *handle.kernel;
-        return py::bytes(foreign_of(*kernel.device()).archived_data(kernel));
-      },
-      R"(archived_data(self)
+  add_method<[](const Handle& handle) {
+    const Kernel& kernel = *handle.kernel;
+    return py::bytes(foreign_of(*kernel.device()).archived_data(kernel));
+  }>(type,
+     R"(archived_data($self)
 --
 
 The archive of Apple's NSKeyedArchiver as bytes, for MPSKeyedUnarchiver; its contents are Apple's own.

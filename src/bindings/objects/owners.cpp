@@ -91,7 +91,7 @@ void with_gil(void* held) {
 }
 
 MemoryOwner keeper_of(HeldMemory memory) {
-  if (memory.exported == nullptr && memory.converted == nullptr) {
+  if (memory.array && memory.converted == nullptr) {  // else not all of it is one object of Python
     return {memory.array.release().ptr(),
             with_gil<[](void* array) { Py_DECREF(static_cast<PyObject*>(array)); }>};
   }
@@ -109,7 +109,8 @@ T*& slot(PyObject* self) {
 
 std::shared_ptr<ImageBatch> borrow(Device& device, const BatchDescriptor& descriptor,
                                    std::byte* data, bool writable, HeldMemory memory) {
-  if (PyObject_IS_GC(memory.holder()) == 0)  // an array itself, which is never part of a cycle
+  if (PyObject_IS_GC(memory.holder()) ==
+      0)  // an array or a capsule, which is never part of a cycle
     return device.wrap_images(descriptor, data, writable, keeper_of(std::move(memory)));
   Lender* const lender = make_lender(std::move(memory));
   MemoryOwner owner(lender, with_gil<[](void* held) { give_back(static_cast<Lender*>(held)); }>);
