@@ -18,6 +18,7 @@
 
 #include "bindings/instances.hpp"
 #include "core/error.hpp"
+#include "core/loss_descriptor.hpp"
 #include "core/loss_type.hpp"
 #include "core/shape.hpp"
 #include "objects/device.hpp"
@@ -85,6 +86,12 @@ std::uint64_t to_member_value(const Enumeration& rows, const char* name, pybind1
 /// A number of Python or NumPy, an array of rank 0, or an object that is a number and no array.
 bool is_scalar(pybind11::handle value);
 double to_real(const char* name, pybind11::handle value);
+/// A value that a parameter of losses may have.
+inline double to_parameter(const LossParameterInfo& parameter, pybind11::handle value) {
+  const double real = to_real(parameter.name, value);
+  parameter.check(real);
+  return real;
+}
 std::int64_t to_integer(const char* name, pybind11::handle value);
 std::uint64_t to_unsigned(const char* name, pybind11::handle value);
 bool to_bool(const char* name, pybind11::handle value);

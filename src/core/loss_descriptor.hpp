@@ -35,6 +35,21 @@ void check_weight(double weight);
 void check_label_smoothing(double label_smoothing);
 void check_epsilon(double epsilon);
 void check_delta(double delta);
+
+/// The parameters as data, in the order in which archives and descriptions have them.
+struct LossParameterInfo {
+  const char* name;
+  double LossParameters::* field;
+  void (*check)(double);
+  const char* help;
+};
+inline constexpr LossParameterInfo kLossParameters[] = {
+    {"weight", &LossParameters::weight, check_weight, "Finite factor of the loss"},
+    {"label_smoothing", &LossParameters::label_smoothing, check_label_smoothing, "s in [0, 1]"},
+    {"epsilon", &LossParameters::epsilon, check_epsilon, "Constant of the log loss, at least 0"},
+    {"delta", &LossParameters::delta, check_delta, "Constant of the Huber loss, greater than 0"},
+};
+
 void check_number_of_classes(std::int64_t number_of_classes);
 void check(const LossParameters& parameters);
 void check(const LossDescriptor& descriptor);

@@ -101,10 +101,8 @@ LossDescriptor read_descriptor(Reader& in, std::uint32_t& flags, std::uint32_t& 
                             1,
                             {}};
   descriptor.number_of_classes = static_cast<std::int64_t>(in.number<std::uint64_t>());
-  descriptor.parameters.weight = in.real();
-  descriptor.parameters.label_smoothing = in.real();
-  descriptor.parameters.epsilon = in.real();
-  descriptor.parameters.delta = in.real();
+  for (const auto& [name, field, check, help] : kLossParameters)
+    descriptor.parameters.*field = in.real();
   return descriptor;
 }
 
@@ -165,10 +163,8 @@ std::string archive(const Kernel& kernel) {
                (properties.has_label ? kHasLabel : 0u));
   put(out, static_cast<std::uint32_t>(properties.moved.size() * (1 + kWords)));
   put(out, static_cast<std::uint64_t>(descriptor.number_of_classes));
-  for (const double value : {properties.parameters.weight, properties.parameters.label_smoothing,
-                             properties.parameters.epsilon, properties.parameters.delta}) {
-    put(out, std::bit_cast<std::uint64_t>(value));
-  }
+  for (const auto& [name, field, check, help] : kLossParameters)
+    put(out, std::bit_cast<std::uint64_t>(properties.parameters.*field));
   put(out, properties.options);
   for (const auto& [row, value] : properties.moved) {
     put(out, static_cast<std::uint64_t>(row));

@@ -34,7 +34,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "4x150x128x128": (4, 150, 128, 128),
 }
 CHANNELS_FIRST = ("8x21x512x512", "16x3x512x512", "4x150x128x128")  # else they are last
-VARIED = ("4096x10", "4x256x256x21", "1048576x64", *CHANNELS_FIRST)  # Hessian, weights and more
+VARIED = ("4096x10", "4x256x256x21", *CHANNELS_FIRST)  # Hessian, weights and more
 SOFTMAX_ONLY = ("65536x128", "16384x1024", *CHANNELS_FIRST)
 
 WORKS = ("gradient", "loss and gradient")

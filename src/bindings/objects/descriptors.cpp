@@ -66,17 +66,16 @@ LossDescriptor unpickled(py::tuple state) {
   return d;
 }
 
-/// A read-write property of type float that `check` guards.
-void define_parameter(py::class_<LossDescriptor>& type, const char* name,
-                      double LossParameters::* field, void (*check)(double), const char* doc) {
+void define_parameter(py::class_<LossDescriptor>& type, const LossParameterInfo& parameter) {
+  const std::string doc =
+      parameter.help + (". Default " + number_text(LossParameters().*parameter.field)) + ".";
   type.def_property(
-      name, [field](const LossDescriptor& d) { return d.parameters.*field; },
-      [name, field, check](LossDescriptor& d, py::object value) {
-        const double real = to_real(name, value);
-        check(real);
-        d.parameters.*field = real;
+      parameter.name,
+      [&parameter](const LossDescriptor& d) { return d.parameters.*parameter.field; },
+      [&parameter](LossDescriptor& d, py::object value) {
+        d.parameters.*parameter.field = to_parameter(parameter, value);
       },
-      doc);
+      doc.c_str());
 }
 
 std::int64_t size(const char* name, py::handle value) {
@@ -202,14 +201,7 @@ naming the property that is out of range. Smoothing a softmax with one class giv
         d.number_of_classes = classes;
       },
       "K of the softmax label smoothing, at least 1. Default 1.");
-  define_parameter(type, "weight", &LossParameters::weight, check_weight,
-                   "Finite factor of the loss. Default 1.");
-  define_parameter(type, "label_smoothing", &LossParameters::label_smoothing, check_label_smoothing,
-                   "s in [0, 1]. Default 0.");
-  define_parameter(type, "epsilon", &LossParameters::epsilon, check_epsilon,
-                   "Constant of the log loss, at least 0. Default 1e-7.");
-  define_parameter(type, "delta", &LossParameters::delta, check_delta,
-                   "Constant of the Huber loss, greater than 0. Default 1.");
+  for (const LossParameterInfo& parameter : kLossParameters) define_parameter(type, parameter);
   type.def(
       "__eq__",
       [](const LossDescriptor& a, py::object b) {

@@ -48,10 +48,8 @@ std::string debug_description(const KernelHandle& handle) {
     line("reduction_type", info(d.reduction_type).name);
     line("reduce_across_batch", d.reduce_across_batch ? "True" : "False");
     line("number_of_classes", std::to_string(d.number_of_classes));
-    line("weight", number_text(d.parameters.weight));
-    line("label_smoothing", number_text(d.parameters.label_smoothing));
-    line("epsilon", number_text(d.parameters.epsilon));
-    line("delta", number_text(d.parameters.delta));
+    for (const auto& [name, field, check, help] : kLossParameters)
+      line(name, number_text(d.parameters.*field));
   }
   if (kernel.kind() == KernelKind::loss_gradient)
     line("compute_label_gradients", p.compute_label_gradients ? "True" : "False");
@@ -253,28 +251,20 @@ py::class_<Handle, Base> define_loss_kernel(py::module_& m, const char* doc) {
   define_fixed(
       "number_of_classes", [](const LossDescriptor& d) { return d.number_of_classes; },
       "K of the softmax label smoothing; read-only.");
-  const auto define_parameter = [&type](const char* name, double LossParameters::* field,
-                                        void (*check)(double), const char* doc_text) {
+  for (const LossParameterInfo& parameter : kLossParameters) {
     type.def_property(
-        name,
-        [field](const Handle& handle) { return handle.kernel->descriptor().parameters.*field; },
-        [name, field, check](Handle& handle, py::object value) {
-          const double real = to_real(name, value);
-          check(real);
-          handle.kernel->update([&](KernelProperties& p) { p.parameters.*field = real; });
-          if (std::string_view(name) == "label_smoothing")
+        parameter.name,
+        [&parameter](const Handle& handle) {
+          return handle.kernel->descriptor().parameters.*parameter.field;
+        },
+        [&parameter](Handle& handle, py::object value) {
+          const double real = to_parameter(parameter, value);
+          handle.kernel->update([&](KernelProperties& p) { p.parameters.*parameter.field = real; });
+          if (parameter.field == &LossParameters::label_smoothing)
             warn_of_one_class(handle.kernel->descriptor());
         },
-        doc_text);
-  };
-  define_parameter("weight", &LossParameters::weight, check_weight,
-                   "Finite factor of the loss; captured at encode.");
-  define_parameter("label_smoothing", &LossParameters::label_smoothing, check_label_smoothing,
-                   "s in [0, 1]; captured at encode.");
-  define_parameter("epsilon", &LossParameters::epsilon, check_epsilon,
-                   "Constant of the log loss, at least 0; captured at encode.");
-  define_parameter("delta", &LossParameters::delta, check_delta,
-                   "Constant of the Huber loss, greater than 0; captured at encode.");
+        (parameter.help + std::string("; captured at encode.")).c_str());
+  }
   return type;
 }
 

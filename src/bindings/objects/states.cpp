@@ -38,10 +38,7 @@ void register_states(py::module_& m) {
 --
 
 What a forward encode hands to the gradient: four values at encode time.)");
-  define_value(state, "weight", &LossParameters::weight);
-  define_value(state, "label_smoothing", &LossParameters::label_smoothing);
-  define_value(state, "epsilon", &LossParameters::epsilon);
-  define_value(state, "delta", &LossParameters::delta);
+  for (const auto& [name, field, check, help] : kLossParameters) define_value(state, name, field);
   state.def_property_readonly(
       "device", [](const State& s) { return s.device; }, "The Device of the state.");
   state.def_property(
@@ -52,10 +49,10 @@ What a forward encode hands to the gradient: four values at encode time.)");
       "__repr__",
       [](const State& s) {
         if (!s.values) return std::string("<MPSState, not filled>");
-        const LossParameters& v = *s.values;
-        return "<MPSState weight=" + number_text(v.weight) +
-               " label_smoothing=" + number_text(v.label_smoothing) +
-               " epsilon=" + number_text(v.epsilon) + " delta=" + number_text(v.delta) + ">";
+        std::string text = "<MPSState";
+        for (const auto& [name, field, check, help] : kLossParameters)
+          text += std::string(" ") + name + "=" + number_text((*s.values).*field);
+        return text + ">";
       },
       kReprSignature);
 }
