@@ -152,12 +152,15 @@ void run_softmax_chunk(const Plan& plan, std::int64_t chunk, std::byte* memory) 
       const auto run = [&](auto rows) {
         run_blocks(call, range, rows, rooms, sum, [&](std::int64_t) { return rows.most_rows(); });
       };
+      // Segmentation has about 21 classes: three vectors of eight floats, which registers hold.
       constexpr auto kWidth = static_cast<std::int64_t>(lanes<Vector<T>>);
-      if (kWidth == 8 && call.channels > 2 * kWidth && call.channels <= 3 * kWidth) {
-        run(ShortRows<T, 2>(call, rooms));
-      } else {
-        run(ShortRows<T>(call, rooms));
+      if constexpr (kWidth == 8 && sizeof(T) == sizeof(float)) {
+        if (call.channels > 2 * kWidth && call.channels <= 3 * kWidth) {
+          run(ShortRows<T, 2>(call, rooms));
+          break;
+        }
       }
+      run(ShortRows<T>(call, rooms));
       break;
     }
     case SoftmaxLayout::side_by_side: {
