@@ -118,7 +118,8 @@ def test_a_softmax_row_has_the_same_bits_among_others_as_alone(channels: int) ->
                 function(y[of], t[of], "softmax_cross_entropy", reduction="sum", weights=v[of])
                 for of in (slice(None), one)
             )
-            results = [(among, alone)] if function is ml.loss_gradient else zip(among, alone)
-            for a, b in results:
+            if function is ml.loss_gradient:
+                among, alone = (among,), (alone,)
+            for a, b in zip(among, alone, strict=True):
                 if np.ndim(a):  # the loss is that of all rows
                     assert same_bits(a[one], b)
