@@ -189,6 +189,10 @@ std::string describe(py::handle value) {
          to_text(py::str(dtype));
 }
 
+void refuse_missing(const char* function, const char* parameter) {
+  throw TypeError(std::string(function) + "() missing required argument '" + parameter + "'");
+}
+
 void add_method(py::handle type, PyMethodDef& method) {
   auto* const descriptor =
       checked(PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method));

@@ -180,6 +180,9 @@ struct Signature {
   }
 };
 
+/// Throws a TypeError worded as Python's own.
+[[noreturn]] void refuse_missing(const char* function, const char* parameter);
+
 /// Puts the arguments of one call where they belong, as borrowed references: that of parameter i
 /// into slot(i), which is null where it is absent. Throws TypeErrors worded as Python's own.
 template <std::size_t N, class Slot>
@@ -207,8 +210,7 @@ void sort_arguments(Signature<N>& signature, PyObject* const* arguments, std::si
     slot(i) = arguments[given + static_cast<std::size_t>(k)];
   }
   for (std::size_t i = 0; i < signature.required; ++i) {
-    if (slot(i) == nullptr)
-      refuse(std::string("missing required argument '") + signature.names[i] + "'");
+    if (slot(i) == nullptr) refuse_missing(signature.function, signature.names[i]);
   }
 }
 

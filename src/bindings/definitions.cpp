@@ -30,18 +30,17 @@ PyObject* make_default(const std::string& initial) {
   return py::module_::import("ast").attr("literal_eval")(initial).release().ptr();
 }
 
-void refuse_missing(const char* function, const char* parameter) {
-  throw TypeError(std::string(function) + "() missing required argument '" + parameter + "'");
-}
-
-KeywordsApart::KeywordsApart(const py::args& arguments, const py::kwargs& named)
-    : names_(named.size()) {
-  for (const py::handle value : arguments) values_.push_back(value.ptr());
-  std::size_t i = 0;
-  for (const auto& [name, value] : named) {
-    names_[i++] = name;
+KeywordsApart::KeywordsApart(py::handle arguments, py::handle named)
+    : given_(static_cast<std::size_t>(PyTuple_GET_SIZE(arguments.ptr()))) {
+  PyObject* const* const first = &PyTuple_GET_ITEM(arguments.ptr(), 0);
+  values_.assign(first, first + given_);
+  if (!named) return;
+  py::list names;
+  for (const auto& [name, value] : py::reinterpret_borrow<py::dict>(named)) {
+    names.append(name);
     values_.push_back(value.ptr());
   }
+  names_ = py::tuple(names);
 }
 
 std::string constructor_doc(py::handle type, const char* doc) {

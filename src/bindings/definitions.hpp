@@ -29,20 +29,21 @@ inline constexpr const char* kEqSignature = "__eq__(self, other, /)\n--\n\n";
 inline constexpr const char* kCopySignature = "__copy__(self)\n--\n\n";
 inline constexpr const char* kDeepcopySignature = "__deepcopy__(self, memo, /)\n--\n\n";
 
-/// Throws a TypeError worded as Python's own.
-[[noreturn]] void refuse_missing(const char* function, const char* parameter);
-
 /// The arguments of a call as the fast calling convention has them: values in a row, those of
 /// keywords last.
 class KeywordsApart {
  public:
-  KeywordsApart(const pybind11::args& arguments, const pybind11::kwargs& named);
+  /// Of a tuple and a dictionary, which may be null.
+  KeywordsApart(pybind11::handle arguments, pybind11::handle named);
   PyObject* const* values() const { return values_.data(); }
+  /// How many are positional.
+  std::size_t given() const { return given_; }
   PyObject* names() const { return names_.ptr(); }
 
  private:
   std::vector<PyObject*> values_;
-  pybind11::tuple names_;
+  std::size_t given_;
+  pybind11::object names_;
 };
 
 /// The doc string of __init__, whose parameters that of the class has already.
@@ -173,7 +174,7 @@ void add_constructor(Class& type, const char* doc) {
   parameters.read(reinterpret_cast<PyTypeObject*>(type.ptr())->tp_doc);
   type.def(pybind11::init([](const pybind11::args& arguments, const pybind11::kwargs& named) {
              const KeywordsApart call(arguments, named);
-             const auto sorted = parameters.sort(call.values(), arguments.size(), call.names());
+             const auto sorted = parameters.sort(call.values(), call.given(), call.names());
              return std::apply([](auto... a) { return make(pybind11::handle(a)...); }, sorted);
            }),
            constructor_doc(type, doc).c_str());

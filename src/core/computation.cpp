@@ -43,22 +43,8 @@ auto with_array(const Extent& extent, F f) {
 }
 
 MemoryRange memory_of(const Operand& operand) {
-  const Shape& shape = operand.shape();
-  const auto& [of_images, of_rows, of_columns, of_channels] = operand.strides;
-  // How far they lie from element 0; unsigned, so that an array that claims too much wraps around.
-  std::uintptr_t first = 0, last = 0;
-  const auto add = [&](std::int64_t axis, std::int64_t stride) {
-    const auto reach = static_cast<std::uintptr_t>(axis - 1) * static_cast<std::uintptr_t>(stride);
-    last += reach;
-    if (stride < 0) first += reach;
-  };
-  add(shape.images, of_images);
-  add(shape.height, of_rows);
-  add(shape.width, of_columns);
-  add(shape.channels, of_channels);
-  const auto data = reinterpret_cast<std::uintptr_t>(operand.data);
-  const auto size = static_cast<std::uintptr_t>(info(operand.descriptor.format).size);
-  return {data + first * size, data + (last - first + 1) * size};
+  const std::int64_t size = info(operand.descriptor.format).size;
+  return mpsnn_loss::memory_of(operand.data, size, operand.shape().axes(), operand.strides, size);
 }
 
 bool overlaps(const Extent& a, const Extent& b) {

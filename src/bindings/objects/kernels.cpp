@@ -1,7 +1,6 @@
 // MPSKernel, MPSCNNKernel, MPSCNNBinaryKernel, and the three loss kernels.
 #include <pybind11/pybind11.h>
 
-#include <vector>
 
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
@@ -122,16 +121,8 @@ template <vectorcallfunc call>
 PyObject* call_slowly(PyObject* self, PyObject* arguments, PyObject* named) {
   call_slot(self) = call_fast<call>;  // Python allocates instances of subclasses by itself
   return translated([&] {
-    const auto given = static_cast<std::size_t>(PyTuple_GET_SIZE(arguments));
-    std::vector<PyObject*> values(&PyTuple_GET_ITEM(arguments, 0),
-                                  &PyTuple_GET_ITEM(arguments, 0) + given);
-    if (named == nullptr) return call(self, values.data(), given, nullptr);
-    py::list names;
-    for (const auto& [name, value] : py::reinterpret_borrow<py::dict>(named)) {
-      names.append(name);
-      values.push_back(value.ptr());
-    }
-    return call(self, values.data(), given, py::tuple(names).ptr());
+    const KeywordsApart apart(arguments, named);
+    return call(self, apart.values(), apart.given(), apart.names());
   });
 }
 
