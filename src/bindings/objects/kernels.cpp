@@ -1,7 +1,6 @@
 // MPSKernel, MPSCNNKernel, MPSCNNBinaryKernel, and the three loss kernels.
 #include <pybind11/pybind11.h>
 
-
 #include "bindings/arguments.hpp"
 #include "bindings/arrays.hpp"
 #include "bindings/definitions.hpp"
